@@ -26,7 +26,7 @@ use crate::listener::Listener;
 use crate::pool::Backend;
 
 pub use choice::Lookup;
-pub use lb_balance::{Choice, NoChoice};
+pub use lb_balance::{Choice, Unchosen};
 pub use own_routes::{Call, CallAnswer, OwnRoutes};
 
 /// All data that a request needs, immutable.

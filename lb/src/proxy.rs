@@ -11,6 +11,7 @@ mod acceptor;
 #[doc(hidden)]
 pub mod bench;
 mod body;
+mod caps;
 mod downstream;
 mod exchange;
 mod fault;
@@ -18,6 +19,7 @@ mod interim;
 mod listeners;
 mod local;
 mod peer;
+mod queue;
 mod reply;
 mod sessions;
 #[cfg(any(test, feature = "bench"))]
@@ -31,6 +33,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::queue::lobby::Lobbies;
 use self::view::Owner;
 use crate::generation::Hall;
 use crate::net::Descriptors;
@@ -49,8 +52,9 @@ impl Proxy {
     pub fn start(hall: &Arc<Hall>, metrics: &Arc<Metrics>, workers: usize) -> std::io::Result<Self> {
         let epoch = Instant::from_std(hall.opened());
         let descriptors = Descriptors::of_process(workers);
+        let lobbies = Lobbies::new(workers);
         let workers = (0..workers)
-            .map(|number| worker::start(Owner { number, workers, epoch }, hall, metrics, &descriptors))
+            .map(|number| worker::start(Owner { number, workers, epoch }, hall, metrics, &descriptors, &lobbies))
             .collect::<std::io::Result<Vec<_>>>()?;
         let doors = workers.iter().map(worker::Running::door).collect();
         let acceptor = acceptor::start(doors, hall, metrics, descriptors)?;

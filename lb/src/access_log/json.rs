@@ -43,6 +43,7 @@ pub(super) fn line(out: &mut Vec<u8>, record: &Record, stamp: &[u8]) {
     number(out, br#","generation":"#, Some(record.generation).filter(|generation| *generation > 0));
     milliseconds(out, br#","total_ms":"#, Some(record.total_ns));
     number(out, br#","pick_ns":"#, record.pick_ns);
+    milliseconds(out, br#","queue_ms":"#, record.queue_ns);
     milliseconds(out, br#","connect_ms":"#, record.connect_ns);
     milliseconds(out, br#","head_ms":"#, record.head_ns);
     if let Some(error) = record.error {
@@ -160,9 +161,10 @@ mod tests {
         assert_eq!(value(&record), expected);
         record.error = Some(ErrorReason::Timeout);
         (record.pick_ns, record.connect_ns, record.head_ns) = (Some(40), Some(100_000), Some(1_000_000));
+        record.queue_ns = Some(2_500_000);
         let all = value(&record);
-        let found = [&all["error"], &all["pick_ns"], &all["connect_ms"], &all["head_ms"]];
-        assert_eq!(found, [&json!("timeout"), &json!(40), &json!(0.1), &json!(1.0)]);
+        let found = [&all["error"], &all["pick_ns"], &all["queue_ms"], &all["connect_ms"], &all["head_ms"]];
+        assert_eq!(found, [&json!("timeout"), &json!(40), &json!(2.5), &json!(0.1), &json!(1.0)]);
     }
 
     #[test]
@@ -173,6 +175,7 @@ mod tests {
         (record.generation, record.total_ns, record.pick_ns) = (7, 1_234_567, Some(40));
         (record.connect_ns, record.head_ns, record.error) =
             (Some(100_000), Some(1_000_000), Some(ErrorReason::Timeout));
+        record.queue_ns = Some(2_500_000);
         for (text, bytes) in [
             (Text::RequestId, "id"),
             (Text::TraceId, "trace"),
@@ -192,8 +195,8 @@ mod tests {
         let wanted = concat!(
             r#"{"ts":"now","request_id":"id","trace_id":"trace","listener":"door","client":"[2001:db8::1]:443","method":"GET","#,
             r#""host":"a","path":"/","protocol":"HTTP/1.1","status":502,"bytes_in":12,"bytes_out":345,"pool":"p","backend":"b","#,
-            r#""attempts":2,"strategy":"s","generation":7,"total_ms":1.235,"pick_ns":40,"connect_ms":0.100,"head_ms":1.000,"#,
-            r#""error":"timeout","user_agent":"u"}"#,
+            r#""attempts":2,"strategy":"s","generation":7,"total_ms":1.235,"pick_ns":40,"queue_ms":2.500,"connect_ms":0.100,"#,
+            r#""head_ms":1.000,"error":"timeout","user_agent":"u"}"#,
             "\n",
         );
         assert_eq!(String::from_utf8(out).unwrap(), wanted);
@@ -259,7 +262,7 @@ mod tests {
     fn every_key_is_in_the_documentation() {
         let mut record = Record::default();
         (record.generation, record.error) = (1, Some(ErrorReason::Timeout));
-        (record.pick_ns, record.connect_ns, record.head_ns) = (Some(1), Some(1), Some(1));
+        (record.pick_ns, record.queue_ns, record.connect_ns, record.head_ns) = (Some(1), Some(1), Some(1), Some(1));
         for text in [Text::RequestId, Text::TraceId, Text::Listener, Text::Method, Text::Host, Text::Path, Text::Pool] {
             record.note(text, b"x");
         }

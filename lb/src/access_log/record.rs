@@ -30,6 +30,8 @@ pub struct Record {
     pub total_ns: u64,
     /// The duration of the last pick.
     pub pick_ns: Option<u64>,
+    /// The time in the queue, over all attempts; `None` if it did not wait.
+    pub queue_ns: Option<u64>,
     /// The duration of opening the last connection to a backend; `None` for a kept connection.
     pub connect_ns: Option<u64>,
     /// From the last attempt's start to the head of its response.
@@ -148,6 +150,7 @@ impl Record {
             generation: 0,
             total_ns: 0,
             pick_ns: None,
+            queue_ns: None,
             connect_ns: None,
             head_ns: None,
             error: None,

@@ -31,6 +31,7 @@ pub(super) fn line(out: &mut Vec<u8>, record: &Record, stamp: &[u8]) {
     number(out, b" bytes_in=", Some(record.bytes_in));
     milliseconds(out, b" total_ms=", Some(record.total_ns));
     number(out, b" pick_ns=", record.pick_ns);
+    milliseconds(out, b" queue_ms=", record.queue_ns);
     milliseconds(out, b" connect_ms=", record.connect_ns);
     milliseconds(out, b" head_ms=", record.head_ns);
     out.extend_from_slice(b" error=");
@@ -103,7 +104,7 @@ mod tests {
         }
         let wanted = "10.1.2.3 - - [22/Nov/2025:18:35:07 +0000] \"GET /a?b HTTP/1.1\" 503 0 \"-\" \"-\" host=\"-\" pool=\"p\" \
                       backend=\"Server 1\" strategy=\"-\" attempts=2 generation=3 bytes_in=0 total_ms=1.235 pick_ns=- \
-                      connect_ms=- head_ms=- error=connect request_id=\"-\" trace_id=\"-\" listener=\"-\"\n";
+                      queue_ms=- connect_ms=- head_ms=- error=connect request_id=\"-\" trace_id=\"-\" listener=\"-\"\n";
         assert_eq!(text(&record), wanted);
     }
 

@@ -16,6 +16,7 @@ use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::failing::{Outlier, Panic, PartialOutlier, PartialPanic, PartialRetry, Retry};
+use super::queue::{PartialQueue, Queue, default_priority};
 use super::schema;
 use super::section::{Scope, section};
 use super::slow_start::{PartialSlowStart, SlowStart};
@@ -41,6 +42,7 @@ pub(super) struct File {
     pub(super) slow_start: SlowStart,
     pub(super) retry: Retry,
     pub(super) sticky: Sticky,
+    pub(super) queue: Queue,
     pub(super) timeouts: Timeouts,
     pub(super) limits: Limits,
     pub(super) reload: Reload,
@@ -108,6 +110,7 @@ pub(super) struct PoolTable {
     pub(super) slow_start: PartialSlowStart,
     pub(super) retry: PartialRetry,
     pub(super) sticky: PartialSticky,
+    pub(super) queue: PartialQueue,
     pub(super) timeouts: PartialTimeouts,
     pub(super) limits: PartialLimits,
 }
@@ -118,6 +121,8 @@ pub(super) struct Route {
     pub(super) host: Option<String>,
     pub(super) path: String,
     pub(super) pool: String,
+    /// In the queue of the pool.
+    pub(super) priority: i64,
     pub(super) retry: PartialRetry,
     pub(super) timeouts: PartialTimeouts,
     pub(super) limits: PartialLimits,
@@ -199,6 +204,7 @@ section! {
         body_min_bytes_per_s: i64 = 100, Scope::Route;
         connections: i64 = 65_536, Scope::Global(OF_CLIENTS);
         requests_in_flight_per_backend: i64 = 0, Scope::Pool("the requests of all routes count on a backend");
+        connections_per_backend: i64 = 0, Scope::Pool(SHARED_BY_ROUTES);
         upstream_idle_connections: i64 = 256, Scope::Pool(SHARED_BY_ROUTES);
     }
 }
@@ -297,6 +303,7 @@ impl Default for Route {
             host: None,
             path: "/".to_owned(),
             pool: super::validated::DEFAULT_POOL.to_owned(),
+            priority: default_priority(),
             retry: PartialRetry::default(),
             timeouts: PartialTimeouts::default(),
             limits: PartialLimits::default(),

@@ -27,6 +27,7 @@ mod places;
 mod policy;
 mod pools;
 mod ports;
+mod queue;
 mod reach;
 mod regular;
 mod schema;

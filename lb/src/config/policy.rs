@@ -15,11 +15,12 @@ use super::failing::{Outlier, Panic, PartialOutlier, PartialPanic, PartialRetry,
 use super::file;
 use super::health::check_health;
 use super::key_path::KeyPath;
+use super::queue::{PartialQueue, Queue};
 use super::section::{Owner, Partial, check_scopes};
 use super::slow_start::{PartialSlowStart, SlowStart};
 use super::sticky::{PartialSticky, Sticky};
 use super::validate::{Surroundings, milliseconds, size, small, within};
-use super::validated::{Health, Limits, Policy, Timeouts};
+use super::validated::{Health, Limits, PRIORITY_DEFAULT, Policy, Timeouts};
 
 /// The sections of one level that rule requests, in full form.
 #[derive(Clone, Debug)]
@@ -27,6 +28,7 @@ pub(super) struct Sections {
     pub(super) timeouts: file::Timeouts,
     pub(super) limits: file::Limits,
     pub(super) retry: Retry,
+    pub(super) queue: Queue,
 }
 
 /// The same of a pool or a route, as typed.
@@ -35,6 +37,8 @@ pub(super) struct Own<'f> {
     pub(super) timeouts: &'f file::PartialTimeouts,
     pub(super) limits: &'f file::PartialLimits,
     pub(super) retry: &'f PartialRetry,
+    /// A route has none.
+    pub(super) queue: &'f PartialQueue,
 }
 
 /// The rules of all levels that were checked so far.
@@ -83,13 +87,13 @@ impl Rules {
 
     /// Adds the rules of a route to `pool`, which is at `key`, if it has its own. Returns the place of its policy. All
     /// pools must be there.
-    pub(super) fn add_route(&mut self, own: Own<'_>, key: &KeyPath, pool: usize) -> Result<usize, Fault> {
-        if own == Own::NONE {
+    pub(super) fn add_route(&mut self, own: Own<'_>, priority: u8, key: &KeyPath, pool: usize) -> Result<usize, Fault> {
+        if own == Own::NONE && priority == PRIORITY_DEFAULT {
             return Ok(pool);
         }
         let sections = own.over(&self.sections[pool], key, Owner::Route)?;
         let sticky = self.policies[pool].sticky.clone();
-        self.policies.push(Policy { sticky, ..sections.check(key)? });
+        self.policies.push(Policy { sticky, priority, ..sections.check(key)? });
         Ok(self.policies.len() - 1)
     }
 
@@ -150,19 +154,25 @@ impl Rules {
 
 impl Own<'_> {
     /// Without a key.
-    const NONE: Own<'static> =
-        Own { timeouts: &file::PartialTimeouts::NONE, limits: &file::PartialLimits::NONE, retry: &PartialRetry::NONE };
+    const NONE: Own<'static> = Own {
+        timeouts: &file::PartialTimeouts::NONE,
+        limits: &file::PartialLimits::NONE,
+        retry: &PartialRetry::NONE,
+        queue: &PartialQueue::NONE,
+    };
 
     /// The sections `above` with the keys that are set here, which are those of `owner` at `key`.
     fn over(self, above: &Sections, key: &KeyPath, owner: Owner) -> Result<Sections, Fault> {
-        let Self { timeouts, limits, retry } = self;
+        let Self { timeouts, limits, retry, queue } = self;
         check_scopes(timeouts, &key.key("timeouts"), owner)?;
         check_scopes(limits, &key.key("limits"), owner)?;
         check_scopes(retry, &key.key("retry"), owner)?;
+        check_scopes(queue, &key.key("queue"), owner)?;
         Ok(Sections {
             timeouts: timeouts.over(&above.timeouts),
             limits: limits.over(&above.limits),
             retry: retry.over(&above.retry),
+            queue: queue.over(&above.queue),
         })
     }
 }
@@ -172,12 +182,14 @@ impl Own<'_> {
 impl Sections {
     /// Checks the sections, which are those at `key`.
     fn check(&self, key: &KeyPath) -> Result<Policy, Fault> {
-        let Self { timeouts, limits, retry } = self;
+        let Self { timeouts, limits, retry, queue } = self;
         Ok(Policy {
             timeouts: check_timeouts(timeouts, &key.key("timeouts"))?,
             limits: check_limits(limits, &key.key("limits"))?,
             retry: retry.check(&key.key("retry"))?,
             sticky: None,
+            queue: queue.check(&key.key("queue"))?,
+            priority: PRIORITY_DEFAULT,
         })
     }
 }
@@ -221,12 +233,14 @@ fn check_limits(form: &file::Limits, section: &KeyPath) -> Result<Limits, Fault>
         body_min_bytes_per_s: rate,
         connections,
         requests_in_flight_per_backend: in_flight,
+        connections_per_backend: open,
         upstream_idle_connections: idle,
     } = *form;
     let limit = |name: &str, value: i64, min: i64, max: i64| within(section.key(name), value, min, max);
     let body_bytes = limit("body_bytes", body_bytes, 0, i64::MAX)?;
     let rate = limit("body_min_bytes_per_s", rate, 0, 1_000_000_000)?;
     let in_flight = limit("requests_in_flight_per_backend", in_flight, 0, 1_000_000)?;
+    let open = limit("connections_per_backend", open, 0, 1_000_000)?;
     Ok(Limits {
         head_bytes: size(limit("head_bytes", head_bytes, 8_192, 1_048_576)?),
         headers: size(limit("headers", headers, 1, 4_096)?),
@@ -234,6 +248,7 @@ fn check_limits(form: &file::Limits, section: &KeyPath) -> Result<Limits, Fault>
         body_min_bytes_per_s: (rate > 0).then_some(rate.unsigned_abs()),
         connections: size(limit("connections", connections, 1, 1_000_000)?),
         requests_in_flight_per_backend: (in_flight > 0).then_some(small(in_flight)),
+        connections_per_backend: (open > 0).then_some(small(open)),
         upstream_idle_connections: size(limit("upstream_idle_connections", idle, 0, 65_536)?),
     })
 }

@@ -13,6 +13,7 @@ use super::file;
 use super::key_path::KeyPath;
 use super::path::normal_path;
 use super::policy::{Own, Rules};
+use super::queue::{PartialQueue, check_priority};
 use super::reach::Reach;
 use super::sticky::PartialSticky;
 use super::validate::{Surroundings, absolute};
@@ -51,15 +52,26 @@ pub(super) fn check_pools(
     let name = DEFAULT_POOL.to_owned();
     let mut pools = vec![PoolConfig { name, strategy, backends, health, outlier, panic, slow_start }];
     for (name, pool) in named {
-        let file::PoolTable { strategy, backends, health, outlier, panic, slow_start, retry, sticky, timeouts, limits } =
-            pool;
+        let file::PoolTable {
+            strategy,
+            backends,
+            health,
+            outlier,
+            panic,
+            slow_start,
+            retry,
+            queue,
+            sticky,
+            timeouts,
+            limits,
+        } = pool;
         let key = top.key("pools").key(name);
         check_id(name).map_err(|what| Fault::new(key.clone(), what))?;
         if name == DEFAULT_POOL {
             let what = "this pool is [strategy] and [[backends]] at the top of the file, with the global sections";
             return Err(Fault::new(key, what));
         }
-        rules.add_pool(Own { timeouts, limits, retry }, &key)?;
+        rules.add_pool(Own { timeouts, limits, retry, queue }, &key)?;
         rules.add_sticky(pools.len(), (sticky, &key), around, warnings)?;
         let (outlier, panic) = rules.failing(Some((outlier, panic, &key)))?;
         pools.push(PoolConfig {
@@ -87,7 +99,8 @@ pub(super) fn check_routes(
         return Err(Fault::new(section, what));
     }
     let mut checked: Vec<Route> = Vec::with_capacity(routes.len());
-    for (index, file::Route { host, path, pool: name, retry, timeouts, limits }) in routes.iter().enumerate() {
+    for (index, file::Route { host, path, pool: name, priority, retry, timeouts, limits }) in routes.iter().enumerate()
+    {
         let key = section.index(index);
         let host = check_host(host.as_deref()).map_err(|what| Fault::new(key.key("host"), what))?;
         let path_prefix = check_path(path).map_err(|what| Fault::new(key.key("path"), what))?;
@@ -100,7 +113,9 @@ pub(super) fn check_routes(
         if checked.iter().any(same) {
             return Err(Fault::new(key, "an earlier route has the same host and path"));
         }
-        let policy = rules.add_route(Own { timeouts, limits, retry }, &key, pool)?;
+        let priority = check_priority(*priority, key.key("priority"))?;
+        let own = Own { timeouts, limits, retry, queue: &PartialQueue::NONE };
+        let policy = rules.add_route(own, priority, &key, pool)?;
         checked.push(Route { host, path_prefix, pool, policy });
     }
     checked.sort_by_key(|route| {
@@ -140,7 +155,7 @@ pub(super) fn check_reach(
         }
         if pool.backends.is_empty() && !(is_default && launcher.is_some()) {
             warnings.push(format!("pool {:?} has no backends yet", pool.name));
-        } else if !(is_default && launches) && pool.backends.iter().all(|backend| backend.backup) {
+        } else if !(is_default && launcher.is_some()) && pool.backends.iter().all(|backend| backend.backup) {
             warnings.push(format!("pool {:?} has only backups, so they get all requests", pool.name));
         }
     }

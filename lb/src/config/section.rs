@@ -132,6 +132,7 @@ pub(super) fn not_for_a_route(key: &KeyPath) -> Option<String> {
         "health" => "lb checks backends, which belong to a pool",
         "sticky" => "a session belongs to a backend of a pool",
         "outlier" | "panic" | "slow_start" => "the rule is about backends, which belong to a pool",
+        "queue" => "the requests of all routes wait in the queue of their pool",
         _ => return None,
     };
     (routes == "routes").then(|| format!("{why}: set it in [pools.NAME.{section}] or [{section}]"))

@@ -59,6 +59,7 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
         panic,
         slow_start,
         retry,
+        queue,
         sticky,
         timeouts,
         limits,
@@ -69,7 +70,8 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
     } = form;
     let proxy = check_proxy(proxy, around)?;
     let admin = check_admin(admin, around, &proxy)?;
-    let sections = Sections { timeouts: timeouts.clone(), limits: limits.clone(), retry: retry.clone() };
+    let sections =
+        Sections { timeouts: timeouts.clone(), limits: limits.clone(), retry: retry.clone(), queue: queue.clone() };
     let failing = (outlier.clone(), panic.clone());
     let mut rules = Rules::global(sections, health, failing, slow_start.clone(), sticky.clone())?;
     let pools = pools::check_pools(strategy, backends, pools, &mut rules, around, warnings)?;

@@ -14,12 +14,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use lb_balance::{BudgetRules, Fallback, HashFunction, KeySource, OutlierRules, PanicRules, Ramp, RetryRules};
+pub use lb_balance::{
+    BudgetRules, Fallback, HashFunction, KeySource, OutlierRules, PanicRules, Ramp, RetryRules, ShedRules,
+};
 
 pub use super::values::{ID_BYTES_MAX, IpNetwork, Secret, WEIGHT_MAX, check_id, check_weight, resolve_address};
 
 /// The name of the pool for requests that match no route.
 pub const DEFAULT_POOL: &str = "default";
+
+/// The priority of a request without a route, and of a route that names none.
+pub const PRIORITY_DEFAULT: u8 = 100;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -159,6 +164,10 @@ pub struct Policy {
     pub limits: Limits,
     pub retry: RetryPolicy,
     /// That of a route is that of its pool.
+    pub queue: QueuePolicy,
+    /// In the queue; 255 is the highest.
+    pub priority: u8,
+    /// That of a route is that of its pool.
     pub sticky: Option<Arc<StickySessions>>,
 }
 
@@ -173,6 +182,17 @@ pub struct StickySessions {
     pub max_age_s: u64,
     /// Browsers send it only over https.
     pub secure: bool,
+}
+
+/// How requests wait while the backends of their pool are full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueuePolicy {
+    /// The most requests that wait, over all workers. 0: none waits.
+    pub length: usize,
+    /// The longest wait.
+    pub wait: Duration,
+    /// When low priorities are refused.
+    pub shed: ShedRules,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -306,6 +326,8 @@ pub struct Limits {
     pub connections: usize,
     /// `None` means unlimited.
     pub requests_in_flight_per_backend: Option<u32>,
+    /// Open connections to one backend over all workers, idle ones and tunnels included; `None` means unlimited.
+    pub connections_per_backend: Option<u32>,
     /// Idle connections kept per worker and backend; 0 keeps none.
     pub upstream_idle_connections: usize,
 }

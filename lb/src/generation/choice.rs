@@ -1,9 +1,9 @@
-//! From a strategy's decision to a backend, with the pool's list, its fallback and its limit.
+//! From a strategy's pick to a backend, with the pool's list and its fallback.
 //!
 //! Both wings use it: a worker for each request, and control for an explanation. So an explanation shows the pick that
 //! a worker would make.
 
-use lb_balance::{Choice, Chooser, NoChoice};
+use lb_balance::{Choice, Chooser, Unchosen};
 use lb_strategy_host::{Decision, Headers, PickRequest};
 
 use super::PoolGeneration;
@@ -16,30 +16,26 @@ pub struct Lookup<'a>(pub &'a Fields);
 // === impl PoolGeneration ===
 
 impl PoolGeneration {
-    /// The backend for `decision`, which the picker returned for `request`. `limit` is the number of requests that may
-    /// be in flight on one backend.
+    /// The backend for `request`. `ask` asks the picker, `has_room` is about the backend at an index.
     #[inline]
     pub fn choose(
         &self,
-        decision: Decision,
         request: &PickRequest<'_>,
-        limit: Option<u32>,
-    ) -> Result<Choice, NoChoice> {
+        has_room: impl Fn(usize) -> bool,
+        ask: impl FnMut(&PickRequest<'_>) -> Decision,
+    ) -> Result<Choice, Unchosen> {
         let chooser = Chooser {
             backends: &self.backends,
             fallback: self.fallback,
             cursor: &self.fallback_cursor,
             wants_hash: self.wants_hash,
-            limit,
         };
-        chooser.choose(decision, request)
+        chooser.choose(request, has_room, ask)
     }
 
     /// Whether the backend at `index` may get a request that has tried `tried`, without a pick of the strategy.
-    pub fn may_serve(&self, index: usize, tried: &[u32], limit: Option<u32>) -> bool {
-        let backend = &self.backends[index];
-        let has_room = limit.is_none_or(|limit| backend.in_flight() < limit);
-        backend.is_eligible() && has_room && !tried.contains(&(index as u32))
+    pub fn may_serve(&self, index: usize, tried: &[u32]) -> bool {
+        self.backends[index].is_eligible() && !tried.contains(&(index as u32))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Settings;
-use crate::config::{Limits, Policy, RetryPolicy, Timeouts};
+use crate::config::{Limits, PRIORITY_DEFAULT, Policy, QueuePolicy, RetryPolicy, Timeouts};
 
 /// Settings with `time` as every time-out, and without a total one.
 pub(crate) fn settings(time: Duration) -> Settings {
@@ -31,6 +31,7 @@ pub(crate) fn settings(time: Duration) -> Settings {
             body_min_bytes_per_s: Some(100),
             connections: 10_000,
             requests_in_flight_per_backend: None,
+            connections_per_backend: None,
             upstream_idle_connections: 256,
         },
         trusted_proxies: Vec::new(),
@@ -46,5 +47,13 @@ pub(crate) fn settings(time: Duration) -> Settings {
 /// The policies of `pools` pools without rules of their own.
 pub(crate) fn policies(settings: &Settings, retry: RetryPolicy, pools: usize) -> Arc<[Policy]> {
     let Settings { timeouts, limits, .. } = settings;
-    vec![Policy { timeouts: timeouts.clone(), limits: limits.clone(), retry, sticky: None }; pools].into()
+    let policy = Policy {
+        timeouts: timeouts.clone(),
+        limits: limits.clone(),
+        retry,
+        queue: QueuePolicy::default(),
+        priority: PRIORITY_DEFAULT,
+        sticky: None,
+    };
+    vec![policy; pools].into()
 }

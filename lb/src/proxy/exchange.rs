@@ -2,7 +2,7 @@
 //!
 //! An exchange knows only [`Context`] of its connection, so HTTP/1.1 has one at a time and HTTP/2 many. The modules:
 //! `headers` checks and forwards heads, `trailers` filters trailers. `attempt` is one attempt, `retry` decides about
-//! further ones. `choose` makes the pick, `pace` limits slow uploads, `response` is the response with its body, early
+//! further ones. `choose` makes the pick, `wait` is the wait for one, `pace` limits slow uploads, `response` is the response with its body, early
 //! ones too. `switched` is a tunnel, `finish` ends the request, `notes` fills the log record. Invariants: a request
 //! uses the settings and the policy of one generation. No generation is held over an await. The guards end attempt and
 //! request exactly once on every path.
@@ -25,6 +25,7 @@ mod retry;
 mod switched;
 mod trailers;
 mod upgrade;
+mod wait;
 
 use std::rc::Rc;
 
@@ -36,7 +37,7 @@ pub(super) use self::response::{Response, ResponseBody};
 pub(super) use self::switched::Switched;
 
 use self::attempt::Answer;
-use self::choose::Picked;
+use self::choose::{Picked, Unpicked};
 use self::classes::Classes;
 use self::finish::RequestGuard;
 use self::retry::{Failed, Plan, Retry};
@@ -194,10 +195,16 @@ impl Exchange {
 
     /// Makes attempts until there is a response or no attempt is left.
     async fn answer(&mut self) -> Result<Answer, Fault> {
-        let now_ns = self.context.local.clock_ns(self.guard.started);
-        self.pool.request(now_ns);
+        let now = self.guard.started;
+        self.pool.request(self.context.local.clock_ns(now));
         let mut plan = Plan::default();
-        let mut picked = self.pick(&plan, now_ns)?;
+        let is_behind = self.must_wait();
+        let first = if is_behind { Err(Unpicked::Overload) } else { self.pick(&plan, now) };
+        let mut picked = match first {
+            Ok(picked) => picked,
+            Err(Unpicked::NoBackend) => return Err(Fault::NoBackend),
+            Err(Unpicked::Overload | Unpicked::Raced) => Box::pin(self.wait(&plan, is_behind)).await?,
+        };
         loop {
             // What follows a failure is rare, and boxed so that other requests do not contain it.
             picked = match self.attempt(&plan, picked).await {

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::listeners::Listeners;
+use super::queue::Lines;
 use super::view::{Owner, View};
 use crate::http1::{Fields, RequestHead, ResponseHead};
 use crate::net::{Buffers, Descriptor, Descriptors, Spare};
@@ -34,7 +35,7 @@ pub(super) struct Local {
     pub(super) descriptors: Arc<Descriptors>,
     /// Tells control that a backend fails.
     pub(super) alarm: Arc<Notify>,
-    owner: Owner,
+    pub(super) lines: Lines,
 }
 
 /// Unused heads: the next message is read into one of them, which allocates nothing.
@@ -44,14 +45,14 @@ pub(super) struct Heads<T>(Spare<Box<T>>);
 
 impl Local {
     pub(super) fn new(
-        owner: Owner,
+        lines: Lines,
         view: View,
         listeners: Listeners,
         descriptors: Arc<Descriptors>,
         alarm: Arc<Notify>,
     ) -> Rc<Self> {
         let local = Self {
-            number: owner.number as u32,
+            number: lines.owner().number as u32,
             view: RefCell::new(view),
             listeners: RefCell::new(listeners),
             random: RefCell::new(fastrand::Rng::new()),
@@ -62,7 +63,7 @@ impl Local {
             is_draining: Cell::new(false),
             descriptors,
             alarm,
-            owner,
+            lines,
         };
         local.set_date();
         Rc::new(local)
@@ -70,11 +71,11 @@ impl Local {
 
     /// Nanoseconds on the clock that strategies see.
     pub(super) fn clock_ns(&self, now: Instant) -> u64 {
-        self.owner.clock_ns(now)
+        self.lines.owner().clock_ns(now)
     }
 
     pub(super) fn owner(&self) -> Owner {
-        self.owner
+        self.lines.owner()
     }
 
     /// A descriptor for a connection to a backend. If none is free, closes the connection that has been idle the

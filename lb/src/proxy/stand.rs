@@ -14,6 +14,8 @@ use tokio::time::Instant;
 
 use super::listeners::Listeners;
 use super::local::Local;
+use super::queue::Lines;
+use super::queue::lobby::Lobbies;
 use super::view::{Owner, View};
 use crate::config::{Fallback, HashFunction, RetryPolicy};
 use crate::generation::{Generation, PoolGeneration, samples};
@@ -60,8 +62,9 @@ impl Stand {
         let owner = Owner { number: 0, workers: 1, epoch: Instant::now() };
         let (place, _) = listeners.place(&"stand".into(), &metrics, 0);
         assert_eq!(place, Self::LISTENER);
-        let view = View::new(generation, None, &metrics, owner, &listeners);
-        let local = Local::new(owner, view, listeners, Descriptors::of_process(1), Arc::default());
+        let lines = Lines::new(owner, Lobbies::new(1));
+        let view = View::new(generation, None, &metrics, &lines, &listeners);
+        let local = Local::new(lines, view, listeners, Descriptors::of_process(1), Arc::default());
         Self { local, backend, metrics }
     }
 

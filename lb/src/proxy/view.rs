@@ -4,16 +4,19 @@
 //! connections and counters stay. A request holds `Rc`s of these, never of a generation. Replacing the view drops all
 //! references to the old generation.
 
+mod room;
+
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_balance::{BudgetRules, RetryBudget, Thresholds};
+use lb_balance::{BudgetRules, Caps, RetryBudget, Thresholds};
 use tokio::time::Instant;
 
 use super::listeners::Listeners;
+use super::queue::{Line, Lines};
 use super::sessions::Sessions;
 use super::upstream::{Idle, Waiting};
 use crate::config::{Policy, StickySessions};
@@ -56,6 +59,10 @@ pub(super) struct PoolView {
     current: RefCell<Option<Current>>,
     /// This worker's part of the pool's budget for retries, with its rules.
     budget: RefCell<(BudgetRules, RetryBudget)>,
+    /// Of each of its backends.
+    caps: Cell<Caps>,
+    /// The requests that wait for a backend with room.
+    pub(super) line: Rc<Line>,
 }
 
 /// A retry out of the budget. It is put back on drop, unless an attempt followed: the client may leave, and the pick
@@ -89,7 +96,7 @@ impl View {
         generation: Arc<Generation>,
         old: Option<&View>,
         metrics: &Metrics,
-        owner: Owner,
+        lines: &Lines,
         listeners: &Listeners,
     ) -> Self {
         let pools = generation
@@ -102,8 +109,8 @@ impl View {
                 let pool = old
                     .and_then(|old| old.pools.iter().find(|pool| pool.name == shared.name))
                     .cloned()
-                    .unwrap_or_else(|| PoolView::new(&shared.name, budget, metrics, owner, listeners));
-                pool.replace(shared.clone(), policy, metrics, owner);
+                    .unwrap_or_else(|| PoolView::new(&shared.name, budget, metrics, lines, listeners));
+                pool.replace(&generation, index, metrics, lines.owner());
                 pool
             })
             .collect::<Vec<_>>();
@@ -138,9 +145,15 @@ impl View {
         }
     }
 
-    /// Ends the requests that wait for a lost backend.
+    /// Ends the requests that wait for a lost backend, and wakes those that wait for a backend that has recovered.
     pub(super) fn look(&self) {
         self.each_member(MemberView::look);
+        self.pools.iter().for_each(|pool| pool.stir());
+    }
+
+    /// Follows the bell of this worker.
+    pub(super) fn answer_bell(&self) {
+        self.pools.iter().for_each(|pool| pool.answer());
     }
 
     /// Updates the counters after listeners got or lost their places.
@@ -166,12 +179,15 @@ impl View {
 // === impl PoolView ===
 
 impl PoolView {
-    fn new(name: &Arc<str>, budget: BudgetRules, metrics: &Metrics, owner: Owner, listeners: &Listeners) -> Rc<Self> {
+    fn new(name: &Arc<str>, budget: BudgetRules, metrics: &Metrics, lines: &Lines, listeners: &Listeners) -> Rc<Self> {
+        let owner = lines.owner();
         let pool = Self {
             name: name.clone(),
             shards: RefCell::default(),
             current: RefCell::new(None),
             budget: RefCell::new(owner.budget(budget)),
+            caps: Cell::default(),
+            line: lines.of(name),
         };
         pool.hear(listeners, metrics, owner.number);
         Rc::new(pool)
@@ -214,14 +230,20 @@ impl PoolView {
         }
     }
 
-    fn replace(&self, shared: Arc<PoolGeneration>, policy: &Policy, metrics: &Metrics, owner: Owner) {
-        let rules = policy.retry.budget;
+    /// Takes up the pool at `index` of a generation.
+    fn replace(&self, generation: &Generation, index: usize, metrics: &Metrics, owner: Owner) {
+        let (shared, Policy { retry, limits, queue, sticky, .. }) =
+            (generation.pools[index].clone(), &generation.policies[index]);
+        let rules = retry.budget;
+        self.caps
+            .set(Caps { requests: limits.requests_in_flight_per_backend, connections: limits.connections_per_backend });
+        self.line.set_rules(queue, priorities(generation, index));
         if self.budget.borrow().0 != rules {
             self.budget.replace(owner.budget(rules));
         }
         let mut current = self.current.borrow_mut();
         let (old, old_sessions) = current.take().map_or_else(Default::default, |old| (old.members, old.sessions));
-        let sessions = policy.sticky.as_ref().map(|rules| sessions(rules, &shared, old_sessions));
+        let sessions = sticky.as_ref().map(|rules| sessions(rules, &shared, old_sessions));
         let mut old: HashMap<_, _> = old.into_iter().map(|member| (Arc::as_ptr(&member.backend), member)).collect();
         let members = shared
             .backends
@@ -237,11 +259,14 @@ impl PoolView {
             member.look();
             member.idle.close();
         }
-        let current = current.insert(Current { shared, members, sessions });
-        for member in &current.members {
-            member.thresholds.set(current.shared.thresholds);
+        let thresholds = shared.thresholds;
+        for member in &current.insert(Current { shared, members, sessions }).members {
+            member.thresholds.set(thresholds);
             member.look();
         }
+        drop(current);
+        self.answer();
+        self.stir();
     }
 
     fn clear(&self) {
@@ -251,7 +276,17 @@ impl PoolView {
                 member.idle.close();
             }
         }
+        // They find that the pool is gone.
+        self.stir();
     }
+}
+
+/// The priorities of the requests for the pool at `index`.
+fn priorities(generation: &Generation, index: usize) -> impl Iterator<Item = u8> {
+    let routed = generation.routes.iter().filter(move |route| route.pool == index).map(|route| route.policy);
+    // A request without a route is for `default`.
+    let unrouted = (index == 0).then_some(0);
+    routed.chain(unrouted).map(|policy| generation.policies[policy].priority)
 }
 
 fn sessions(rules: &Arc<StickySessions>, shared: &PoolGeneration, old: Option<Sessions>) -> Sessions {

@@ -21,6 +21,8 @@ use super::downstream::{self, Responders, Signal};
 use super::listeners::Listeners;
 use super::local::Local;
 use super::peer::Peer;
+use super::queue::Lines;
+use super::queue::lobby::Lobbies;
 use super::view::{Owner, View};
 use crate::generation::{Hall, Seat};
 use crate::net::{Descriptor, Descriptors, Stream};
@@ -83,13 +85,14 @@ pub(super) fn start(
     hall: &Arc<Hall>,
     metrics: &Arc<Metrics>,
     descriptors: &Arc<Descriptors>,
+    lobbies: &Arc<Lobbies>,
 ) -> io::Result<Running> {
     let number = owner.number;
     #[expect(clippy::disallowed_methods, reason = "bounded by the limit of client connections")]
     let (sender, receiver) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
     let door = Door { sender, open: open.clone() };
-    let (seat, metrics, descriptors) = (hall.seat(), metrics.clone(), descriptors.clone());
+    let (seat, metrics, descriptors, lobbies) = (hall.seat(), metrics.clone(), descriptors.clone(), lobbies.clone());
     let (started, waiting) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new().name(format!("lb-worker-{number}")).spawn(move || {
         let mut builder = Builder::new_current_thread();
@@ -105,9 +108,10 @@ pub(super) fn start(
             let first = generation.number;
             let mut listeners = Listeners::default();
             listeners.follow(&generation.listeners, &metrics, number);
-            let view = View::new(generation, None, &metrics, owner, &listeners);
+            let lines = Lines::new(owner, lobbies.clone());
+            let view = View::new(generation, None, &metrics, &lines, &listeners);
             let worker = Rc::new(Worker {
-                local: Local::new(owner, view, listeners, descriptors, seat.alarm()),
+                local: Local::new(lines, view, listeners, descriptors, seat.alarm()),
                 responders: Rc::default(),
                 shard: metrics.worker(number),
                 metrics,
@@ -118,7 +122,7 @@ pub(super) fn start(
             });
             seat.acknowledge(first);
             let _ = started.send(Ok(()));
-            run(&worker, seat, receiver).await;
+            run(&worker, seat, receiver, &lobbies).await;
         });
     })?;
     match waiting.recv() {
@@ -128,7 +132,7 @@ pub(super) fn start(
     }
 }
 
-async fn run(worker: &Rc<Worker>, mut seat: Seat, mut messages: mpsc::UnboundedReceiver<Message>) {
+async fn run(worker: &Rc<Worker>, mut seat: Seat, mut messages: mpsc::UnboundedReceiver<Message>, lobbies: &Lobbies) {
     let mut purge = tokio::time::interval(PURGE_EVERY);
     purge.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let drained = Rc::new(Notify::new());
@@ -154,6 +158,7 @@ async fn run(worker: &Rc<Worker>, mut seat: Seat, mut messages: mpsc::UnboundedR
                 }
                 None => return,
             },
+            () = lobbies.rung(worker.local.number as usize) => worker.local.view.borrow().answer_bell(),
             () = drained.notified() => return,
             _ = purge.tick() => {
                 seat.show_alive();
@@ -179,7 +184,7 @@ impl Worker {
         let (local, owner) = (&self.local, self.local.owner());
         let has_new = local.listeners.borrow_mut().follow(&generation.listeners, &self.metrics, owner.number);
         let listeners = local.listeners.borrow();
-        let next = View::new(generation, Some(&local.view.borrow()), &self.metrics, owner, &listeners);
+        let next = View::new(generation, Some(&local.view.borrow()), &self.metrics, &local.lines, &listeners);
         if has_new {
             next.hear(&listeners, &self.metrics, owner.number);
         }

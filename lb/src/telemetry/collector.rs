@@ -14,8 +14,8 @@ use super::exposition::{Exposition, descriptions};
 use super::hub::Shared;
 use super::names;
 use super::reason::{
-    EjectionReason, ErrorReason, FallbackReason, LogDropReason, ReloadKind, ReloadOutcome, RetryReason, SessionResult,
-    SwapKind,
+    EjectionReason, ErrorReason, FallbackReason, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome, RetryReason,
+    SessionResult, SwapKind,
 };
 use super::reloads::Reloads;
 use super::shard::METHODS;
@@ -122,6 +122,12 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
         for (result, count) in SessionResult::ALL.iter().zip(pool.sessions) {
             e.number(&names::SESSIONS, &[name, result.as_str()], count as f64);
         }
+    }
+    e.number(&names::QUEUE_REQUESTS, &[name], pool.queued as f64);
+    e.number(&names::QUEUE_ENTRIES, &[name], pool.queue_entries as f64);
+    e.number(&names::QUEUE_WAIT, &[name], pool.queue_wait_ns as f64 / 1e9);
+    for (reason, count) in QueueRefusal::ALL.iter().zip(pool.queue_refusals) {
+        e.number(&names::QUEUE_REFUSALS, &[name, reason.as_str()], count as f64);
     }
     e.histogram(&names::BACKEND_CONNECT, &[name], &pool.connect);
     if let Some((strategy, version)) = &pool.strategy {

@@ -69,6 +69,17 @@ pub const SESSIONS: Metric = counter(
     &["pool", "result"],
     "Requests to a pool with sticky sessions: their backend kept them, they were new, or moved.",
 );
+pub const QUEUE_REQUESTS: Metric =
+    gauge("lb_queue_requests", &["pool"], "Requests that now wait for a backend with room.");
+pub const QUEUE_ENTRIES: Metric =
+    counter("lb_queue_entries_total", &["pool"], "Requests that began to wait for a backend with room.");
+pub const QUEUE_WAIT: Metric =
+    counter("lb_queue_wait_seconds_total", &["pool"], "Time that requests waited for a backend with room, in total.");
+pub const QUEUE_REFUSALS: Metric = counter(
+    "lb_queue_refusals_total",
+    &["pool", "reason"],
+    "Requests that got no backend from the queue: it was full, or full for their priority, or they waited too long.",
+);
 
 // client connections
 pub const CLIENT_CONNECTIONS: Metric = gauge("lb_client_connections", &["listener"], "Client connections now open.");
@@ -200,6 +211,10 @@ pub const HUB: &[&Metric] = &[
     &RETRIES,
     &RETRIES_DENIED,
     &SESSIONS,
+    &QUEUE_REQUESTS,
+    &QUEUE_ENTRIES,
+    &QUEUE_WAIT,
+    &QUEUE_REFUSALS,
     &CLIENT_CONNECTIONS,
     &CLIENT_CONNECTIONS_ACCEPTED,
     &CLIENT_CONNECTIONS_REJECTED,

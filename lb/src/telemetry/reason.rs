@@ -118,6 +118,18 @@ words! {
 }
 
 words! {
+    /// Why a request got no backend from the queue of its pool.
+    pub enum QueueRefusal {
+        /// The queue was full.
+        Full = "full",
+        /// The rest of the queue is for requests of higher priority.
+        Shed = "shed",
+        /// It waited as long as it may.
+        Expired = "expired",
+    }
+}
+
+words! {
     /// Why outlier detection ejected a backend.
     pub enum EjectionReason {
         /// Connect errors, resets, time-outs, or the statuses 502, 503 and 504, in a row.

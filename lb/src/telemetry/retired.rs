@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::cell::{Counter, HistogramSum, REQUEST_BOUNDS_NS};
 use super::hub::{BackendSeries, State, Workers};
-use super::reason::{ErrorReason, RetryReason, SessionResult};
+use super::reason::{ErrorReason, QueueRefusal, RetryReason, SessionResult};
 use super::shard::{ConnectionShard, PoolShard};
 use super::snapshot::Requests;
 use super::strategies::Answers;
@@ -33,6 +33,9 @@ pub(super) struct Past {
     pub(super) retries: [u64; RetryReason::COUNT],
     pub(super) retries_denied: u64,
     pub(super) sessions: [u64; SessionResult::COUNT],
+    pub(super) queue_entries: u64,
+    pub(super) queue_wait_ns: u64,
+    pub(super) queue_refusals: [u64; QueueRefusal::COUNT],
     pub(super) answers: Answers,
     /// Without pool or listener.
     requests: Requests,
@@ -164,6 +167,9 @@ impl Default for Past {
             retries: [0; RetryReason::COUNT],
             retries_denied: 0,
             sessions: [0; SessionResult::COUNT],
+            queue_entries: 0,
+            queue_wait_ns: 0,
+            queue_refusals: [0; QueueRefusal::COUNT],
             answers: Answers::default(),
             requests: Requests::new("".into(), "".into()),
         }
@@ -182,6 +188,9 @@ impl Past {
             add(&mut self.retries, &shard.retries);
             self.retries_denied += shard.retries_denied.get();
             add(&mut self.sessions, &shard.sessions);
+            self.queue_entries += shard.queue_entries.get();
+            self.queue_wait_ns += shard.queue_wait_ns.get();
+            add(&mut self.queue_refusals, &shard.queue_refusals);
             self.answers.add(shard);
             self.requests.add(shard);
         }

@@ -11,7 +11,7 @@ use http::Method;
 
 use super::cell::{Counter, Gauge, Histogram, PAUSE_BOUNDS_NS, PICK_BOUNDS_NS, REQUEST_BOUNDS_NS, SLOW_PICK_NS};
 use super::code::{ByClass, CodeTable};
-use super::reason::{EjectionReason, ErrorReason, FallbackReason, RetryReason, SessionResult};
+use super::reason::{EjectionReason, ErrorReason, FallbackReason, QueueRefusal, RetryReason, SessionResult};
 
 /// A worker's counts about itself.
 #[derive(Debug)]
@@ -43,6 +43,11 @@ pub struct PoolShard {
     pub(super) retries: [Counter; RetryReason::COUNT],
     pub(super) retries_denied: Counter,
     pub(super) sessions: [Counter; SessionResult::COUNT],
+    /// Requests in the queue now.
+    pub(super) queued: Gauge,
+    pub(super) queue_entries: Counter,
+    pub(super) queue_wait_ns: Counter,
+    pub(super) queue_refusals: [Counter; QueueRefusal::COUNT],
     pub(super) fallbacks: [Counter; FallbackReason::COUNT],
     /// Picks requested of the strategy.
     pub(super) picks: Counter,
@@ -137,6 +142,10 @@ impl PoolShard {
             retries: [const { Counter::new() }; RetryReason::COUNT],
             retries_denied: Counter::new(),
             sessions: [const { Counter::new() }; SessionResult::COUNT],
+            queued: Gauge::new(),
+            queue_entries: Counter::new(),
+            queue_wait_ns: Counter::new(),
+            queue_refusals: [const { Counter::new() }; QueueRefusal::COUNT],
             fallbacks: [const { Counter::new() }; FallbackReason::COUNT],
             picks: Counter::new(),
             pick_time: Histogram::new(PICK_BOUNDS_NS),
@@ -175,6 +184,23 @@ impl PoolShard {
     #[inline]
     pub fn session(&self, result: SessionResult) {
         self.sessions[result as usize].inc();
+    }
+
+    /// A request begins to wait for a backend with room.
+    pub fn queue_entered(&self) {
+        self.queued.inc();
+        self.queue_entries.inc();
+    }
+
+    /// Its wait has ended, in any way.
+    pub fn queue_left(&self, waited: Duration) {
+        self.queued.dec();
+        self.queue_wait_ns.add(waited.as_nanos() as u64);
+    }
+
+    /// A request got no backend from the queue.
+    pub fn refused_in_queue(&self, reason: QueueRefusal) {
+        self.queue_refusals[reason as usize].inc();
     }
 
     /// The built-in fallback picked instead of the strategy.

@@ -13,7 +13,7 @@ use tokio::runtime::RuntimeMetrics;
 use super::cell::{HistogramSum, PAUSE_BOUNDS_NS, REQUEST_BOUNDS_NS};
 use super::code::{KNOWN_BACKEND_CODES, KNOWN_CODES};
 use super::hub::{self, State};
-use super::reason::{EjectionReason, ErrorReason, RetryReason, SessionResult, SwapKind};
+use super::reason::{EjectionReason, ErrorReason, QueueRefusal, RetryReason, SessionResult, SwapKind};
 use super::reloads::Reloads;
 use super::retired::add;
 use super::shard::{BackendShard, GET, PoolShard};
@@ -68,6 +68,10 @@ pub(super) struct PoolSum {
     pub retries: [u64; RetryReason::COUNT],
     pub retries_denied: u64,
     pub sessions: [u64; SessionResult::COUNT],
+    pub queued: i64,
+    pub queue_entries: u64,
+    pub queue_wait_ns: u64,
+    pub queue_refusals: [u64; QueueRefusal::COUNT],
     pub connect: HistogramSum,
     /// A strategy is in charge: the pool is in service.
     pub has_strategy: bool,
@@ -143,6 +147,10 @@ impl Snapshot {
                 add(&mut pool.retries, &shard.retries);
                 pool.retries_denied += shard.retries_denied.get();
                 add(&mut pool.sessions, &shard.sessions);
+                pool.queued += shard.queued.get();
+                pool.queue_entries += shard.queue_entries.get();
+                pool.queue_wait_ns += shard.queue_wait_ns.get();
+                add(&mut pool.queue_refusals, &shard.queue_refusals);
             }
             // hidden ones still count for the pool as a whole
             let is_shown = !state.is_hidden(listener) && !state.is_pool_hidden(name);
@@ -164,6 +172,9 @@ impl Snapshot {
             pool.retries.iter_mut().zip(past.retries).for_each(|(sum, past)| *sum += past);
             pool.retries_denied += past.retries_denied;
             pool.sessions.iter_mut().zip(past.sessions).for_each(|(sum, past)| *sum += past);
+            pool.queue_entries += past.queue_entries;
+            pool.queue_wait_ns += past.queue_wait_ns;
+            pool.queue_refusals.iter_mut().zip(past.queue_refusals).for_each(|(sum, past)| *sum += past);
         }
         for ((pool, name), backend) in &state.backends {
             // hidden ones still count here: the pool's histogram does not end with a backend
@@ -223,6 +234,10 @@ impl Requests {
             retries: _,
             retries_denied: _,
             sessions: _,
+            queued: _,
+            queue_entries: _,
+            queue_wait_ns: _,
+            queue_refusals: _,
             fallbacks: _,
             picks: _,
             pick_time: _,
@@ -259,6 +274,10 @@ impl Default for PoolSum {
             retries: [0; RetryReason::COUNT],
             retries_denied: 0,
             sessions: [0; SessionResult::COUNT],
+            queued: 0,
+            queue_entries: 0,
+            queue_wait_ns: 0,
+            queue_refusals: [0; QueueRefusal::COUNT],
             connect: EMPTY,
             has_strategy: true,
             strategy: None,

@@ -10,7 +10,9 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use lb::config::{Fallback, HashFunction, KeySource, Limits, Policy, RetryPolicy, Route, Timeouts};
+use lb::config::{
+    Fallback, HashFunction, KeySource, Limits, PRIORITY_DEFAULT, Policy, QueuePolicy, RetryPolicy, Route, Timeouts,
+};
 use lb::generation::{Generation, Hall, OwnRoutes, PoolGeneration, Settings};
 use lb::listener;
 use lb::pool::{Backend, Eligibility};
@@ -45,6 +47,7 @@ pub(crate) struct PoolSetup {
     pub(crate) hash_on: Vec<KeySource>,
     pub(crate) backends: Vec<Arc<Backend>>,
     pub(crate) retry: RetryPolicy,
+    pub(crate) queue: QueuePolicy,
 }
 
 /// A running proxy with its hall and its counters.
@@ -80,14 +83,16 @@ pub(crate) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// The time-outs and limits of `settings`, with the default policy for retries.
+/// The time-outs and limits of `settings`, with the default policy for retries, and no queue.
 pub(crate) fn policy(settings: &Settings) -> Policy {
     let retry = RetryPolicy::default();
-    Policy { timeouts: settings.timeouts.clone(), limits: settings.limits.clone(), retry, sticky: None }
+    let queue = QueuePolicy { length: 0, ..QueuePolicy::default() };
+    let (timeouts, limits) = (settings.timeouts.clone(), settings.limits.clone());
+    Policy { timeouts, limits, retry, queue, priority: PRIORITY_DEFAULT, sticky: None }
 }
 
 fn policies(settings: &Settings, pools: &[PoolSetup]) -> Vec<Policy> {
-    pools.iter().map(|pool| Policy { retry: pool.retry, ..policy(settings) }).collect()
+    pools.iter().map(|pool| Policy { retry: pool.retry, queue: pool.queue, ..policy(settings) }).collect()
 }
 
 /// A pool's part of a generation, with a picker made for it.
@@ -123,9 +128,10 @@ pub(crate) fn pool(setup: &PoolSetup) -> Arc<PoolGeneration> {
 // === impl PoolSetup ===
 
 impl PoolSetup {
-    /// A pool without keys, with the default policy for retries.
+    /// A pool without keys and without a queue, with the default policy for retries.
     pub(crate) fn new(name: &'static str, of: &str, backends: Vec<Arc<Backend>>) -> Self {
-        Self { name, strategy: strategy(of), hash_on: Vec::new(), backends, retry: RetryPolicy::default() }
+        let queue = QueuePolicy { length: 0, ..QueuePolicy::default() };
+        Self { name, strategy: strategy(of), hash_on: Vec::new(), backends, retry: RetryPolicy::default(), queue }
     }
 }
 
@@ -156,6 +162,7 @@ impl Setup {
             body_min_bytes_per_s: Some(100),
             connections: 10_000,
             requests_in_flight_per_backend: None,
+            connections_per_backend: None,
             upstream_idle_connections: 256,
         };
         Self {
@@ -199,6 +206,11 @@ impl Setup {
     /// Changes the retries of the pool `default`.
     pub(crate) fn retry(self, change: impl FnOnce(&mut RetryPolicy)) -> Self {
         self.with(|setup| change(&mut setup.pools[0].retry))
+    }
+
+    /// Requests of the pool `default` wait in a queue of this length, longer than any test.
+    pub(crate) fn queue(self, length: usize) -> Self {
+        self.with(|setup| setup.pools[0].queue = QueuePolicy { length, wait: PATIENCE, ..QueuePolicy::default() })
     }
 
     /// The same with this number of attempts.
@@ -259,7 +271,8 @@ impl Balancer {
         change(&mut settings);
         let current = self.hall.current();
         let pools = current.pools.clone();
-        let policies = current.policies.iter().map(|old| Policy { retry: old.retry, ..policy(&settings) }).collect();
+        let policies = current.policies.iter();
+        let policies = policies.map(|old| Policy { retry: old.retry, queue: old.queue, ..policy(&settings) }).collect();
         self.await_workers(self.publish_generation(pools, policies, Arc::new(settings)));
     }
 

@@ -6,6 +6,7 @@ use lb_balance::PanicMode;
 
 use super::super::failing::{PartialOutlier, PartialPanic, PartialRetry};
 use super::super::file::{PartialHealth, PartialLimits, PartialTimeouts};
+use super::super::queue::PartialQueue;
 use super::super::section::{Partial, Scope};
 use super::super::slow_start::PartialSlowStart;
 use super::*;
@@ -23,7 +24,7 @@ fn text(global: &str, of_pool: &str, of_route: &str) -> String {
 fn policies(text: &str) -> [Policy; 2] {
     let config = config(text);
     let route = &config.routes[0];
-    let Policy { timeouts, limits, retry: _, sticky: _ } = &config.policies[0];
+    let Policy { timeouts, limits, retry: _, queue: _, priority: _, sticky: _ } = &config.policies[0];
     assert_eq!((timeouts, limits), (&config.timeouts, &config.limits));
     [config.policies[route.pool].clone(), config.policies[route.policy].clone()]
 }
@@ -43,6 +44,7 @@ fn the_full_and_the_partial_form_of_a_section_have_the_same_keys() {
         ("panic", PartialPanic::KEYS),
         ("slow_start", PartialSlowStart::KEYS),
         ("retry", PartialRetry::KEYS),
+        ("queue", PartialQueue::KEYS),
         ("timeouts", PartialTimeouts::KEYS),
         ("limits", PartialLimits::KEYS),
     ] {
@@ -76,6 +78,17 @@ fn a_route_has_a_policy_of_its_own_only_if_it_sets_a_key() {
     assert_eq!(config.policies.len(), 3);
     let places: Vec<_> = config.routes.iter().map(|route| (&*route.path_prefix, route.pool, route.policy)).collect();
     assert_eq!(places, [("/b", 0, 2), ("/", 1, 1)]);
+}
+
+#[test]
+fn a_pool_has_its_own_queue_and_a_route_its_own_priority_in_it() {
+    let global = "[queue]\nlength = 7\nshed_from_percent = 20\n[limits]\nconnections_per_backend = 3";
+    let [pool, route] = policies(&text(global, "[pools.api.queue]\nwait_ms = 50", "priority = 200"));
+    assert_eq!((pool.queue.length, pool.queue.wait, pool.queue.shed.from_percent), (7, ms(50), 20));
+    assert_eq!((route.queue, pool.priority, route.priority), (pool.queue, PRIORITY_DEFAULT, 200));
+    assert_eq!(route.limits.connections_per_backend, Some(3));
+    let [pool, route] = policies(&text("", "", "priority = 100"));
+    assert_eq!((&pool, pool.queue, pool.limits.connections_per_backend), (&route, QueuePolicy::default(), None));
 }
 
 #[test]
@@ -196,6 +209,14 @@ fn mistakes_in_sections_of_pools_and_routes_are_reported_with_their_place() {
         (
             "[[routes]]\n[routes.limits]\nretries = 1",
             ":3:1: routes[0].limits.retries: unknown key `retries`; write [routes.retry] attempts, which counts",
+        ),
+        ("[queue]\nlength = -1", ":2:1: queue.length: must be from 0 to 1000000, not -1"),
+        ("[pools.api.queue]\nwait_ms = 0", ":2:1: pools.api.queue.wait_ms: must be from 1 to 600000, not 0"),
+        ("[queue]\nshed_from_percent = 101", ":2:1: queue.shed_from_percent: must be from 0 to 100, not 101"),
+        ("[[routes]]\npriority = 256", ":2:1: routes[0].priority: must be from 0 to 255, not 256"),
+        (
+            "[[routes]]\n[routes.queue]\nlength = 1",
+            ":2:9: routes[0].queue: the requests of all routes wait in the queue of their pool: set it in [pools.NAME.queue]",
         ),
         ("[pools.api.retry]\nattempts = 6", ":2:1: pools.api.retry.attempts: must be from 1 to 5, not 6"),
         ("[pools.api.outlier]\ninterval_ms = 9", ":2:1: pools.api.outlier.interval_ms: must be from 100 to"),

@@ -8,13 +8,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use lb_balance::Caps;
 use lb_strategy_host::PickRequest;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::normal_path;
 use crate::control::api::ControlError;
-use crate::generation::{Choice, Generation, Hall, Lookup, NoChoice, Place, PoolGeneration, without_port};
+use crate::generation::{Choice, Generation, Hall, Lookup, Place, PoolGeneration, Unchosen, without_port};
 use crate::http1::{Fields, Target};
 use crate::pool::{Key, key};
 
@@ -43,7 +44,7 @@ pub struct Explanation {
     /// The key's hash, as the strategy gets it, in hexadecimal; `None` if the strategy asks for no key or there is
     /// none.
     pub hash: Option<String>,
-    /// `None`: the response would be a 503.
+    /// `None`: the response would be a 503. With the reason "overload" the request would wait in the queue first.
     pub backend: Option<String>,
     /// "strategy" or "fallback"; `None` without a backend.
     pub picked_by: Option<&'static str>,
@@ -93,15 +94,21 @@ pub(in crate::control) fn explain(hall: &Hall, request: &ExplainRequest) -> Resu
         dry: true,
         headers: &Lookup(&request.fields),
     };
-    let limit = policy.limits.requests_in_flight_per_backend;
-    let choice = pool.choose(pool.picker.pick(&asked), &asked, limit);
+    let limits = &policy.limits;
+    let caps = Caps {
+        requests: limits.requests_in_flight_per_backend,
+        // Idle connections belong to workers, so only a worker knows whether it can use one.
+        connections: None,
+    };
+    let has_room = |index: usize| caps.has_room(pool.backends[index].in_flight(), 0, 0);
+    let choice = pool.choose(&asked, has_room, |asked| pool.picker.pick(asked));
     let says = pool.picker.explain(&asked).map(|text| serde_json::from_str(&text).unwrap_or_else(|_| text.into()));
     let plugin = pool.picker.strategy().plugin();
     let (backend, picked_by, reason) = match choice {
         Ok(Choice { index, fallback: None, .. }) => (Some(index), Some("strategy"), None),
         Ok(Choice { index, fallback: Some(reason), .. }) => (Some(index), Some("fallback"), Some(reason.as_str())),
-        Err(NoChoice::NoBackend) => (None, None, Some("no_backend")),
-        Err(NoChoice::Overload) => (None, None, Some("overload")),
+        Err(Unchosen::NoBackend | Unchosen::AllTried) => (None, None, Some("no_backend")),
+        Err(Unchosen::Overload) => (None, None, Some("overload")),
     };
     let backends = candidates(pool);
     Ok(Explanation {

@@ -203,7 +203,7 @@ fn note_pool(running: &PoolConfig, pool: &PoolConfig, note: &mut impl FnMut(&str
 /// ones.
 fn note_rules(before: (&Config, usize), after: (&Config, usize), note: &mut impl FnMut(&str, bool)) {
     let (config, new) = after;
-    let Policy { timeouts: _, limits: _, retry: _, sticky: _ } = &config.policies[new];
+    let Policy { timeouts: _, limits: _, retry: _, queue: _, priority: _, sticky: _ } = &config.policies[new];
     let mut section = |key: &str, differs: bool| note(&plugins::key_of(&config.pools[new].name, key), differs);
     section("health", differs(before, after, |config, pool| &config.pools[pool].health));
     section("outlier", differs(before, after, |config, pool| &config.pools[pool].outlier));
@@ -211,6 +211,7 @@ fn note_rules(before: (&Config, usize), after: (&Config, usize), note: &mut impl
     section("slow_start", differs(before, after, |config, pool| &config.pools[pool].slow_start));
     section("retry", differs(before, after, |config, pool| &config.policies[pool].retry));
     section("sticky", differs(before, after, |config, pool| &config.policies[pool].sticky));
+    section("queue", differs(before, after, |config, pool| &config.policies[pool].queue));
     section("timeouts", differs(before, after, |config, pool| &config.policies[pool].timeouts));
     section("limits", differs(before, after, |config, pool| &config.policies[pool].limits));
 }
@@ -348,6 +349,9 @@ mod tests {
             ("[pools.b.retry]\nbudget_percent = 7\n", vec!["pools.b.retry"]),
             ("[routes.limits]\nbody_bytes = 7\n", vec!["routes"]),
             ("[routes.retry]\nattempts = 1\n", vec!["routes"]),
+            ("priority = 1\n", vec!["routes"]),
+            ("[queue]\nlength = 7\n", vec!["queue"]),
+            ("[pools.b.queue]\nwait_ms = 7\n", vec!["pools.b.queue"]),
         ] {
             let Target { applied, needs_restart, config: taken, .. } = target(pools, &format!("{pools}{more}"));
             assert_eq!((applied, needs_restart.len()), (named.into_iter().map(String::from).collect(), 0), "{more}");

@@ -1,7 +1,7 @@
 //! One try of a request on one backend: pick, connection, send, head. Its guard ends it exactly once.
 //!
 //! Why a guard: an attempt may end by its last byte, an error, a time-out, a tunnel's end or the loss of the client.
-//! Only `Drop` sees all of them. Invariants: `in_flight` rises when a pick is accepted and falls once. A guard that is
+//! Only `Drop` sees all of them. Invariants: `in_flight` rises when a backend is picked and falls once. A guard that is
 //! dropped without a recorded outcome counts the client as gone.
 
 use std::future::poll_fn;
@@ -12,14 +12,15 @@ use http::StatusCode;
 use lb_strategy_host::{Finish, Outcome};
 use tokio::time::Instant;
 
-use super::choose::{Picked, choose};
+use super::choose::{Picked, Unpicked, choose};
 use super::pace::Pace;
 use super::retry::{After, Failed, Plan, Retry};
 use super::{Context, Exchange, notes};
 use crate::http1::ResponseHead;
+use crate::proxy::caps::{Link, Means, Slot};
 use crate::proxy::fault::Fault;
 use crate::proxy::upstream::Upstream;
-use crate::proxy::view::{MemberView, PoolView};
+use crate::proxy::view::MemberView;
 
 /// The response of a backend, with everything that ends with it.
 pub(super) struct Answer {
@@ -31,8 +32,7 @@ pub(super) struct Answer {
 /// The guard.
 pub(super) struct Attempt {
     context: Rc<Context>,
-    pool: Rc<PoolView>,
-    pub(super) member: Rc<MemberView>,
+    slot: Slot,
     started: Instant,
     number: u32,
     /// [`Backend::cuts`](crate::pool::Backend::cuts) when it began.
@@ -53,10 +53,10 @@ pub(super) struct Attempt {
 impl Exchange {
     /// Sends the request to the picked backend and waits for the head of its response.
     pub(super) async fn attempt(&mut self, plan: &Plan, picked: Picked) -> Result<Answer, Failed> {
-        let now = if plan.number == 0 { self.guard.started } else { Instant::now() };
-        let mut attempt = Attempt::begin(self, picked, plan.number, now);
-        let (is_repeatable, losses) = (self.is_repeatable(plan), attempt.member.waiting.losses());
-        let (fault, was_sent, was_kept_and_silent) = match self.connect(&attempt.member, plan, now).await {
+        let (mut attempt, means) = Attempt::begin(self, picked, plan.number);
+        let (is_repeatable, losses) = (self.is_repeatable(plan), attempt.member().waiting.losses());
+        let connected = self.connect(attempt.member(), means, plan, attempt.started).await;
+        let (fault, was_sent, was_kept_and_silent) = match connected {
             Ok(mut upstream) => match self.ask(&mut upstream, &attempt, is_repeatable, losses).await {
                 Ok(head) => {
                     let now = Instant::now();
@@ -70,7 +70,7 @@ impl Exchange {
             },
             Err(fault) => (fault, false, false),
         };
-        let of = (attempt.member.backend.number, attempt.started);
+        let of = (attempt.member().backend.number, attempt.started);
         let retry = self.retry_after(plan, fault, of, was_sent, was_kept_and_silent);
         match retry {
             // The backend closed a connection that was not in use; that is no failure.
@@ -80,28 +80,47 @@ impl Exchange {
         Err(Failed { fault, retry })
     }
 
-    pub(super) fn pick(&mut self, plan: &Plan, now_ns: u64) -> Result<Picked, Fault> {
+    #[inline]
+    pub(super) fn pick(&mut self, plan: &Plan, now: Instant) -> Result<Picked, Unpicked> {
         let began = self.guard.record.is_some().then(Instant::now);
-        let picked = choose(self, plan.number, &plan.tried, now_ns);
+        let picked = choose(self, plan, now);
         // A retry without a pick leaves the request as it is, so its record describes the attempt before.
         if let Some(began) = began
             && (picked.is_ok() || plan.number == 0)
         {
-            notes::note_pick(self, picked.as_ref(), began.elapsed());
+            notes::note_pick(self, picked.as_ref().map_err(|unpicked| (*unpicked).into()), began.elapsed());
         }
         picked
     }
 
-    /// A waiting connection, else a new one. A retry always opens a new connection. For a request that cannot be
+    /// A waiting connection for the attempt. A retry always opens a new connection. For a request that cannot be
     /// retried, `Idle::take` also checks the socket.
-    async fn connect(&mut self, member: &MemberView, plan: &Plan, now: Instant) -> Result<Box<Upstream>, Fault> {
-        let timeouts = &self.policy.timeouts;
-        let oldest = now.checked_sub(timeouts.upstream_idle).unwrap_or(now);
-        if plan.number == 0
-            && let Some(upstream) = member.idle.take(oldest, !self.can_be_sent_again(plan))
-        {
-            return Ok(upstream);
+    #[inline]
+    pub(super) fn waiting_connection(&self, member: &MemberView, plan: &Plan, now: Instant) -> Option<Box<Upstream>> {
+        if plan.number > 0 {
+            return None;
         }
+        let oldest = now.checked_sub(self.policy.timeouts.upstream_idle).unwrap_or(now);
+        member.idle.take(oldest, !self.can_be_sent_again(plan))
+    }
+
+    /// A waiting connection, else a new one.
+    async fn connect(
+        &mut self,
+        member: &MemberView,
+        means: Means,
+        plan: &Plan,
+        now: Instant,
+    ) -> Result<Box<Upstream>, Fault> {
+        let link = match means {
+            Means::Waiting(upstream) => return Ok(upstream),
+            Means::New(link) => link,
+            Means::Any => match self.waiting_connection(member, plan, now) {
+                Some(upstream) => return Ok(upstream),
+                None => Link::new(&member.backend, &self.pool.line),
+            },
+        };
+        let timeouts = &self.policy.timeouts;
         let began = self.guard.record.is_some().then(Instant::now);
         let descriptor = self.context.local.descriptor().ok_or(Fault::NoDescriptor)?;
         let (socket, buffers) = (member.backend.socket, &self.context.local.buffers);
@@ -109,7 +128,7 @@ impl Exchange {
         let within = self.policy.retry.attempt_within(timeouts.connect);
         let left = timeouts.total.map(|total| (self.guard.started + total).saturating_duration_since(Instant::now()));
         let within = left.map_or(within, |left| within.min(left));
-        let upstream = Box::pin(Upstream::connect(socket, &member.shard, buffers, within, descriptor)).await;
+        let upstream = Box::pin(Upstream::connect(socket, &member.shard, buffers, within, descriptor, link)).await;
         if let (Some(record), Some(began)) = (&mut self.guard.record, began) {
             record.connect_ns = Some(began.elapsed().as_nanos() as u64);
         }
@@ -128,7 +147,7 @@ impl Exchange {
         is_repeatable: bool,
         losses: u64,
     ) -> Result<Box<ResponseHead>, Fault> {
-        upstream.begin(&self.head, &self.body, &attempt.member.backend.address);
+        upstream.begin(&self.head, &self.body, &attempt.member().backend.address);
         let Self { context, pool, policy, head, body, guard, has_interim_begun, .. } = self;
         let (timeouts, interim, timer) = (&policy.timeouts, &context.interim, &context.timer);
         let total = timeouts.total.map(|total| guard.started + total);
@@ -136,7 +155,7 @@ impl Exchange {
         let mut response = context.local.responses.take();
         let mut pace = Pace::new(body.bytes(), attempt.started, timeouts, &policy.limits);
         let mut held_up_since = None;
-        let mut wait = attempt.member.waiting.begin(losses);
+        let mut wait = attempt.member().waiting.begin(losses);
         poll_fn(|cx| {
             // The last flush did not make room: the client takes no interim response.
             held_up_since = (!interim.has_room()).then(|| held_up_since.unwrap_or_else(Instant::now));
@@ -200,16 +219,14 @@ fn is_interim(status: StatusCode) -> bool {
 // === impl Attempt ===
 
 impl Attempt {
-    fn begin(exchange: &Exchange, picked: Picked, number: u32, now: Instant) -> Self {
-        let Picked { member, instance, token, fallback: _, by_session: _, set_cookie } = picked;
-        let cuts = member.backend.cuts();
-        member.backend.attempt_begins();
-        member.shard.in_flight.inc();
-        Self {
+    /// Takes over the place of the picked backend.
+    fn begin(exchange: &Exchange, picked: Picked, number: u32) -> (Self, Means) {
+        let Picked { slot, means, at, instance, token, fallback: _, by_session: _, set_cookie } = picked;
+        let cuts = slot.member.backend.cuts();
+        let attempt = Self {
             context: exchange.context.clone(),
-            pool: exchange.pool.clone(),
-            member,
-            started: now,
+            slot,
+            started: at,
             number,
             cuts,
             instance,
@@ -219,7 +236,19 @@ impl Attempt {
             time_to_head_ns: 0,
             is_tunnel: false,
             has_ended: false,
-        }
+        };
+        (attempt, means)
+    }
+
+    #[inline]
+    pub(super) fn member(&self) -> &MemberView {
+        &self.slot.member
+    }
+
+    /// Keeps its connection for another request. It has ended.
+    #[inline]
+    pub(super) fn keep(&self, upstream: Box<Upstream>, now: Instant, most: usize) {
+        self.slot.keep(upstream, now, most);
     }
 
     /// The response's head has arrived.
@@ -227,9 +256,9 @@ impl Attempt {
         let elapsed_ns = (now - self.started).as_nanos() as u64;
         self.status = Some(status);
         self.time_to_head_ns = elapsed_ns;
-        self.member.shard.response(status, elapsed_ns);
-        self.member.backend.answered(elapsed_ns, self.context.local.clock_ns(now));
-        if self.member.backend.head_arrived(status, self.member.thresholds.get()) {
+        self.member().shard.response(status, elapsed_ns);
+        self.member().backend.answered(elapsed_ns, self.context.local.clock_ns(now));
+        if self.member().backend.head_arrived(status, self.member().thresholds.get()) {
             self.context.local.alarm.notify_one();
         }
     }
@@ -237,7 +266,7 @@ impl Attempt {
     /// Whether the deadline of the backend's drain has passed since it began. The task is woken for a look.
     #[inline]
     pub(super) fn is_cut(&self) -> bool {
-        self.member.backend.cuts() != self.cuts
+        self.member().backend.cuts() != self.cuts
     }
 
     /// The attempt becomes a tunnel.
@@ -247,7 +276,7 @@ impl Attempt {
 
     /// It succeeded: its last byte was taken from the backend's connection.
     pub(super) fn succeed(&mut self, now: Instant) {
-        self.member.backend.body_is_complete();
+        self.member().backend.body_is_complete();
         self.end(Outcome::Ok, now);
     }
 
@@ -256,10 +285,10 @@ impl Attempt {
         let outcome = fault.outcome();
         if !self.has_ended {
             if self.status.is_none() {
-                self.member.shard.error(fault.reason());
+                self.member().shard.error(fault.reason());
             }
             if !matches!(outcome, Outcome::ClientGone | Outcome::NotSent) {
-                let (backend, thresholds) = (&self.member.backend, self.member.thresholds.get());
+                let (backend, thresholds) = (&self.member().backend, self.member().thresholds.get());
                 backend.failed();
                 let is_reached = match self.status {
                     None => backend.attempt_failed(thresholds),
@@ -276,7 +305,7 @@ impl Attempt {
     /// Not the backend's fault: a keep-alive connection that was closed.
     fn not_sent(&mut self, fault: Fault) {
         if !self.has_ended && self.status.is_none() {
-            self.member.shard.error(fault.reason());
+            self.member().shard.error(fault.reason());
         }
         self.end(Outcome::NotSent, Instant::now());
     }
@@ -285,15 +314,14 @@ impl Attempt {
         if std::mem::replace(&mut self.has_ended, true) {
             return;
         }
-        self.member.backend.attempt_ends();
-        self.member.shard.in_flight.dec();
-        let current = self.pool.current();
+        self.slot.give_back();
+        let current = self.slot.pool.current();
         let Some(current) = &*current else { return };
         if current.shared.wants_finish {
             let local = &self.context.local;
             current.shared.picker.finish(&Finish {
                 worker: Some(local.number),
-                backend_id: self.member.backend.number,
+                backend_id: self.member().backend.number,
                 outcome,
                 http_status: self.status,
                 attempt: self.number,

@@ -1,16 +1,20 @@
-//! From a pool and a key to a backend: the strategy's pick, checked once more against the live flags, else the host's
-//! own.
+//! From a pool and a key to a place on a backend: the strategy's pick, checked once more against the live flags and the
+//! caps, else the host's own.
 //!
-//! Invariant: [`PoolGeneration::choose`](crate::generation::PoolGeneration::choose) decides, for requests and for `GET
-//! /explain` alike. This module prepares the request for the strategy and counts.
+//! Invariants: [`PoolGeneration::choose`](crate::generation::PoolGeneration::choose) decides, for requests and for `GET
+//! /explain` alike. This module prepares the request for the strategy and counts. A picked backend's place is taken.
 
 use std::rc::Rc;
 
-use lb_strategy_host::PickRequest;
+use lb_balance::{Caps, Unchosen};
+use lb_strategy_host::{Decision, PickRequest};
+use tokio::time::Instant;
 
 use super::Exchange;
-use crate::generation::{Choice, Lookup, NoChoice};
+use super::retry::Plan;
+use crate::generation::{Choice, Lookup, PoolGeneration};
 use crate::pool::Key;
+use crate::proxy::caps::{Link, Means, Slot};
 use crate::proxy::fault::Fault;
 use crate::proxy::sessions::Session;
 use crate::proxy::view::MemberView;
@@ -18,7 +22,9 @@ use crate::telemetry::{FallbackReason, SessionResult};
 
 /// The decision before an attempt begins.
 pub(super) struct Picked {
-    pub(super) member: Rc<MemberView>,
+    pub(super) slot: Slot,
+    pub(super) means: Means,
+    pub(super) at: Instant,
     /// The strategy instance that picked (0: the fallback), and its token.
     pub(super) instance: u64,
     pub(super) token: u64,
@@ -30,66 +36,136 @@ pub(super) struct Picked {
     pub(super) set_cookie: Option<Vec<u8>>,
 }
 
-/// Chooses for attempt `number`; `tried` are the contract's numbers of the backends that failed before.
-pub(super) fn choose(exchange: &Exchange, number: u32, tried: &[u64], now_ns: u64) -> Result<Picked, Fault> {
-    let (local, guard) = (&exchange.context.local, &exchange.guard);
+/// Why no backend was picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unpicked {
+    /// Nothing to wait for.
+    NoBackend,
+    /// The backends that may serve are full.
+    Overload,
+    /// Other requests took each place first.
+    Raced,
+}
+
+/// After this many places that others took first, they go first.
+const RACES_MAX: usize = 4;
+
+/// Chooses for the next attempt of `plan`, and takes the place.
+pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant) -> Result<Picked, Unpicked> {
+    let local = &exchange.context.local;
     let current = exchange.pool.current();
-    let Some(current) = &*current else { return Err(Fault::NoBackend) };
-    let shared = &current.shared;
-    let limit = exchange.policy.limits.requests_in_flight_per_backend;
+    let Some(current) = &*current else { return Err(Unpicked::NoBackend) };
+    let (shared, caps) = (&current.shared, exchange.pool.caps());
     // The list may have changed since, so numbers are looked up in this one. Without a retry nothing is allocated.
     let index_of = |tried: &u64| shared.backends.iter().position(|backend| backend.number == *tried);
-    let tried: Vec<u32> = tried.iter().filter_map(index_of).map(|index| index as u32).collect();
+    let tried: Vec<u32> = plan.tried.iter().filter_map(index_of).map(|index| index as u32).collect();
     let sessions = current.sessions.as_ref();
     let session = sessions.map_or(Session::None, |sessions| sessions.of(&exchange.head.fields));
     if let Session::Of(index) = session
-        && shared.may_serve(index, &tried, limit)
+        && shared.may_serve(index, &tried)
+        && current.members[index].has_room(caps)
+        && let Some((slot, means)) = reserve(exchange, plan, &current.members[index], caps, now)
     {
-        guard.count(|shard| shard.session(SessionResult::Kept));
-        return Ok(Picked::by_session(current.members[index].clone()));
+        exchange.guard.count(|shard| shard.session(SessionResult::Kept));
+        return Ok(Picked::by_session(slot, means, now));
     }
-    let random = local.random.borrow_mut().u64(..);
-    let is_timed = guard.count(|shard| shard.pick_begins(now_ns)).unwrap_or_default();
-    let began = is_timed.then(std::time::Instant::now);
     let request = PickRequest {
         worker: Some(local.number),
-        attempt: number,
+        attempt: plan.number,
         tried: &tried,
         key: exchange.key.as_ref().map(|key| (Key::bytes(key), key.hash)),
-        random,
-        now_ns,
+        random: local.random.borrow_mut().u64(..),
+        now_ns: local.clock_ns(now),
         dry: false,
         headers: &Lookup(&exchange.head.fields),
     };
-    let decision = shared.picker.pick(&request);
+    for _ in 0..RACES_MAX {
+        let has_room = |index: usize| current.members[index].has_room(caps);
+        let choice = shared.choose(&request, has_room, |request| ask(exchange, shared, request));
+        let choice = choice.map_err(|none| match none {
+            Unchosen::NoBackend | Unchosen::AllTried => Unpicked::NoBackend,
+            Unchosen::Overload => Unpicked::Overload,
+        })?;
+        let Some((slot, means)) = reserve(exchange, plan, &current.members[choice.index], caps, now) else { continue };
+        let instance = match choice.fallback {
+            None => shared.picker.strategy().instance(),
+            Some(reason) => {
+                exchange.guard.count(|shard| shard.fallback(reason));
+                0
+            }
+        };
+        let set_cookie = sessions.map(|sessions| {
+            let result = if session == Session::None { SessionResult::New } else { SessionResult::Moved };
+            exchange.guard.count(|shard| shard.session(result));
+            sessions.set_cookie(choice.index)
+        });
+        let Choice { index: _, token, fallback } = choice;
+        return Ok(Picked { slot, means, at: now, instance, token, fallback, by_session: false, set_cookie });
+    }
+    Err(Unpicked::Raced)
+}
+
+/// The strategy's pick, counted, and sometimes timed.
+#[inline]
+fn ask(exchange: &Exchange, shared: &PoolGeneration, request: &PickRequest<'_>) -> Decision {
+    let guard = &exchange.guard;
+    let is_timed = guard.count(|shard| shard.pick_begins(request.now_ns)).unwrap_or_default();
+    let began = is_timed.then(std::time::Instant::now);
+    let decision = shared.picker.pick(request);
     if let Some(began) = began {
         guard.count(|shard| shard.pick_timed(began.elapsed()));
     }
-    let choice = shared.choose(decision, &request, limit).map_err(|none| match none {
-        NoChoice::NoBackend => Fault::NoBackend,
-        NoChoice::Overload => Fault::BackendsBusy,
-    })?;
-    let instance = match choice.fallback {
-        None => shared.picker.strategy().instance(),
-        Some(reason) => {
-            guard.count(|shard| shard.fallback(reason));
-            0
-        }
+    decision
+}
+
+/// Takes a place on a backend; `None` if another request took the last one.
+#[inline]
+fn reserve(
+    exchange: &Exchange,
+    plan: &Plan,
+    member: &Rc<MemberView>,
+    caps: Caps,
+    now: Instant,
+) -> Option<(Slot, Means)> {
+    let slot = Slot::take(&exchange.pool, member, caps.requests)?;
+    let means = match caps.connections {
+        None => Means::Any,
+        Some(most) => reserve_connection(exchange, plan, member, most, now)?,
     };
-    let set_cookie = sessions.map(|sessions| {
-        let result = if session == Session::None { SessionResult::New } else { SessionResult::Moved };
-        guard.count(|shard| shard.session(result));
-        sessions.set_cookie(choice.index)
-    });
-    let member = current.members[choice.index].clone();
-    let Choice { index: _, token, fallback } = choice;
-    Ok(Picked { member, instance, token, fallback, by_session: false, set_cookie })
+    Some((slot, means))
+}
+
+/// A waiting connection, else the place of a new one. A retry needs a new one: at the cap it replaces an idle one.
+#[cold]
+fn reserve_connection(
+    exchange: &Exchange,
+    plan: &Plan,
+    member: &Rc<MemberView>,
+    most: u32,
+    now: Instant,
+) -> Option<Means> {
+    if let Some(upstream) = exchange.waiting_connection(member, plan, now) {
+        return Some(Means::Waiting(upstream));
+    }
+    let link = || Link::within(&member.backend, &exchange.pool.line, most);
+    link().or_else(|| member.idle.close_oldest().then(link)?).map(Means::New)
 }
 
 // === impl Picked ===
 
 impl Picked {
-    fn by_session(member: Rc<MemberView>) -> Self {
-        Self { member, instance: 0, token: 0, fallback: None, by_session: true, set_cookie: None }
+    fn by_session(slot: Slot, means: Means, at: Instant) -> Self {
+        Self { slot, means, at, instance: 0, token: 0, fallback: None, by_session: true, set_cookie: None }
+    }
+}
+
+// === impl Unpicked ===
+
+impl From<Unpicked> for Fault {
+    fn from(unpicked: Unpicked) -> Self {
+        match unpicked {
+            Unpicked::NoBackend => Self::NoBackend,
+            Unpicked::Overload | Unpicked::Raced => Self::BackendsBusy,
+        }
     }
 }

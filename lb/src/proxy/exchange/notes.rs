@@ -81,7 +81,7 @@ fn note_request(
 }
 
 /// Records an attempt's pick.
-pub(super) fn note_pick(exchange: &mut Exchange, picked: Result<&Picked, &Fault>, took: Duration) {
+pub(super) fn note_pick(exchange: &mut Exchange, picked: Result<&Picked, Fault>, took: Duration) {
     let Exchange { context, pool, key, guard, .. } = exchange;
     let Some(record) = &mut guard.record else { return };
     record.pick_ns = Some(took.as_nanos() as u64);
@@ -93,7 +93,7 @@ pub(super) fn note_pick(exchange: &mut Exchange, picked: Result<&Picked, &Fault>
     if let Ok(picked) = picked {
         record.attempts += 1;
         (record.connect_ns, record.head_ns) = (None, None);
-        record.note(Text::Backend, picked.member.backend.id.as_bytes());
+        record.note(Text::Backend, picked.slot.member.backend.id.as_bytes());
     }
     if record.is_asked {
         record.note(Text::Key, key.as_ref().map_or(b"", Key::bytes));
@@ -126,8 +126,9 @@ pub(super) fn end(
     log.end(context.local.number, record);
 }
 
-/// The value for `x-lb-explain: 1`: `pool=…; strategy=…; backend=…; generation=…; attempt=…; key=…; reason=…`. `reason`
-/// is `strategy`, `session`, or `fallback` with its word, or the fault of the request.
+/// The value for `x-lb-explain: 1`: `pool=…; strategy=…; backend=…; generation=…; attempt=…; queue_ms=…; key=…;
+/// reason=…`. `queue_ms` is only there if the request waited. `reason` is `strategy`, `session`, or `fallback` with its word, or
+/// the fault of the request.
 pub(super) fn explanation(record: Option<&Record>, fault: Option<Fault>) -> Option<Vec<u8>> {
     let record = record.filter(|record| record.is_asked)?;
     let mut words = Vec::with_capacity(160);
@@ -144,6 +145,7 @@ pub(super) fn explanation(record: Option<&Record>, fault: Option<Fault>) -> Opti
         ("backend", text(Text::Backend)),
         ("generation", Some(number(record.generation))),
         ("attempt", Some(number(u64::from(record.attempts)))),
+        ("queue_ms", record.queue_ns.map(|ns| number(ns / 1_000_000))),
         ("key", text(Text::Key)),
         ("reason", reason),
     ];

@@ -97,7 +97,7 @@ pub(super) async fn discard(
     }
     let now = Instant::now();
     attempt.succeed(now);
-    attempt.member.idle.put(upstream, now, policy.limits.upstream_idle_connections);
+    attempt.keep(upstream, now, policy.limits.upstream_idle_connections);
 }
 
 /// Ends an attempt whose response another one replaces. Reads the part of its body that is here, without waiting, and
@@ -124,7 +124,7 @@ pub(super) async fn put_away(answer: Answer, context: &Context, policy: &Policy)
     let now = Instant::now();
     attempt.succeed(now);
     if is_whole {
-        attempt.member.idle.put(upstream, now, policy.limits.upstream_idle_connections);
+        attempt.keep(upstream, now, policy.limits.upstream_idle_connections);
     }
 }
 
@@ -186,7 +186,7 @@ impl Streamed {
         self.guard.received(self.request.bytes());
         self.guard.finish(self.status, None, now);
         if let Some(upstream) = self.upstream.take() {
-            self.attempt.member.idle.put(upstream, now, self.policy.limits.upstream_idle_connections);
+            self.attempt.keep(upstream, now, self.policy.limits.upstream_idle_connections);
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::Exchange;
 use super::attempt::Answer;
-use super::choose::Picked;
+use super::choose::{Picked, Unpicked};
 use crate::proxy::fault::Fault;
 use crate::telemetry::RetryReason;
 
@@ -149,7 +149,7 @@ impl Exchange {
         if !rules.on.contains(cause) || !rules.may_retry(cause, self.progress(plan, true)) {
             return None;
         }
-        let backend = answer.attempt.member.backend.number;
+        let backend = answer.attempt.member().backend.number;
         Some(Retry { reason: RetryReason::Status, backend, after: After::Response })
     }
 
@@ -197,14 +197,19 @@ impl Exchange {
         if start != Start::Now {
             plan.after_pause(|tried| self.left(tried));
         }
-        let now_ns = self.context.local.clock_ns(Instant::now());
-        let mut picked = self.pick(plan, now_ns);
+        let now = Instant::now();
+        let mut picked = self.pick(plan, now);
         if picked.is_err() && retry.after == After::ClosedConnection {
-            // The others may be at their limit.
+            // The others may be full.
             plan.tried.clear();
-            picked = self.pick(plan, now_ns);
+            picked = self.pick(plan, now);
         }
-        let picked = picked.ok()?;
+        let picked = match (picked, retry.after) {
+            (Ok(picked), _) => picked,
+            // The response keeps its place on its backend: two of them could wait for each other.
+            (Err(Unpicked::NoBackend), _) | (Err(_), After::Response) => return None,
+            (Err(Unpicked::Overload | Unpicked::Raced), _) => self.wait(plan, false).await.ok()?,
+        };
         if let Some(taken) = taken {
             taken.spend();
         }

@@ -11,6 +11,7 @@ use super::attempt::Attempt;
 use super::finish::RequestGuard;
 use crate::config::Policy;
 use crate::net::Stream;
+use crate::proxy::caps::Link;
 use crate::proxy::fault::Fault;
 use crate::proxy::upstream::{InUse, Upstream};
 
@@ -22,7 +23,7 @@ pub(in crate::proxy) struct Switched {
     pub(in crate::proxy) idle: Duration,
     attempt: Attempt,
     guard: RequestGuard,
-    _in_use: Option<InUse>,
+    _counts: (Option<InUse>, Option<Link>),
 }
 
 // === impl Switched ===
@@ -30,9 +31,9 @@ pub(in crate::proxy) struct Switched {
 impl Switched {
     pub(super) fn new(upstream: Upstream, mut attempt: Attempt, guard: RequestGuard, policy: &Policy) -> Box<Self> {
         attempt.upgrade();
-        let (backend, early, in_use) = upstream.into_tunnel();
+        let (backend, early, counts) = upstream.into_tunnel();
         let idle = policy.timeouts.tunnel_idle;
-        Box::new(Self { backend, early, idle, attempt, guard, _in_use: in_use })
+        Box::new(Self { backend, early, idle, attempt, guard, _counts: counts })
     }
 
     /// There will be no tunnel, by the client's fault.

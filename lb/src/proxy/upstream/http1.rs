@@ -25,6 +25,7 @@ use crate::http1::{BodyDecoder, Fields, Length, RequestHead, ResponseHead, Scan,
 use crate::listener::keep_alive;
 use crate::net::{Buffers, Descriptor, Inbox, Outbox, Stream};
 use crate::proxy::body::{Frame, RequestBody};
+use crate::proxy::caps::Link;
 use crate::proxy::fault::Fault;
 use crate::telemetry::BackendShard;
 
@@ -56,6 +57,8 @@ pub(in crate::proxy) struct Upstream {
     broken: Option<Fault>,
     /// `None` while idle.
     in_use: Option<InUse>,
+    /// Its place among the connections of its backend; `None` for one in memory.
+    link: Option<Link>,
 }
 
 /// The part of the request that is still to be sent.
@@ -84,6 +87,7 @@ impl Upstream {
         buffers: &Rc<Buffers>,
         limit: Duration,
         descriptor: Descriptor,
+        link: Link,
     ) -> Result<Box<Self>, Fault> {
         let started = Instant::now();
         let socket = match timeout(limit, TcpStream::connect(address)).await {
@@ -103,11 +107,16 @@ impl Upstream {
         }
         shard.connected(started.elapsed().as_nanos() as u64);
         shard.connections_opened.inc();
-        Ok(Self::new(Stream::Plain(socket, descriptor), shard, buffers))
+        Ok(Self::new(Stream::Plain(socket, descriptor), shard, buffers, Some(link)))
     }
 
     /// Wraps an open connection.
-    pub(in crate::proxy) fn new(stream: Stream, shard: &Arc<BackendShard>, buffers: &Rc<Buffers>) -> Box<Self> {
+    pub(in crate::proxy) fn new(
+        stream: Stream,
+        shard: &Arc<BackendShard>,
+        buffers: &Rc<Buffers>,
+        link: Option<Link>,
+    ) -> Box<Self> {
         Box::new(Self {
             stream,
             buffers: buffers.clone(),
@@ -123,6 +132,7 @@ impl Upstream {
             is_silent: true,
             broken: None,
             in_use: Some(InUse::new(shard)),
+            link,
         })
     }
 
@@ -149,9 +159,9 @@ impl Upstream {
         !has_ended
     }
 
-    /// After a 101: the socket, the bytes read behind the head, and its place in the count.
-    pub(in crate::proxy) fn into_tunnel(self) -> (Stream, Bytes, Option<InUse>) {
-        (self.stream, self.inbox.into_bytes().freeze(), self.in_use)
+    /// After a 101: the socket, the bytes read behind the head, and its places in the counts.
+    pub(in crate::proxy) fn into_tunnel(self) -> (Stream, Bytes, (Option<InUse>, Option<Link>)) {
+        (self.stream, self.inbox.into_bytes().freeze(), (self.in_use, self.link))
     }
 }
 

@@ -61,6 +61,19 @@ impl Idle {
         waiting.push_back((now, upstream));
     }
 
+    pub(in crate::proxy) fn len(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+
+    /// Closes the connection that has waited the longest; false if none waits.
+    pub(in crate::proxy) fn close_oldest(&self) -> bool {
+        let oldest = self.waiting.borrow_mut().pop_front();
+        if oldest.is_some() {
+            self.shard.connections_idle.dec();
+        }
+        oldest.is_some()
+    }
+
     /// The time since which the oldest one waits.
     pub(in crate::proxy) fn oldest(&self) -> Option<Instant> {
         self.waiting.borrow().front().map(|(since, _)| *since)

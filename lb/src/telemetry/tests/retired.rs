@@ -1,10 +1,11 @@
 //! Closed listeners and removed pools: their series stay for a while, and sums over listeners never go back.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::Method;
 
-use super::super::{ErrorReason, FallbackReason, RetryReason, SessionResult};
+use super::super::{ErrorReason, FallbackReason, QueueRefusal, RetryReason, SessionResult};
 use super::{hub_with_clock, scrape};
 
 #[test]
@@ -37,6 +38,9 @@ fn requests_by_a_closed_listener_still_count_for_their_pool() {
         pool.retry(RetryReason::NotSent);
         pool.retry_denied();
         pool.session(SessionResult::Moved);
+        pool.queue_entered();
+        pool.queue_left(Duration::from_secs(1));
+        pool.refused_in_queue(QueueRefusal::Shed);
         pool.fallback(FallbackReason::Panic);
     }
     metrics.retire_listener("l");
@@ -49,19 +53,22 @@ fn requests_by_a_closed_listener_still_count_for_their_pool() {
             value("lb_retries_total", &[("reason", "not_sent")]),
             value("lb_retries_denied_total", &[]),
             value("lb_sessions_total", &[("result", "moved")]),
+            value("lb_queue_entries_total", &[]),
+            value("lb_queue_wait_seconds_total", &[]),
+            value("lb_queue_refusals_total", &[("reason", "shed")]),
             value("lb_strategy_fallbacks_total", &[("strategy", "s"), ("reason", "panic")]),
         ];
         (requests.count() > 0, sums)
     };
-    assert_eq!(told(), (true, [2.0; 5]));
+    assert_eq!(told(), (true, [2.0; 8]));
     // First hidden, then forgotten.
     for _ in 0..2 {
         seconds.fetch_add(300, Ordering::Relaxed);
-        assert_eq!(told(), (false, [2.0; 5]));
+        assert_eq!(told(), (false, [2.0; 8]));
     }
     metrics.listener_opened("l");
     metrics.pool(0, "l", "p").error(ErrorReason::NoBackend);
-    assert_eq!(told(), (true, [3.0, 2.0, 2.0, 2.0, 2.0]));
+    assert_eq!(told(), (true, [3.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]));
 }
 
 #[test]

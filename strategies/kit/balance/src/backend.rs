@@ -4,10 +4,14 @@
 //! control writes the flags. A worker reads them after every pick, so health acts at once and not at the next
 //! generation. `in_flight` counts attempts accepted and not yet ended, over every swap of strategy or list. A backend
 //! that becomes eligible starts with no failures in a row.
+//!
+//! The counts that have caps (attempts, connections) use `SeqCst`: a request that begins to wait marks that first and
+//! then reads them, and an end lowers them first and then reads the mark. So one of the two sees the other.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU8, AtomicU32};
 
 use lb_strategy::abi::{LB_BACKEND_DRAINING, LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY};
 use lb_strategy_host::{Stats, backend_id};
@@ -31,6 +35,8 @@ pub struct Backend {
     flags: AtomicU32,
     loss: AtomicU8,
     cuts: AtomicU32,
+    /// Open connections of all workers, idle ones and tunnels included.
+    connections: AtomicU32,
     signals: Signals,
 }
 
@@ -71,6 +77,11 @@ pub enum PoolRule {
     Include,
     /// It gets none: a backup while primaries serve, or a primary of a pool that fails below its panic threshold.
     Exclude,
+}
+
+/// Adds one, if the count is below `most`.
+fn raise(count: &AtomicU32, most: u32) -> bool {
+    count.fetch_update(SeqCst, SeqCst, |now| (now < most).then(|| now + 1)).is_ok()
 }
 
 // === impl Eligibility ===
@@ -116,6 +127,7 @@ impl Backend {
             flags: AtomicU32::new(eligibility.flags()),
             loss: AtomicU8::new(Loss::None as u8),
             cuts: AtomicU32::new(0),
+            connections: AtomicU32::new(0),
             signals: Signals::default(),
         })
     }
@@ -164,7 +176,7 @@ impl Backend {
 
     #[inline]
     pub fn in_flight(&self) -> u32 {
-        self.stats.in_flight.load(Relaxed)
+        self.stats.in_flight.load(SeqCst)
     }
 
     /// An attempt was accepted.
@@ -173,10 +185,35 @@ impl Backend {
         self.stats.in_flight.fetch_add(1, Relaxed);
     }
 
+    /// An attempt was accepted, if fewer than `most` are in flight; else returns false.
+    pub fn try_attempt(&self, most: u32) -> bool {
+        raise(&self.stats.in_flight, most)
+    }
+
     /// An attempt ended, with any result.
     #[inline]
     pub fn attempt_ends(&self) {
-        self.stats.in_flight.fetch_sub(1, Relaxed);
+        self.stats.in_flight.fetch_sub(1, SeqCst);
+    }
+
+    #[inline]
+    pub fn connections(&self) -> u32 {
+        self.connections.load(SeqCst)
+    }
+
+    /// A connection is being opened.
+    pub fn connection_opens(&self) {
+        self.connections.fetch_add(1, Relaxed);
+    }
+
+    /// A connection is being opened, if fewer than `most` are open; else returns false.
+    pub fn try_connection(&self, most: u32) -> bool {
+        raise(&self.connections, most)
+    }
+
+    /// A connection was closed, or was not opened after all.
+    pub fn connection_ends(&self) {
+        self.connections.fetch_sub(1, SeqCst);
     }
 
     /// A response head arrived after `latency_ns`. Resets the errors in a row and updates the average. If two workers
@@ -294,6 +331,28 @@ mod tests {
         let before = backend.cuts();
         backend.cut();
         assert!(backend.cuts() != before && backend.cuts() == backend.cuts());
+    }
+
+    #[test]
+    fn a_cap_is_never_passed_by_threads_that_race_for_the_last_place() {
+        let backend = backend(true, false, 1);
+        let most = std::sync::atomic::AtomicU32::new(0);
+        let race = || {
+            for _ in 0..20_000 {
+                if backend.try_attempt(3) {
+                    most.fetch_max(backend.in_flight(), Relaxed);
+                    backend.attempt_ends();
+                }
+                if backend.try_connection(2) {
+                    assert!(backend.connections() <= 2);
+                    backend.connection_ends();
+                }
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(race))));
+        assert!(most.into_inner() <= 3);
+        assert_eq!((backend.in_flight(), backend.connections()), (0, 0));
+        assert!(!backend.try_attempt(0) && !backend.try_connection(0));
     }
 
     #[test]

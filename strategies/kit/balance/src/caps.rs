@@ -6,7 +6,7 @@
 //!
 //! Invariants: a choice is never a backend that was tried, is full or may not serve. While another backend is eligible,
 //! no backend gets a second attempt: [`Unchosen::AllTried`] is the only permission for it. If the strategy's first pick
-//! has room, the cost is that of [`Chooser::choose`].
+//! has room, caps cost one comparison.
 
 use lb_strategy_host::{Decision, PickRequest};
 
@@ -58,20 +58,20 @@ impl Caps {
 // === impl Chooser ===
 
 impl Chooser<'_> {
-    /// Chooses a backend with the strategy, which `ask` asks. `has_room` adds caps to [`limit`](Self::limit).
+    /// Chooses a backend with the strategy, which `ask` asks. `has_room` applies the caps.
     ///
     /// A full pick counts as tried, and the strategy is asked again, at most [`ASKS_AGAIN_MAX`] times. After that, a
     /// request with affinity (its key counts) is not spread further. Without affinity the fallback picks a backend with
     /// room, so that no room is left unused while requests wait.
     #[inline]
-    pub fn choose_with(
+    pub fn choose(
         &self,
         request: &PickRequest<'_>,
         has_room: impl Fn(usize) -> bool,
         mut ask: impl FnMut(&PickRequest<'_>) -> Decision,
     ) -> Result<Choice, Unchosen> {
         match ask(request) {
-            Decision::Backend { index, token } if self.is_usable(index) && has_room(index) => {
+            Decision::Backend { index, token } if self.backends[index].is_eligible() && has_room(index) => {
                 Ok(Choice { index, token, fallback: None })
             }
             decision => self.choose_again(decision, request, &has_room, &mut ask),
@@ -87,7 +87,7 @@ impl Chooser<'_> {
         has_room: &dyn Fn(usize) -> bool,
         ask: &mut dyn FnMut(&PickRequest<'_>) -> Decision,
     ) -> Result<Choice, Unchosen> {
-        let may_serve = |index: usize| self.is_usable(index) && has_room(index);
+        let may_serve = |index: usize| self.backends[index].is_eligible() && has_room(index);
         let has_affinity = self.wants_hash && request.key.is_some();
         let mut tried = request.tried.to_vec();
         let mut asks = 0;

@@ -1,5 +1,5 @@
 //! From a strategy's pick to a backend. The pick is checked against the live flags. If it cannot be used, the host
-//! picks.
+//! picks. [`Chooser::choose`], which also passes full backends by, is in `caps`.
 //!
 //! Invariants: health acts at once, even if the strategy's list is older. If a plugin fails, a built-in policy picks;
 //! the request proceeds. A dry request changes nothing that a later request sees.
@@ -22,15 +22,6 @@ pub struct Choice {
     pub fallback: Option<FallbackReason>,
 }
 
-/// Why there is no backend for a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoChoice {
-    /// No backend is eligible and untried, or the strategy returned none.
-    NoBackend,
-    /// All eligible and untried backends are at their limit.
-    Overload,
-}
-
 /// Why the built-in fallback picked instead of the strategy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FallbackReason {
@@ -44,7 +35,7 @@ pub enum FallbackReason {
     BadIndex,
     /// The pick was already tried for this request.
     AlreadyTried,
-    /// The picked backend may not get requests now, or is at its limit.
+    /// The picked backend may not get requests now, or is full.
     NotEligible,
     /// The strategy returned an error.
     Error,
@@ -60,8 +51,6 @@ pub struct Chooser<'a> {
     pub cursor: &'a AtomicUsize,
     /// Whether the strategy wants a hash.
     pub wants_hash: bool,
-    /// The limit of requests in flight on one backend.
-    pub limit: Option<u32>,
 }
 
 fn is_tried(request: &PickRequest<'_>, index: usize) -> bool {
@@ -71,21 +60,6 @@ fn is_tried(request: &PickRequest<'_>, index: usize) -> bool {
 // === impl Chooser ===
 
 impl Chooser<'_> {
-    /// Turns `decision`, which the strategy's picker made for `request`, into a choice.
-    #[inline]
-    pub fn choose(&self, decision: Decision, request: &PickRequest<'_>) -> Result<Choice, NoChoice> {
-        match decision {
-            Decision::Backend { index, token } if self.is_usable(index) => Ok(Choice { index, token, fallback: None }),
-            Decision::NoBackend => Err(NoChoice::NoBackend),
-            _ => match self.fall_back(decision, request, |index| self.is_usable(index)) {
-                Some(choice) => Ok(choice),
-                // A backend that is eligible and untried, but not usable, is at its limit.
-                None if self.limit.is_some() && self.has_untried(request) => Err(NoChoice::Overload),
-                None => Err(NoChoice::NoBackend),
-            },
-        }
-    }
-
     /// The fallback's choice among the untried backends that `may_serve`, because of a decision that cannot be used.
     pub(crate) fn fall_back(
         &self,
@@ -115,12 +89,6 @@ impl Chooser<'_> {
     /// Whether a backend is eligible and untried.
     pub(crate) fn has_untried(&self, request: &PickRequest<'_>) -> bool {
         (0..self.backends.len()).any(|index| !is_tried(request, index) && self.backends[index].is_eligible())
-    }
-
-    #[inline]
-    pub(crate) fn is_usable(&self, index: usize) -> bool {
-        let backend = &self.backends[index];
-        backend.is_eligible() && self.limit.is_none_or(|limit| backend.in_flight() < limit)
     }
 }
 
@@ -164,7 +132,7 @@ mod tests {
     use lb_strategy_host::Headers;
 
     use super::*;
-    use crate::Eligibility;
+    use crate::{Eligibility, Unchosen};
 
     struct NoHeaders;
 
@@ -190,22 +158,33 @@ mod tests {
         states.iter().map(of).collect()
     }
 
-    fn chooser<'a>(backends: &'a [Arc<Backend>], cursor: &'a AtomicUsize, limit: Option<u32>) -> Chooser<'a> {
-        Chooser { backends, fallback: Fallback::RoundRobin, cursor, wants_hash: false, limit }
+    fn chooser<'a>(backends: &'a [Arc<Backend>], cursor: &'a AtomicUsize) -> Chooser<'a> {
+        Chooser { backends, fallback: Fallback::RoundRobin, cursor, wants_hash: false }
+    }
+
+    /// Chooses with a strategy that always decides alike, and a cap of requests in flight.
+    fn choose(
+        chooser: Chooser<'_>,
+        decision: Decision,
+        request: &PickRequest<'_>,
+        cap: Option<u32>,
+    ) -> Result<Choice, Unchosen> {
+        let has_room = |index: usize| cap.is_none_or(|most| chooser.backends[index].in_flight() < most);
+        chooser.choose(request, has_room, |_| decision)
     }
 
     #[test]
-    fn a_pick_counts_if_its_backend_is_eligible_now_and_below_the_limit() {
+    fn a_pick_counts_if_its_backend_is_eligible_now_and_has_room() {
         let (backends, cursor) = (backends(&[(true, 0), (false, 0), (true, 2)]), AtomicUsize::new(0));
-        let choose = |index, limit| {
+        let choose = |index, cap| {
+            cursor.store(0, Relaxed);
             let decision = Decision::Backend { index, token: 9 };
-            chooser(&backends, &cursor, limit).choose(decision, &request(&[], false))
+            choose(chooser(&backends, &cursor), decision, &request(&[], false), cap)
         };
         let other = Ok(Choice { index: 0, token: 0, fallback: Some(FallbackReason::NotEligible) });
         assert_eq!(choose(2, None), Ok(Choice { index: 2, token: 9, fallback: None }));
         assert_eq!(choose(2, Some(3)), Ok(Choice { index: 2, token: 9, fallback: None }));
-        assert_eq!(choose(2, Some(2)), other, "at its limit");
-        cursor.store(0, Relaxed);
+        assert_eq!(choose(2, Some(2)), other, "full, and the strategy insists");
         assert_eq!(choose(1, None), other, "not healthy");
     }
 
@@ -213,8 +192,9 @@ mod tests {
     fn a_refused_pick_gives_the_reason_for_the_fallback() {
         let (backends, cursor) = (backends(&[(true, 0)]), AtomicUsize::new(0));
         let reason = |refusal, wants_hash| {
-            let chooser = Chooser { wants_hash, ..chooser(&backends, &cursor, None) };
-            chooser.choose(Decision::Refused(refusal), &request(&[], false)).unwrap().fallback.unwrap().as_str()
+            let chooser = Chooser { wants_hash, ..chooser(&backends, &cursor) };
+            let choice = choose(chooser, Decision::Refused(refusal), &request(&[], false), None);
+            choice.unwrap().fallback.unwrap().as_str()
         };
         assert_eq!(reason(Refusal::Undecided, true), "no_key");
         assert_eq!(reason(Refusal::Undecided, false), "undecided");
@@ -226,21 +206,20 @@ mod tests {
     }
 
     #[test]
-    fn without_a_backend_it_is_overload_only_if_one_is_at_its_limit() {
+    fn without_a_backend_it_is_overload_only_if_an_untried_one_is_full() {
         let cursor = AtomicUsize::new(0);
-        let choose = |states: &[(bool, u32)], tried: &[u32], limit| {
+        let why = |states: &[(bool, u32)], tried: &[u32], cap| {
             let backends = backends(states);
-            chooser(&backends, &cursor, limit)
-                .choose(Decision::Refused(Refusal::Error), &request(tried, false))
-                .unwrap_err()
+            let refused = Decision::Refused(Refusal::Error);
+            choose(chooser(&backends, &cursor), refused, &request(tried, false), cap).unwrap_err()
         };
-        assert_eq!(choose(&[(true, 1), (false, 0)], &[], Some(1)), NoChoice::Overload);
-        assert_eq!(choose(&[(true, 1), (false, 0)], &[0], Some(1)), NoChoice::NoBackend, "that one was tried");
-        assert_eq!(choose(&[(false, 1)], &[], Some(1)), NoChoice::NoBackend);
-        assert_eq!(choose(&[(true, 0)], &[0], None), NoChoice::NoBackend);
+        assert_eq!(why(&[(true, 1), (false, 0)], &[], Some(1)), Unchosen::Overload);
+        assert_eq!(why(&[(true, 1), (false, 0)], &[0], Some(1)), Unchosen::AllTried);
+        assert_eq!(why(&[(false, 1)], &[], Some(1)), Unchosen::NoBackend);
+        assert_eq!(why(&[(true, 0)], &[0], None), Unchosen::AllTried);
         let (backends, all) = (backends(&[(true, 0)]), request(&[], false));
-        let says_none = chooser(&backends, &cursor, None).choose(Decision::NoBackend, &all);
-        assert_eq!(says_none, Err(NoChoice::NoBackend), "the strategy decides, and the fallback does not pick");
+        let says_none = choose(chooser(&backends, &cursor), Decision::NoBackend, &all, None);
+        assert_eq!(says_none, Err(Unchosen::NoBackend), "the strategy decides, and the fallback does not pick");
     }
 
     #[test]
@@ -248,7 +227,7 @@ mod tests {
         let (backends, cursor) = (backends(&[(true, 0), (true, 0)]), AtomicUsize::new(0));
         let index = |dry| {
             let refused = Decision::Refused(Refusal::Undecided);
-            chooser(&backends, &cursor, None).choose(refused, &request(&[], dry)).unwrap().index
+            choose(chooser(&backends, &cursor), refused, &request(&[], dry), None).unwrap().index
         };
         assert_eq!([index(true), index(true), index(false), index(true), index(false)], [0, 0, 0, 1, 1]);
     }

@@ -4,7 +4,7 @@
 //! Around a failed or refused decision: retries with their budget, hedges, caps, a queue, shedding and an adaptive
 //! limit. These parts belong to one worker, so they need no atomics.
 //!
-//! `lb` uses retries with their budget. Of the others only their tests call them yet.
+//! `lb` does not use hedges and the adaptive limit yet: until then only their tests call them.
 //!
 //! Why a crate: `lb` and simulations use the same code, so a simulation shows the real behavior. Invariants: this crate
 //! has no I/O, no clock and no thread. Time and random bits are arguments. Data shared between threads is atomic.
@@ -28,7 +28,7 @@ mod slow_start;
 pub use backend::{Backend, Eligibility, Loss, PoolRule};
 pub use budget::{BudgetRules, RetryBudget};
 pub use caps::{ASKS_AGAIN_MAX, Caps, Unchosen};
-pub use choice::{Choice, Chooser, FallbackReason, NoChoice};
+pub use choice::{Choice, Chooser, FallbackReason};
 pub use fallback::{Fallback, pick as fallback_pick};
 pub use gradient::{Gradient, GradientRules};
 pub use hedge::{Hedge, Quantile};

@@ -111,6 +111,18 @@ impl<T> Queue<T> {
         self.waiting
     }
 
+    /// The value that [`wake`](Self::wake) would return, if no time were over.
+    pub fn first(&self) -> Option<&T> {
+        let first = self.lines.iter().find_map(|line| line.first)?;
+        self.slots[first as usize].value.as_ref()
+    }
+
+    /// The value of a ticket, until it leaves.
+    pub fn get_mut(&mut self, ticket: Ticket) -> Option<&mut T> {
+        self.owned(ticket)?;
+        self.slots[ticket.slot as usize].value.as_mut()
+    }
+
     /// Changes the bounds. Values in the queue stay, with their deadlines.
     pub fn set_rules(&mut self, rules: QueueRules) {
         self.rules = rules;

@@ -198,7 +198,6 @@ impl Pool {
             fallback: Fallback::LeastConnections,
             cursor: &AtomicUsize::new(0),
             wants_hash: self.has_affinity,
-            limit: None,
         };
         let request = PickRequest {
             worker: Some(0),
@@ -219,7 +218,7 @@ impl Pool {
             untried.map_or(Decision::NoBackend, |index| Decision::Backend { index, token: 0 })
         };
         let has_room = |index: usize| CAPS.has_room(self.backends[index].in_flight(), 0, 0);
-        chooser.choose_with(&request, has_room, strategy)
+        chooser.choose(&request, has_room, strategy)
     }
 
     fn wait(&mut self, request: usize, priority: u8) {

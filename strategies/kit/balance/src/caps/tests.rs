@@ -56,7 +56,6 @@ impl Scene {
             fallback: Fallback::RoundRobin,
             cursor: &self.cursor,
             wants_hash: self.wants_hash,
-            limit: None,
         };
         let tried: Vec<_> =
             (0..).zip(&self.states).filter(|(_, state)| **state == State::Tried).map(|(i, _)| i).collect();
@@ -72,7 +71,7 @@ impl Scene {
             headers: &NoHeaders,
         };
         let has_room = |index: usize| self.states[index] != State::Full;
-        chooser.choose_with(&request, has_room, |request| {
+        chooser.choose(&request, has_room, |request| {
             self.asked.borrow_mut().push(request.tried.to_vec());
             strategy(request)
         })

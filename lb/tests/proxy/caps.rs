@@ -1,0 +1,197 @@
+//! The caps of a backend, over all workers: requests in flight, and connections.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+use lb::config::KeySource;
+use lb_test_support::{Client, Hostile, request, wait_until};
+
+use crate::queue::{Gated, before, fill, send, waiting};
+use crate::support::{Balancer, Setup, strategy};
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// A backend that counts its requests in progress; the second count is the most at once.
+fn counting() -> (Hostile, Arc<AtomicUsize>) {
+    let (now, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let seen = most.clone();
+    let server = Hostile::start(move |_, wire| {
+        while wire.head().is_some() {
+            seen.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+            // Others get time to make a mistake.
+            (0..3).for_each(|_| std::thread::yield_now());
+            now.fetch_sub(1, SeqCst);
+            wire.write(OK);
+        }
+    });
+    (server, most)
+}
+
+/// Sends `each` requests by each of `clients` connections at once; all must be served.
+fn load(lb: &Balancer, clients: usize, each: usize) {
+    std::thread::scope(|scope| {
+        for _ in 0..clients {
+            scope.spawn(|| {
+                let mut client = lb.client();
+                (0..each).for_each(|_| assert_eq!(client.get("/").status(), 200));
+            });
+        }
+    });
+}
+
+#[test]
+fn no_backend_ever_has_more_requests_than_its_cap_and_all_are_served() {
+    for (workers, cap) in [(2, 1), (3, 2)] {
+        let servers = [counting(), counting()];
+        let lb = Setup::new(&[servers[0].0.addr, servers[1].0.addr])
+            .limits(|limits| limits.requests_in_flight_per_backend = Some(cap))
+            .queue(1_000)
+            .with(|setup| setup.workers = workers)
+            .start();
+        load(&lb, 50, 40);
+        lb.comes_to_rest();
+        for (_, most) in &servers {
+            assert!((1..=cap as usize).contains(&most.load(SeqCst)), "{most:?}, cap {cap}");
+        }
+        assert_eq!((lb.ended_with(200), waiting(&lb)), (2_000, 0.0));
+        assert!(lb.metric("lb_queue_entries_total", &[]) > 0.0);
+    }
+}
+
+#[test]
+fn no_backend_ever_has_more_connections_than_its_cap_and_no_worker_starves() {
+    for (workers, cap) in [(2, 1), (3, 2)] {
+        let servers = [counting(), counting()];
+        let lb = Setup::new(&[servers[0].0.addr, servers[1].0.addr])
+            .limits(|limits| limits.connections_per_backend = Some(cap))
+            .queue(1_000)
+            .with(|setup| setup.workers = workers)
+            .start();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watch = scope.spawn(|| {
+                while !is_over.load(SeqCst) {
+                    assert!(lb.backends.iter().all(|backend| backend.connections() <= cap));
+                    std::thread::yield_now();
+                }
+            });
+            load(&lb, 20, 30);
+            is_over.store(true, SeqCst);
+            watch.join().unwrap();
+        });
+        lb.comes_to_rest();
+        // A connection carries one request at a time.
+        assert!(servers.iter().all(|(_, most)| (1..=cap as usize).contains(&most.load(SeqCst))));
+        assert_eq!((lb.ended_with(200), waiting(&lb)), (600, 0.0));
+        let idle = lb.metric("lb_backend_connections", &["state=\"idle\""]) as u32;
+        assert_eq!(lb.backends.iter().map(|backend| backend.connections()).sum::<u32>(), idle);
+    }
+}
+
+#[test]
+fn an_idle_connection_of_another_worker_blocks_no_request() {
+    let (server, _) = counting();
+    let lb = Setup::new(&[server.addr])
+        .limits(|limits| limits.connections_per_backend = Some(1))
+        .queue(100)
+        .with(|setup| setup.workers = 2)
+        .start();
+    let mut clients: Vec<Client> = (0..6).map(|_| lb.client()).collect();
+    for _ in 0..5 {
+        for client in &mut clients {
+            assert_eq!(client.get("/").status(), 200);
+        }
+    }
+    assert!(server.accepted() > 1, "both workers had the connection");
+    lb.comes_to_rest();
+}
+
+#[test]
+fn at_the_cap_of_connections_a_retry_replaces_an_idle_one() {
+    let is_bad = Arc::new(AtomicBool::new(false));
+    let bad = is_bad.clone();
+    let server = Hostile::start(move |_, wire| {
+        while wire.head().is_some() {
+            if bad.swap(false, SeqCst) {
+                return wire.reset();
+            }
+            wire.write(OK);
+        }
+    });
+    let lb = Setup::new(&[server.addr])
+        .limits(|limits| limits.connections_per_backend = Some(2))
+        .queue(100)
+        .with(|setup| setup.workers = 1)
+        .start();
+    // Two connections become idle.
+    load_pair(&lb, &server);
+    is_bad.store(true, SeqCst);
+    assert_eq!(lb.client().get("/").status(), 200);
+    assert_eq!(lb.metric("lb_retries_total", &[]), 1.0);
+    lb.comes_to_rest();
+    assert!(lb.backends[0].connections() <= 2);
+}
+
+/// Sends pairs of requests until two connections are open.
+fn load_pair(lb: &Balancer, server: &Hostile) {
+    let mut clients = [lb.client(), lb.client()];
+    wait_until("two connections", || {
+        clients.iter_mut().for_each(|client| client.send(&request("GET", "/", &[])));
+        clients.iter_mut().for_each(|client| assert_eq!(client.answer().status(), 200));
+        server.accepted() >= 2
+    });
+}
+
+#[test]
+fn a_key_whose_backend_is_full_always_goes_to_the_same_second_one() {
+    let servers = [Gated::start(), Gated::start(), Gated::start()];
+    let servers = servers.each_ref();
+    let lb = before(&servers, 100).with(|setup| {
+        let pool = &mut setup.pools[0];
+        pool.strategy = strategy("consistent_hash");
+        pool.hash_on = vec![KeySource::Header("x-key".parse().unwrap())];
+    });
+    let lb = lb.start();
+    let seen = || servers.iter().map(|gated| gated.served().len()).collect::<Vec<_>>();
+    let ask = |key: &str| {
+        let before = seen();
+        let mut client = lb.client();
+        assert_eq!(client.ask("GET", "/", &[&format!("x-key: {key}")]).status(), 200);
+        seen().iter().zip(before).position(|(now, before)| *now > before).unwrap()
+    };
+    let keys: Vec<String> = (0..12).map(|number| number.to_string()).collect();
+    let owners: Vec<usize> = keys.iter().map(|key| ask(key)).collect();
+    // One key's backend becomes full.
+    let owner = owners[0];
+    let mut held = lb.client();
+    held.send(&request("GET", "/hold", &[&format!("x-key: {}", keys[0])]));
+    wait_until("the backend to be full", || lb.backends.iter().any(|backend| backend.in_flight() == 1));
+    let mut seconds = Vec::new();
+    for (key, before) in keys.iter().zip(&owners) {
+        let second = ask(key);
+        assert_ne!(second, owner);
+        assert!(*before == owner || second == *before, "the other keys stay");
+        assert!((0..3).all(|_| ask(key) == second), "key {key}");
+        seconds.push(second);
+    }
+    assert_eq!(waiting(&lb), 0.0);
+    servers.iter().for_each(|gated| gated.open());
+    held.answer();
+    assert_eq!(keys.iter().map(|key| ask(key)).collect::<Vec<_>>(), owners, "and they come back");
+    lb.comes_to_rest();
+}
+
+#[test]
+fn a_full_backend_of_a_key_is_no_reason_to_wait_for_others() {
+    let servers = [Gated::start(), Gated::start()];
+    let servers = servers.each_ref();
+    let lb = before(&servers, 100).start();
+    let mut held = fill(&lb, &servers);
+    let mut late = send(&lb, "/late");
+    wait_until("the request to wait", || waiting(&lb) == 1.0);
+    servers[1].open();
+    assert_eq!(late.answer().status(), 200, "one place is enough");
+    servers[0].open();
+    held.iter_mut().for_each(|client| assert_eq!(client.answer().status(), 200));
+    lb.comes_to_rest();
+}
