@@ -217,7 +217,7 @@ fn note_rules(before: (&Config, usize), after: (&Config, usize), note: &mut impl
 }
 
 /// The sections of a route that are not those of its pool.
-type OwnSections<'c> = (Option<&'c Timeouts>, Option<&'c Limits>, Option<&'c RetryPolicy>);
+type OwnSections<'c> = (Option<&'c Timeouts>, Option<&'c Limits>, Option<&'c RetryPolicy>, u8);
 
 /// Whether a section of a pool differs. A pool that has the global section before and after is not named.
 fn differs<'c, T: PartialEq + 'c>(
@@ -239,7 +239,7 @@ fn named_routes(config: &Config) -> Vec<(&str, OwnSections<'_>, Route)> {
         let limits = (own.limits != pool.limits).then_some(&own.limits);
         let retry = (own.retry != pool.retry).then_some(&own.retry);
         let same_place = Route { pool: 0, policy: 0, ..route.clone() };
-        (&*config.pools[route.pool].name, (timeouts, limits, retry), same_place)
+        (&*config.pools[route.pool].name, (timeouts, limits, retry, own.priority), same_place)
     };
     config.routes.iter().map(named).collect()
 }
