@@ -139,6 +139,19 @@ async fn a_list_that_the_strategy_refuses_is_undone_and_reported() {
 }
 
 #[tokio::test]
+async fn first_checks_are_over_also_if_the_strategy_refuses_the_list_that_they_lead_to() {
+    let (folder, one) = (folder(), mock("b1"));
+    let library = folder.path().join("libbroken.so");
+    lb_test_support::compile("examples/broken/refuses_eligible.c", &[], &library);
+    let strategy = format!("[strategy]\npath = {library:?}\n");
+    let health = "initial = \"wait\"\ntimeout_ms = 60000\n";
+    let text = strategy + SLOW_HEALTH + health + &backend("b1", one.addr);
+    let mut rig = Rig::start(folder.path(), &text).await;
+    rig.until("the first check", |generation| (generation.awaited == 0).then_some(())).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn old_generations_are_freed_once_every_worker_has_a_newer_one() {
     let (folder, one) = (folder(), mock("b1"));
     let rig = Rig::start(folder.path(), &(backend("b1", one.addr) + SLOW_HEALTH)).await;
