@@ -192,15 +192,21 @@ fn long_pause(retry: &mut RetryPolicy) {
 }
 
 #[test]
-fn a_pause_ends_when_the_client_leaves() {
+fn a_pause_ends_when_the_client_leaves_and_its_retry_stays_in_the_budget() {
     let server = [Hostile::start(|_, wire| reset(wire))];
-    let lb = before(&server).retry(long_pause).start();
-    let mut client = lb.client();
-    client.send(&request("GET", "/", &[]));
-    wait_until("the first attempt to fail", || lb.metric("lb_backend_errors_total", &["reason=\"reset\""]) == 1.0);
-    client.reset();
-    lb.comes_to_rest();
-    assert_eq!((lb.ended_with(499), heads(&server), lb.metric("lb_retries_total", &[])), (1, 1, 0.0));
+    let few = |retry: &mut RetryPolicy| (retry.budget.percent, retry.budget.reserve_per_s) = (0, 1);
+    let lb = before(&server).retry(long_pause).retry(few).start();
+    let failed = || lb.metric("lb_backend_errors_total", &["reason=\"reset\""]);
+    // The reserve is 10 retries.
+    for number in 1..=12 {
+        let mut client = lb.client();
+        client.send(&request("GET", "/", &[]));
+        wait_until("the first attempt to fail", || failed() == f64::from(number));
+        client.reset();
+        lb.comes_to_rest();
+    }
+    assert_eq!((lb.ended_with(499), heads(&server), lb.metric("lb_retries_total", &[])), (12, 12, 0.0));
+    assert_eq!(lb.metric("lb_retries_denied_total", &[]), 0.0);
 }
 
 #[test]
