@@ -1,7 +1,7 @@
 //! The sections that pools and routes may set for themselves, level by level: lb, pool, route.
 //!
-//! A level is checked as a whole, in full form. So a value is checked where it was typed. Two keys that limit each other
-//! are checked again with an inherited one, and the error is at the level that sets the other.
+//! A level is checked as a whole, in full form. So a value is checked where it was typed. A key that limits another one
+//! is also checked with an inherited value, and the error is at the level that sets the other.
 //!
 //! Invariants: the policy of pool N is the one at N; those of routes follow. A key whose scope
 //! ([`Scope`](super::section::Scope)) forbids it at a level has the value of the level above.

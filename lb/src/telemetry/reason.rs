@@ -90,7 +90,7 @@ words! {
     pub enum RetryReason {
         /// Nothing of the request had been sent.
         NotSent = "not_sent",
-        /// A keep-alive connection ended before any byte of the response, and the request may be sent again.
+        /// A keep-alive connection ended within 1 s and before a byte of the response; the request may be sent again.
         ReusedConnection = "reused_connection",
         /// The backend was found to be lost before its response began, and the request may be sent again.
         BackendDown = "backend_down",
