@@ -186,7 +186,7 @@ fn dropped_blocks_are_listed_with_the_arms_in_which_the_generator_was_late() {
 }
 
 fn failed(arm: &str, failed: u64, is_comparable: bool) -> Failures {
-    Failures { arm: arm.into(), due: 1000, failed, unsent: 0, is_comparable }
+    Failures { arm: arm.into(), due: 1000, failed, unsent: 0, is_comparable, in_a_block: None }
 }
 
 /// The first sentence of the answer follows the question and the explanations that it needs.
