@@ -234,7 +234,9 @@ impl Course<'_> {
             Some(_) => {}
         }
         if let Some(late) = self.lateness.note(block, &arm.label, &outcome) {
-            stage.progress.say(&format!("the generator was late, {late}: block {block} does not count, in any arm"));
+            stage.progress.say(&format!(
+                "the generator was late, {late}: the latencies of block {block} do not count, in any arm"
+            ));
         }
         stage.check_in_charge(arm)?;
         // a declaration is about a healthy pool, so it does not apply with faults

@@ -255,6 +255,29 @@ mod tests {
     }
 
     #[test]
+    fn good_responses_are_judged_by_their_share_also_in_dropped_blocks_and_without_failures() {
+        let mut record = Record::default();
+        for (arm, failed) in [("base", 500), ("half", 250), ("none", 0)] {
+            measured(&mut record, arm, 8, failed, 10);
+        }
+        let Plan { arms, blocks: plan, .. } = plan(&["base", "half", "none"]);
+        let verdicts = vec![GOOD_SHARE.to_owned()];
+        let plan = BlockPlan { primary: GOOD_SHARE.to_owned(), verdicts, ..plan.expect("blocks") };
+        let dropped = [DroppedBlock { block: 2, arms: vec!["half".into()], reason: "by 1 s at p50".into() }];
+        let measured = Measured { record: &record, arms: &arms, plan: &plan, blocks: 8, dropped: &dropped };
+        let comparison = measured.comparison("it was enough".into());
+        for (arm, ratio, share) in [("half", 1.5, 0.25), ("none", 2.0, 0.0)] {
+            let found = comparison.ratio(arm, GOOD_SHARE).expect("judged");
+            assert!((found.ratio - ratio).abs() < 1e-9 && found.left_out == 0, "{found:?}");
+            assert_eq!((found.verdict, found.more_is_better), (Verdict::Better, true), "{found:?}");
+            let typical = comparison.failures_of(arm).and_then(|it| it.in_a_block).expect("blocks");
+            assert_eq!((typical.low, typical.share, typical.high, typical.is_sound), (share, share, share, true));
+        }
+        let p90 = comparison.ratio("none", "latency_p90").expect("described");
+        assert_eq!(p90.verdict, Verdict::NotComparable, "latencies are of other requests");
+    }
+
+    #[test]
     fn blocks_without_enough_good_responses_are_counted() {
         let mut record = Record::default();
         measured(&mut record, "base", 8, 0, 30);

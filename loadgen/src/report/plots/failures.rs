@@ -3,7 +3,7 @@
 use super::{Plot, is_narrow};
 use crate::model::{Comparison, Conclusion, Run, TypicalShare};
 use crate::report::format;
-use crate::report::picture::axes::{ABOVE, BELOW, EDGE, Panel, Quantity, Sample, heading, legend};
+use crate::report::picture::axes::{BELOW, EDGE, Panel, Quantity, Sample, heading, legend};
 use crate::report::picture::font;
 use crate::report::picture::scale::Scale;
 use crate::report::picture::scene::{Anchor, LABEL, Paint, SMALL, Scene, Text};
@@ -63,7 +63,7 @@ fn draw(arms: &[Arm<'_>], width: f64) -> Scene {
     let y = heading(&mut scene, title, "");
     let samples =
         [("one block", Sample::Dot(Paint::Muted)), ("typical block with interval", Sample::Interval(Paint::Muted))];
-    let top = legend(&mut scene, y, &samples) + ABOVE;
+    let top = legend(&mut scene, y, &samples) + 4.0;
     let is_narrow = is_narrow(width);
     let names = arms.iter().map(|arm| font::width(arm.label, LABEL, false)).fold(0.0, f64::max);
     let names = names.min(if is_narrow { 112.0 } else { 200.0 });

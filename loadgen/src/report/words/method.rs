@@ -97,7 +97,7 @@ fn safeguards(manifest: &Manifest) -> Option<Block> {
     for (arm, safeguards) in found {
         let entry = |safeguard: &&Safeguard| match safeguards.0.get(safeguard.section) {
             Some(keys) if safeguard.is_off(keys) => Entry::new("off"),
-            Some(keys) => Entry::new("on").note(keys_in_words(keys)),
+            Some(keys) => Entry::new("on:").note(keys_in_words(keys)),
             None => Entry::new("–"),
         };
         table.row(std::iter::once(Entry::new(&arm.label)).chain(reported.iter().map(entry)).collect());
