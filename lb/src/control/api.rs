@@ -6,6 +6,7 @@
 mod error;
 mod members;
 mod reload;
+mod safeguards;
 mod status;
 mod strategies;
 
@@ -17,5 +18,6 @@ pub use reload::{
     LastReload, Overriding, OverridingStrategy, PoolReload, ReloadError, ReloadReport, ReloadRequest, ReloadResult,
     ReloadStatus, Reloading, RolledBack, StateHandOver, StrategyChange, Trigger,
 };
+pub use safeguards::Safeguards;
 pub use status::{AccessLogStatus, OverlayStatus, PoolStatus, Status, WatchStatus};
 pub use strategies::{FoundStrategy, LoadedStrategy, OfferedStrategy};
