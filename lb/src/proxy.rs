@@ -11,13 +11,13 @@ mod acceptor;
 #[doc(hidden)]
 pub mod bench;
 mod body;
-mod caps;
 mod downstream;
 mod exchange;
 mod fault;
 mod interim;
 mod listeners;
 mod local;
+mod owner;
 mod peer;
 mod queue;
 mod reply;
@@ -33,8 +33,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::queue::lobby::Lobbies;
-use self::view::Owner;
+use self::owner::Owner;
+use self::queue::Lobbies;
 use crate::generation::Hall;
 use crate::net::Descriptors;
 use crate::telemetry::Metrics;

@@ -49,7 +49,7 @@ impl World {
             let view = stand.local.view.borrow();
             let current = view.pools[0].current();
             let member = &current.as_ref().expect("the stand has a pool").members[0];
-            let upstream = Upstream::new(Stream::Memory(near), &member.shard, &stand.local.buffers, None);
+            let upstream = Upstream::new(Stream::Memory(near), &member.shard, &stand.local.buffers);
             member.idle.put(upstream, Instant::now(), 1);
         }
         let (mut client, far) = duplex(BUFFER_BYTES);

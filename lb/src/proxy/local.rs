@@ -11,8 +11,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::listeners::Listeners;
+use super::owner::Owner;
 use super::queue::Lines;
-use super::view::{Owner, View};
+use super::view::View;
 use crate::http1::{Fields, RequestHead, ResponseHead};
 use crate::net::{Buffers, Descriptor, Descriptors, Spare};
 

@@ -8,7 +8,7 @@
 //! Invariants: the desk in the lobby always shows the state of the queue. No request waits while room that it may use
 //! exists and no other request has a claim on it. While no request waits in any worker, room costs one read.
 
-pub(super) mod lobby;
+mod lobby;
 #[cfg(test)]
 mod tests;
 
@@ -22,8 +22,9 @@ use std::time::Duration;
 use lb_balance::{Queue, QueueRules, Shedder, Ticket};
 use tokio::time::Instant;
 
-use self::lobby::{Lobbies, Lobby, order};
-use super::view::Owner;
+pub(super) use self::lobby::Lobbies;
+use self::lobby::{Lobby, order};
+use super::owner::Owner;
 use crate::config::QueuePolicy;
 
 /// The queues of one worker.

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use super::listeners::Listeners;
 use super::local::Local;
-use super::queue::Lines;
-use super::queue::lobby::Lobbies;
-use super::view::{Owner, View};
+use super::owner::Owner;
+use super::queue::{Lines, Lobbies};
+use super::view::View;
 use crate::config::{Fallback, HashFunction, RetryPolicy};
 use crate::generation::{Generation, PoolGeneration, samples};
 use crate::net::Descriptors;

@@ -5,10 +5,12 @@
 //! The time limits of requests are the exchange's; only connecting has a limit of its own. [`Waiting`] ends requests
 //! that wait for a lost backend.
 
+mod counts;
 mod http1;
 mod idle;
 mod waiting;
 
-pub(super) use self::http1::{InUse, Upstream};
+pub(super) use self::counts::{InUse, Link};
+pub(super) use self::http1::Upstream;
 pub(super) use self::idle::Idle;
 pub(super) use self::waiting::Waiting;

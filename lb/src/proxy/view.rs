@@ -16,6 +16,7 @@ use lb_balance::{BudgetRules, Caps, RetryBudget, Thresholds};
 use tokio::time::Instant;
 
 use super::listeners::Listeners;
+use super::owner::Owner;
 use super::queue::{Line, Lines};
 use super::sessions::Sessions;
 use super::upstream::{Idle, Waiting};
@@ -23,16 +24,6 @@ use crate::config::{Policy, StickySessions};
 use crate::generation::{Generation, Place, PoolGeneration, Settings};
 use crate::pool::Backend;
 use crate::telemetry::{BackendShard, Metrics, PoolShard};
-
-/// The worker that owns a view.
-#[derive(Clone, Copy)]
-pub(super) struct Owner {
-    pub(super) number: usize,
-    /// How many workers there are.
-    pub(super) workers: usize,
-    /// Clock zero, the same for all workers.
-    pub(super) epoch: Instant,
-}
 
 /// The worker's routing data.
 pub(super) struct View {
@@ -180,16 +171,15 @@ impl View {
 
 impl PoolView {
     fn new(name: &Arc<str>, budget: BudgetRules, metrics: &Metrics, lines: &Lines, listeners: &Listeners) -> Rc<Self> {
-        let owner = lines.owner();
         let pool = Self {
             name: name.clone(),
             shards: RefCell::default(),
             current: RefCell::new(None),
-            budget: RefCell::new(owner.budget(budget)),
+            budget: RefCell::new(full_budget(lines.owner(), budget)),
             caps: Cell::default(),
             line: lines.of(name),
         };
-        pool.hear(listeners, metrics, owner.number);
+        pool.hear(listeners, metrics, lines.owner().number);
         Rc::new(pool)
     }
 
@@ -239,7 +229,7 @@ impl PoolView {
             .set(Caps { requests: limits.requests_in_flight_per_backend, connections: limits.connections_per_backend });
         self.line.set_rules(queue, priorities(generation, index));
         if self.budget.borrow().0 != rules {
-            self.budget.replace(owner.budget(rules));
+            self.budget.replace(full_budget(owner, rules));
         }
         let mut current = self.current.borrow_mut();
         let (old, old_sessions) = current.take().map_or_else(Default::default, |old| (old.members, old.sessions));
@@ -281,6 +271,10 @@ impl PoolView {
     }
 }
 
+fn full_budget(owner: Owner, rules: BudgetRules) -> (BudgetRules, RetryBudget) {
+    (rules, RetryBudget::new(rules, owner.workers, owner.clock_ns(Instant::now())))
+}
+
 /// The priorities of the requests for the pool at `index`.
 fn priorities(generation: &Generation, index: usize) -> impl Iterator<Item = u8> {
     let routed = generation.routes.iter().filter(move |route| route.pool == index).map(|route| route.policy);
@@ -308,21 +302,6 @@ impl Drop for TakenRetry {
         if let Some(pool) = &self.0 {
             pool.budget.borrow_mut().1.put_back();
         }
-    }
-}
-
-// === impl Owner ===
-
-impl Owner {
-    /// Nanoseconds on the clock that strategies see.
-    #[inline]
-    pub(super) fn clock_ns(&self, now: Instant) -> u64 {
-        (now - self.epoch).as_nanos() as u64
-    }
-
-    /// A full budget.
-    fn budget(self, rules: BudgetRules) -> (BudgetRules, RetryBudget) {
-        (rules, RetryBudget::new(rules, self.workers, self.clock_ns(Instant::now())))
     }
 }
 

@@ -15,7 +15,7 @@ use super::code::{KNOWN_BACKEND_CODES, KNOWN_CODES};
 use super::hub::{self, State};
 use super::reason::{EjectionReason, ErrorReason, QueueRefusal, RetryReason, SessionResult, SwapKind};
 use super::reloads::Reloads;
-use super::retired::add;
+use super::retired::{Past, add};
 use super::shard::{BackendShard, GET, PoolShard};
 use super::strategies::{Answers, Replaced};
 
@@ -143,14 +143,7 @@ impl Snapshot {
             let pool = snapshot.pools.entry(name.clone()).or_default();
             for shard in shards.values() {
                 requests.add(shard);
-                add(&mut pool.errors, &shard.errors);
-                add(&mut pool.retries, &shard.retries);
-                pool.retries_denied += shard.retries_denied.get();
-                add(&mut pool.sessions, &shard.sessions);
-                pool.queued += shard.queued.get();
-                pool.queue_entries += shard.queue_entries.get();
-                pool.queue_wait_ns += shard.queue_wait_ns.get();
-                add(&mut pool.queue_refusals, &shard.queue_refusals);
+                pool.add(shard);
             }
             // hidden ones still count for the pool as a whole
             let is_shown = !state.is_hidden(listener) && !state.is_pool_hidden(name);
@@ -168,13 +161,7 @@ impl Snapshot {
             let pool = snapshot.pools.entry(name.clone()).or_default();
             snapshot.unshown.push(past.requests(name));
             pool.connect = past.connects.clone();
-            pool.errors.iter_mut().zip(past.errors).for_each(|(sum, past)| *sum += past);
-            pool.retries.iter_mut().zip(past.retries).for_each(|(sum, past)| *sum += past);
-            pool.retries_denied += past.retries_denied;
-            pool.sessions.iter_mut().zip(past.sessions).for_each(|(sum, past)| *sum += past);
-            pool.queue_entries += past.queue_entries;
-            pool.queue_wait_ns += past.queue_wait_ns;
-            pool.queue_refusals.iter_mut().zip(past.queue_refusals).for_each(|(sum, past)| *sum += past);
+            pool.take_over(past);
         }
         for ((pool, name), backend) in &state.backends {
             // hidden ones still count here: the pool's histogram does not end with a backend
@@ -223,7 +210,7 @@ impl Requests {
 
     pub(super) fn add(&mut self, shard: &PoolShard) {
         // Every count is named here, so that a new one does not compile before it is summed: here and in `take_over`,
-        // or where the pool as a whole is summed (`Snapshot::take` and `Past`), or by strategy (`Answers`).
+        // or where the pool as a whole is summed (`PoolSum` and `Past`), or by strategy (`Answers`).
         let PoolShard {
             in_flight,
             request_bytes,
@@ -286,6 +273,29 @@ impl Default for PoolSum {
             is_in_panic: false,
             swaps: [0; SwapKind::COUNT],
         }
+    }
+}
+
+impl PoolSum {
+    fn add(&mut self, shard: &PoolShard) {
+        add(&mut self.errors, &shard.errors);
+        add(&mut self.retries, &shard.retries);
+        add(&mut self.sessions, &shard.sessions);
+        add(&mut self.queue_refusals, &shard.queue_refusals);
+        self.retries_denied += shard.retries_denied.get();
+        self.queued += shard.queued.get();
+        self.queue_entries += shard.queue_entries.get();
+        self.queue_wait_ns += shard.queue_wait_ns.get();
+    }
+
+    fn take_over(&mut self, past: &Past) {
+        self.errors.iter_mut().zip(past.errors).for_each(|(sum, past)| *sum += past);
+        self.retries.iter_mut().zip(past.retries).for_each(|(sum, past)| *sum += past);
+        self.sessions.iter_mut().zip(past.sessions).for_each(|(sum, past)| *sum += past);
+        self.queue_refusals.iter_mut().zip(past.queue_refusals).for_each(|(sum, past)| *sum += past);
+        self.retries_denied += past.retries_denied;
+        self.queue_entries += past.queue_entries;
+        self.queue_wait_ns += past.queue_wait_ns;
     }
 }
 

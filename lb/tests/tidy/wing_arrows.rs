@@ -25,24 +25,26 @@ const PROXY: Wing = Wing {
         // leaves
         ("interim", &[]),
         ("listeners", &[]),
+        ("owner", &[]),
         ("peer", &[]),
         ("reply", &[]),
         ("fault", &["reply"]),
         // towards backends
         ("body", &["fault", "interim"]),
-        ("upstream", &["body", "fault"]),
+        ("queue", &["owner"]),
+        ("upstream", &["body", "fault", "queue"]),
         // the state of a worker
-        ("view", &["listeners", "upstream"]),
-        ("local", &["listeners", "view"]),
+        ("view", &["listeners", "owner", "queue", "upstream"]),
+        ("local", &["listeners", "owner", "queue", "view"]),
         // one request
-        ("exchange", &["body", "fault", "interim", "local", "peer", "reply", "upstream", "view"]),
+        ("exchange", &["body", "fault", "interim", "local", "peer", "queue", "reply", "upstream", "view"]),
         // towards clients; `interim` and `stand` are for the sketch of HTTP/2
         ("downstream", &["body", "exchange", "fault", "interim", "local", "peer", "stand"]),
         // threads
-        ("worker", &["downstream", "listeners", "local", "peer", "view"]),
+        ("worker", &["downstream", "listeners", "local", "owner", "peer", "queue", "view"]),
         ("acceptor", &["worker"]),
         // for tests and benches
-        ("stand", &["listeners", "local", "view"]),
+        ("stand", &["listeners", "local", "owner", "queue", "view"]),
         ("bench", &["downstream", "peer", "stand", "upstream"]),
     ],
 };

@@ -15,11 +15,11 @@ use tokio::time::Instant;
 use super::choose::{Picked, Unpicked, choose};
 use super::pace::Pace;
 use super::retry::{After, Failed, Plan, Retry};
+use super::slot::{Means, Slot};
 use super::{Context, Exchange, notes};
 use crate::http1::ResponseHead;
-use crate::proxy::caps::{Link, Means, Slot};
 use crate::proxy::fault::Fault;
-use crate::proxy::upstream::Upstream;
+use crate::proxy::upstream::{Link, Upstream};
 use crate::proxy::view::MemberView;
 
 /// The response of a backend, with everything that ends with it.

@@ -1,5 +1,5 @@
-//! From a pool and a key to a place on a backend: the strategy's pick, checked once more against the live flags and the
-//! caps, else the host's own.
+//! From a pool and a key to a place on a backend. The strategy's pick is checked once more against the live flags and
+//! the caps. If it cannot be used, the host picks.
 //!
 //! Invariants: [`PoolGeneration::choose`](crate::generation::PoolGeneration::choose) decides, for requests and for `GET
 //! /explain` alike. This module prepares the request for the strategy and counts. A picked backend's place is taken.
@@ -12,11 +12,12 @@ use tokio::time::Instant;
 
 use super::Exchange;
 use super::retry::Plan;
+use super::slot::{Means, Slot};
 use crate::generation::{Choice, Lookup, PoolGeneration};
 use crate::pool::Key;
-use crate::proxy::caps::{Link, Means, Slot};
 use crate::proxy::fault::Fault;
 use crate::proxy::sessions::Session;
+use crate::proxy::upstream::Link;
 use crate::proxy::view::MemberView;
 use crate::telemetry::{FallbackReason, SessionResult};
 
@@ -55,7 +56,7 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant) -> Result<P
     let local = &exchange.context.local;
     let current = exchange.pool.current();
     let Some(current) = &*current else { return Err(Unpicked::NoBackend) };
-    let (shared, caps) = (&current.shared, exchange.pool.caps());
+    let (shared, caps, has_caps) = (&current.shared, exchange.pool.caps(), exchange.pool.has_caps());
     // The list may have changed since, so numbers are looked up in this one. Without a retry nothing is allocated.
     let index_of = |tried: &u64| shared.backends.iter().position(|backend| backend.number == *tried);
     let tried: Vec<u32> = plan.tried.iter().filter_map(index_of).map(|index| index as u32).collect();
@@ -80,7 +81,7 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant) -> Result<P
         headers: &Lookup(&exchange.head.fields),
     };
     for _ in 0..RACES_MAX {
-        let has_room = |index: usize| current.members[index].has_room(caps);
+        let has_room = |index: usize| !has_caps || current.members[index].has_room(caps);
         let choice = shared.choose(&request, has_room, |request| ask(exchange, shared, request));
         let choice = choice.map_err(|none| match none {
             Unchosen::NoBackend | Unchosen::AllTried => Unpicked::NoBackend,

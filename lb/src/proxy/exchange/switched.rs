@@ -11,9 +11,8 @@ use super::attempt::Attempt;
 use super::finish::RequestGuard;
 use crate::config::Policy;
 use crate::net::Stream;
-use crate::proxy::caps::Link;
 use crate::proxy::fault::Fault;
-use crate::proxy::upstream::{InUse, Upstream};
+use crate::proxy::upstream::{InUse, Link, Upstream};
 
 pub(in crate::proxy) struct Switched {
     backend: Stream,

@@ -42,6 +42,8 @@ impl Exchange {
             Ok(turn) => turn,
             Err(refused) => {
                 self.count_refusal(match refused {
+                    // A reload has switched the queue off, and earlier requests still wait.
+                    Refused::Off if is_behind => return self.pick(plan, Instant::now()).map_err(Fault::from),
                     Refused::Off => return Err(Fault::BackendsBusy),
                     Refused::Full => QueueRefusal::Full,
                     Refused::Shed => QueueRefusal::Shed,

@@ -8,9 +8,9 @@
 //! A wake that no request of its worker can use becomes a *last* wake for each other worker. A last wake goes no
 //! further, so wakes end. It is no claim on room, because it may end without a request that uses it.
 //!
-//! Invariants: only its worker writes a desk's `first` and `woken`. All accesses are `SeqCst`: a request that begins to
-//! wait shows that first and then looks for room, and room is given first and then looks at the desks. So no wake is
-//! lost. Nothing here locks on the path of a request.
+//! Invariants: only its worker writes a desk's `first` and `woken`. All accesses are `SeqCst`. A request that begins to
+//! wait shows that first, and then looks for room. An end gives its room back first, and then looks at the desks. So no
+//! wake is lost. Nothing here locks on the path of a request.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::SeqCst;

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use super::*;
+use crate::pool::Backend;
 
 const POOL: &str = "p";
 const LONG: Duration = Duration::from_secs(600);
@@ -290,6 +291,26 @@ fn threads_that_race_lose_no_wake() {
         (0..WORKERS).for_each(|number| drop(scope.spawn(move || work(number))));
     });
     assert_eq!(backends.free(), 2);
+}
+
+#[test]
+fn a_cap_is_never_passed_by_threads_that_race_for_the_last_place() {
+    let up = lb_balance::Eligibility::of(true, false, 1);
+    let backend = Backend::new("b", "127.0.0.1:1", ([127, 0, 0, 1], 1).into(), Arc::default(), up);
+    let race = || {
+        for _ in 0..20_000 {
+            if backend.try_attempt(3) {
+                assert!(backend.in_flight() <= 3);
+                backend.attempt_ends();
+            }
+            if backend.try_connection(2) {
+                assert!(backend.connections() <= 2);
+                backend.connection_ends();
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(race))));
+    assert_eq!((backend.in_flight(), backend.connections()), (0, 0));
 }
 
 #[test]

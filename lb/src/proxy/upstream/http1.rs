@@ -21,11 +21,11 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use super::counts::{InUse, Link};
 use crate::http1::{BodyDecoder, Fields, Length, RequestHead, ResponseHead, Scan, of_response, take_response, write};
 use crate::listener::keep_alive;
 use crate::net::{Buffers, Descriptor, Inbox, Outbox, Stream};
 use crate::proxy::body::{Frame, RequestBody};
-use crate::proxy::caps::Link;
 use crate::proxy::fault::Fault;
 use crate::telemetry::BackendShard;
 
@@ -74,9 +74,6 @@ enum Sending {
     GivenUp,
 }
 
-/// Counts a connection as active until it is dropped, because only a drop sees every kind of end.
-pub(in crate::proxy) struct InUse(Arc<BackendShard>);
-
 // === impl Upstream: its life ===
 
 impl Upstream {
@@ -107,16 +104,13 @@ impl Upstream {
         }
         shard.connected(started.elapsed().as_nanos() as u64);
         shard.connections_opened.inc();
-        Ok(Self::new(Stream::Plain(socket, descriptor), shard, buffers, Some(link)))
+        let mut upstream = Self::new(Stream::Plain(socket, descriptor), shard, buffers);
+        upstream.link = Some(link);
+        Ok(upstream)
     }
 
     /// Wraps an open connection.
-    pub(in crate::proxy) fn new(
-        stream: Stream,
-        shard: &Arc<BackendShard>,
-        buffers: &Rc<Buffers>,
-        link: Option<Link>,
-    ) -> Box<Self> {
+    pub(in crate::proxy) fn new(stream: Stream, shard: &Arc<BackendShard>, buffers: &Rc<Buffers>) -> Box<Self> {
         Box::new(Self {
             stream,
             buffers: buffers.clone(),
@@ -132,7 +126,7 @@ impl Upstream {
             is_silent: true,
             broken: None,
             in_use: Some(InUse::new(shard)),
-            link,
+            link: None,
         })
     }
 
@@ -391,20 +385,5 @@ impl Upstream {
                 Err(Fault::BackendReset)
             }
         })
-    }
-}
-
-// === impl InUse ===
-
-impl InUse {
-    fn new(shard: &Arc<BackendShard>) -> Self {
-        shard.connections_active.inc();
-        Self(shard.clone())
-    }
-}
-
-impl Drop for InUse {
-    fn drop(&mut self) {
-        self.0.connections_active.dec();
     }
 }

@@ -1,29 +1,22 @@
-//! The places on a backend that caps limit: requests in flight, and connections.
+//! The place of a request on a backend, and the connection that it will use.
 //!
-//! A place is taken when a backend is picked and given back on every path, because it is a value. With a cap, a place
-//! is taken by a compare and swap on a count that all workers share. So no cap is ever passed, in all workers together.
+//! A place is taken when a backend is picked. It is a value, so every path gives it back. With a cap, it is taken by a
+//! compare and swap on a count that all workers share. So no cap is ever passed, in all workers together.
 //!
 //! Invariants: each place is counted once. Giving one back wakes a request that waits.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
-use super::queue::Line;
-use super::upstream::Upstream;
-use super::view::{MemberView, PoolView};
-use crate::pool::Backend;
+use tokio::time::Instant;
+
+use crate::proxy::upstream::{Link, Upstream};
+use crate::proxy::view::{MemberView, PoolView};
 
 /// A request in flight on a backend.
 pub(super) struct Slot {
     pub(super) pool: Rc<PoolView>,
     pub(super) member: Rc<MemberView>,
     is_held: bool,
-}
-
-/// An open connection to a backend, or one that is being opened.
-pub(super) struct Link {
-    backend: Arc<Backend>,
-    line: Rc<Line>,
 }
 
 /// The connection that a picked request will use.
@@ -67,7 +60,7 @@ impl Slot {
     /// Keeps a connection whose response is complete for another request, if fewer than `most` wait. If connections
     /// have a cap and a request of another worker is next, closes it: that worker cannot use it.
     #[inline]
-    pub(super) fn keep(&self, upstream: Box<Upstream>, now: tokio::time::Instant, most: usize) {
+    pub(super) fn keep(&self, upstream: Box<Upstream>, now: Instant, most: usize) {
         let (pool, idle) = (&self.pool, &self.member.idle);
         let has_cap = pool.caps().connections.is_some();
         if !has_cap || pool.line.woken() > idle.len() || !pool.line.is_other_first() {
@@ -79,26 +72,5 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.give_back();
-    }
-}
-
-// === impl Link ===
-
-impl Link {
-    pub(super) fn new(backend: &Arc<Backend>, line: &Rc<Line>) -> Self {
-        backend.connection_opens();
-        Self { backend: backend.clone(), line: line.clone() }
-    }
-
-    /// `None` if `most` connections to the backend are open.
-    pub(super) fn within(backend: &Arc<Backend>, line: &Rc<Line>, most: u32) -> Option<Self> {
-        backend.try_connection(most).then(|| Self { backend: backend.clone(), line: line.clone() })
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.backend.connection_ends();
-        self.line.freed();
     }
 }
