@@ -34,10 +34,11 @@ const PROXY: Wing = Wing {
         ("queue", &["owner"]),
         ("upstream", &["body", "fault", "queue"]),
         // the state of a worker
-        ("view", &["listeners", "owner", "queue", "upstream"]),
+        ("sessions", &[]),
+        ("view", &["listeners", "owner", "queue", "sessions", "upstream"]),
         ("local", &["listeners", "owner", "queue", "view"]),
         // one request
-        ("exchange", &["body", "fault", "interim", "local", "peer", "queue", "reply", "upstream", "view"]),
+        ("exchange", &["body", "fault", "interim", "local", "peer", "queue", "reply", "sessions", "upstream", "view"]),
         // towards clients; `interim` and `stand` are for the sketch of HTTP/2
         ("downstream", &["body", "exchange", "fault", "interim", "local", "peer", "stand"]),
         // threads

@@ -30,7 +30,9 @@ pub enum Off {
 pub const SAFEGUARDS: &[Safeguard] = &[
     Safeguard { section: "outlier", switch: "enabled", off: Off::False, name: "outlier detection" },
     Safeguard { section: "panic", switch: "below_percent", off: Off::Number(0), name: "panic" },
+    Safeguard { section: "slow_start", switch: "enabled", off: Off::False, name: "slow start" },
     Safeguard { section: "retry", switch: "attempts", off: Off::Number(1), name: "retries" },
+    Safeguard { section: "queue", switch: "length", off: Off::Number(0), name: "queue" },
 ];
 
 /// The keys of safeguards by section, as a running lb reported them.

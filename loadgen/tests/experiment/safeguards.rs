@@ -89,7 +89,7 @@ fn safeguards_are_off_unless_the_plan_sets_them_and_the_running_lb_says_so() {
     let mark = run.manifest.marks.iter().find(|mark| mark.check == "safeguards").expect("a finding");
     assert_eq!(mark.severity, Severity::Passed, "{mark:?}");
     assert!(
-        text(&lab, "report.md").contains("outlier detection, panic and retries, all off"),
+        text(&lab, "report.md").contains("outlier detection, panic, slow start, retries and queue, all off"),
         "{}",
         text(&lab, "report.md")
     );

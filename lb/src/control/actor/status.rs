@@ -101,7 +101,6 @@ impl Actor {
     fn safeguards(&self, pool: &str) -> Safeguards {
         let config = &self.desk.config;
         let index = config.pools.iter().position(|one| one.name == *pool).unwrap_or_default();
-        let (pool, policy) = (&config.pools[index], &config.policies[index]);
-        Safeguards::of(&pool.outlier, &pool.panic, &policy.retry)
+        Safeguards::of(&config.pools[index], &config.policies[index])
     }
 }

@@ -4,18 +4,20 @@
 //! file may have changed since the last reload, and flags and variables may override it. Invariants: keys and values
 //! are those of lb.toml. A section that is switched off has only the key that says so.
 
-use lb_balance::{OutlierRules, PanicMode, PanicRules, RetryOn};
+use lb_balance::{OutlierRules, PanicMode, PanicRules, Ramp, RetryOn};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::config::RetryPolicy;
+use crate::config::{Policy, PoolConfig, RetryPolicy};
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Safeguards {
     pub outlier: OutlierInForce,
     pub panic: PanicInForce,
+    pub slow_start: SlowStartInForce,
     /// Of requests without a route that has its own.
     pub retry: RetryInForce,
+    pub queue: QueueInForce,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -71,49 +73,98 @@ pub struct RetryKeys {
     pub budget_reserve_per_s: u32,
 }
 
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct SlowStartInForce {
+    pub enabled: bool,
+    #[serde(flatten)]
+    pub rules: Option<SlowStartKeys>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct SlowStartKeys {
+    pub window_ms: u64,
+    pub min_percent: u8,
+    pub aggression: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct QueueInForce {
+    /// 0: no request waits. This is so, too, if the backends have no caps.
+    pub length: usize,
+    #[serde(flatten)]
+    pub rules: Option<QueueKeys>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct QueueKeys {
+    pub wait_ms: u64,
+    pub shed_from_percent: u32,
+}
+
 const NS_PER_MS: u64 = 1_000_000;
 
 // === impl Safeguards ===
 
 impl Safeguards {
-    pub(in crate::control) fn of(outlier: &OutlierRules, panic: &PanicRules, retry: &RetryPolicy) -> Self {
-        let (thresholds, rules) = (outlier.thresholds, retry.rules);
+    pub(in crate::control) fn of(pool: &PoolConfig, policy: &Policy) -> Self {
         Self {
-            outlier: OutlierInForce {
-                enabled: !outlier.is_off(),
-                rules: (!outlier.is_off()).then(|| OutlierKeys {
-                    gateway_failures: thresholds.gateway,
-                    server_errors: thresholds.errors,
-                    success_rate: outlier.success_rate.is_some(),
-                    interval_ms: outlier.interval_ns / NS_PER_MS,
-                    eject_ms: outlier.base_ns / NS_PER_MS,
-                    eject_max_ms: outlier.max_ns / NS_PER_MS,
-                    max_ejected_percent: outlier.max_ejected_percent,
-                }),
-            },
-            panic: PanicInForce {
-                below_percent: panic.below_percent,
-                rules: (panic.below_percent > 0).then(|| PanicKeys {
-                    from_backends: panic.from_members,
-                    mode: match panic.mode {
-                        PanicMode::UseAll => "use_all",
-                        PanicMode::Fail => "fail",
-                    },
-                }),
-            },
-            retry: RetryInForce {
-                attempts: rules.attempts,
-                rules: (rules.attempts > 1).then(|| RetryKeys {
-                    on: words(rules.on),
-                    attempt_timeout_ms: rules.per_attempt_ns.unwrap_or(0) / NS_PER_MS,
-                    idempotency_key: rules.idempotency_key,
-                    replay_bytes: rules.replay_bytes,
-                    budget_percent: retry.budget.percent,
-                    budget_reserve_per_s: retry.budget.reserve_per_s,
-                }),
-            },
+            outlier: outlier(&pool.outlier),
+            panic: panic(&pool.panic),
+            slow_start: slow_start(pool.slow_start.as_ref()),
+            retry: retry(&policy.retry),
+            queue: queue(policy),
         }
     }
+}
+
+fn outlier(rules: &OutlierRules) -> OutlierInForce {
+    let keys = || OutlierKeys {
+        gateway_failures: rules.thresholds.gateway,
+        server_errors: rules.thresholds.errors,
+        success_rate: rules.success_rate.is_some(),
+        interval_ms: rules.interval_ns / NS_PER_MS,
+        eject_ms: rules.base_ns / NS_PER_MS,
+        eject_max_ms: rules.max_ns / NS_PER_MS,
+        max_ejected_percent: rules.max_ejected_percent,
+    };
+    OutlierInForce { enabled: !rules.is_off(), rules: (!rules.is_off()).then(keys) }
+}
+
+fn panic(rules: &PanicRules) -> PanicInForce {
+    let mode = match rules.mode {
+        PanicMode::UseAll => "use_all",
+        PanicMode::Fail => "fail",
+    };
+    let keys = PanicKeys { from_backends: rules.from_members, mode };
+    PanicInForce { below_percent: rules.below_percent, rules: (rules.below_percent > 0).then_some(keys) }
+}
+
+fn slow_start(ramp: Option<&Ramp>) -> SlowStartInForce {
+    let keys = |ramp: &Ramp| SlowStartKeys {
+        window_ms: ramp.window_ns / NS_PER_MS,
+        min_percent: ramp.min_percent,
+        aggression: ramp.aggression,
+    };
+    SlowStartInForce { enabled: ramp.is_some(), rules: ramp.map(keys) }
+}
+
+fn retry(RetryPolicy { rules, budget }: &RetryPolicy) -> RetryInForce {
+    let keys = || RetryKeys {
+        on: words(rules.on),
+        attempt_timeout_ms: rules.per_attempt_ns.unwrap_or(0) / NS_PER_MS,
+        idempotency_key: rules.idempotency_key,
+        replay_bytes: rules.replay_bytes,
+        budget_percent: budget.percent,
+        budget_reserve_per_s: budget.reserve_per_s,
+    };
+    RetryInForce { attempts: rules.attempts, rules: (rules.attempts > 1).then(keys) }
+}
+
+fn queue(Policy { limits, queue, .. }: &Policy) -> QueueInForce {
+    let has_caps = limits.requests_in_flight_per_backend.is_some() || limits.connections_per_backend.is_some();
+    let length = if has_caps { queue.length } else { 0 };
+    let keys = || QueueKeys { wait_ms: queue.wait.as_millis() as u64, shed_from_percent: queue.shed.from_percent };
+    QueueInForce { length, rules: (length > 0).then(keys) }
 }
 
 fn words(RetryOn { connect, reset, timeout, statuses }: RetryOn) -> Vec<String> {
@@ -133,8 +184,7 @@ mod tests {
     fn of(text: &str) -> Value {
         let source = Source { path: "/nowhere/lb.toml".into(), ..Source::default() };
         let config = load_text(&source, text).unwrap().config;
-        let (pool, retry) = (&config.pools[0], &config.policies[0].retry);
-        serde_json::to_value(Safeguards::of(&pool.outlier, &pool.panic, retry)).unwrap()
+        serde_json::to_value(Safeguards::of(&config.pools[0], &config.policies[0])).unwrap()
     }
 
     /// The key is in lb.toml with another value; so the test finds a key that is shown as another one, or not at all.
@@ -144,16 +194,20 @@ mod tests {
                     eject_ms = 6000\neject_max_ms = 7000\nmax_ejected_percent = 8\n[panic]\nbelow_percent = 9\n\
                     from_backends = 10\nmode = \"fail\"\n[retry]\nattempts = 3\non = [\"reset\", \"418\", \"503\"]\n\
                     attempt_timeout_ms = 11\nidempotency_key = true\nreplay_bytes = 12\nbudget_percent = 13\n\
-                    budget_reserve_per_s = 14\n";
+                    budget_reserve_per_s = 14\n[slow_start]\nenabled = true\nwindow_ms = 15000\nmin_percent = 16\n\
+                    aggression = 1.5\n[queue]\nlength = 17\nwait_ms = 18\nshed_from_percent = 19\n";
         let mut written: Value = toml::from_str(text).unwrap();
+        let caps = "[limits]\nconnections_per_backend = 1\n";
         written["outlier"]["enabled"] = true.into();
-        assert_eq!(of(text), written);
+        assert_eq!(of(&(text.to_owned() + caps)), written);
     }
 
     #[test]
     fn a_safeguard_that_is_off_has_only_the_key_that_says_so() {
-        let off =
-            json!({ "outlier": { "enabled": false }, "panic": { "below_percent": 0 }, "retry": { "attempts": 1 } });
+        let off = json!({
+            "outlier": { "enabled": false }, "panic": { "below_percent": 0 }, "slow_start": { "enabled": false },
+            "retry": { "attempts": 1 }, "queue": { "length": 0 },
+        });
         assert_eq!(of("[outlier]\nenabled = false\n[panic]\nbelow_percent = 0\n[retry]\nattempts = 1\n"), off);
         let no_rule = "[outlier]\ngateway_failures = 0\nserver_errors = 0\nsuccess_rate = false\n";
         assert_eq!(of(no_rule)["outlier"], off["outlier"]);

@@ -22,8 +22,8 @@ pub struct Preflight {
     pub is_running: bool,
 }
 
-/// Refuses a start while a running lb uses the state directory. The start finds it, too, but only after it has opened its
-/// ports: if that lb has them as well, the error would name a port and not the lb.
+/// Refuses a start while a running lb uses the state directory. The start finds it, too, but only after it has opened
+/// its ports. If that lb has them as well, the error would name a port.
 pub fn refuse_second(config: &Config) -> Result<(), StartError> {
     let dir = &config.state.dir;
     match StateDir::probe(dir)? {

@@ -138,8 +138,8 @@ impl Exchange {
     /// Sends the request and waits for the final head; interim ones go to the client at once. The time limit restarts
     /// at each byte of the request's body; [`Pace`] sets the limit while the body is incomplete. While the client takes
     /// no interim response, its own limit `idle` runs instead of the backend's: lb does not read from the backend then.
-    /// The wait also ends if the backend is lost, or if the deadline of its drain passes. An ejection ends only requests
-    /// that get another attempt.
+    /// The wait also ends if the backend is lost, or if the deadline of its drain passes. An ejection ends only
+    /// requests that get another attempt.
     async fn ask(
         &mut self,
         upstream: &mut Upstream,

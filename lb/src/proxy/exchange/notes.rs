@@ -127,8 +127,8 @@ pub(super) fn end(
 }
 
 /// The value for `x-lb-explain: 1`: `pool=…; strategy=…; backend=…; generation=…; attempt=…; queue_ms=…; key=…;
-/// reason=…`. `queue_ms` is only there if the request waited. `reason` is `strategy`, `session`, or `fallback` with its word, or
-/// the fault of the request.
+/// reason=…`. `queue_ms` is only there if the request waited. `reason` is `strategy`, `session`, `fallback` with its
+/// word, or the fault of the request.
 pub(super) fn explanation(record: Option<&Record>, fault: Option<Fault>) -> Option<Vec<u8>> {
     let record = record.filter(|record| record.is_asked)?;
     let mut words = Vec::with_capacity(160);

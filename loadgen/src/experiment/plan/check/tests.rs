@@ -94,7 +94,7 @@ fn an_arm_may_set_the_safeguards_of_lb_and_nothing_else() {
     let text = arm("[arms.lb.outlier]\nenabled = true\n[arms.lb.retry]\nattempts = 2\non = [\"500\"]\n");
     let lb = &plan(&text, Path::new("x.toml")).expect("sound").arms[0].lb;
     assert_eq!((lb.len(), lb["retry"]["attempts"].as_integer()), (2, Some(2)));
-    let known = "It may set outlier, panic, retry; other keys belong in [lb], for all arms";
+    let known = "It may set outlier, panic, slow_start, retry, queue; other keys belong in [lb], for all arms";
     for (keys, wanted) in [
         (
             "[arms.lb.outlir]\nenabled = true",
