@@ -30,6 +30,9 @@ const POOL: &str = "default";
 /// A worker without its thread.
 pub(super) struct Stand {
     pub(super) local: Rc<Local>,
+    /// It has a place for a second worker.
+    #[cfg(test)]
+    pub(super) lobbies: Arc<Lobbies>,
     backend: Arc<Backend>,
     metrics: Arc<Metrics>,
 }
@@ -62,10 +65,17 @@ impl Stand {
         let owner = Owner { number: 0, workers: 1, epoch: Instant::now() };
         let (place, _) = listeners.place(&"stand".into(), &metrics, 0);
         assert_eq!(place, Self::LISTENER);
-        let lines = Lines::new(owner, Lobbies::new(1));
+        let lobbies = Lobbies::new(2);
+        let lines = Lines::new(owner, lobbies.clone());
         let view = View::new(generation, None, &metrics, &lines, &listeners);
         let local = Local::new(lines, view, listeners, Descriptors::of_process(1), Arc::default());
-        Self { local, backend, metrics }
+        Self {
+            local,
+            #[cfg(test)]
+            lobbies,
+            backend,
+            metrics,
+        }
     }
 
     /// The sum of all counts of requests and attempts in flight.

@@ -137,7 +137,9 @@ fn a_wait_ends_after_its_time_or_the_total_time_with_503() {
             let mut late = pool.clone();
             late.timeouts.total = is_total.then_some(ms(50));
             setup.policies = vec![pool, late];
-            setup.policies.iter_mut().filter(|_| !is_total).for_each(|policy| policy.queue.wait = ms(50));
+            // Longer than any test waits.
+            let wait = if is_total { ms(600_000) } else { ms(50) };
+            setup.policies.iter_mut().for_each(|policy| policy.queue.wait = wait);
         });
         let lb = lb.start();
         let mut held = send(&lb, "/hold");

@@ -74,3 +74,85 @@ impl Drop for Slot {
         self.give_back();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::task::{Context, Waker};
+
+    use lb_balance::Caps;
+
+    use super::*;
+    use crate::net::Stream;
+    use crate::proxy::owner::Owner;
+    use crate::proxy::queue::{Lines, Turn};
+    use crate::proxy::stand::{Stand, round_robin};
+
+    const CAPS: Caps = Caps { requests: Some(1), connections: Some(2) };
+
+    /// A pool with caps, and its only backend.
+    fn pool(stand: &Stand) -> (Rc<PoolView>, Rc<MemberView>) {
+        let pool = stand.local.view.borrow().pools[0].clone();
+        pool.set_caps(CAPS);
+        let member = pool.current().as_ref().unwrap().members[0].clone();
+        (pool, member)
+    }
+
+    fn stand() -> Stand {
+        Stand::new(&round_robin(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    fn is_woken(turn: &Turn) -> bool {
+        turn.poll_woken(&Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn a_place_is_taken_up_to_the_cap_and_its_end_wakes_a_request() {
+        let stand = stand();
+        let (pool, member) = pool(&stand);
+        let take = || Slot::take(&pool, &member, CAPS.requests);
+        let slot = take().unwrap();
+        assert!(take().is_none() && Slot::take(&pool, &member, None).is_some());
+        let turn = pool.line.enter(100).unwrap();
+        assert!(!is_woken(&turn));
+        drop(slot);
+        assert!(is_woken(&turn) && take().is_some());
+    }
+
+    #[test]
+    fn a_connection_is_taken_up_to_the_cap_and_its_end_wakes_a_request() {
+        let stand = stand();
+        let (pool, member) = pool(&stand);
+        let open = || Link::within(&member.backend, &pool.line, 2);
+        let links = (open(), open());
+        assert!(links.0.is_some() && links.1.is_some() && open().is_none());
+        let turn = pool.line.enter(100).unwrap();
+        assert!(!is_woken(&turn));
+        drop(links.0);
+        assert!(is_woken(&turn) && member.backend.connections() == 1);
+    }
+
+    #[test]
+    fn a_finished_connection_is_kept_unless_a_request_of_another_worker_is_next() {
+        let stand = stand();
+        let (pool, member) = pool(&stand);
+        let owner = Owner { number: 1, ..stand.local.owner() };
+        let other = Lines::new(owner, stand.lobbies.clone()).of(&pool.name);
+        other.set_rules(&crate::config::QueuePolicy::default(), [100]);
+        let slot = Slot::take(&pool, &member, None).unwrap();
+        let keep = || {
+            let stream = Stream::Memory(tokio::io::duplex(64).0);
+            let before = member.idle.len();
+            slot.keep(Upstream::new(stream, &member.shard, &stand.local.buffers), Instant::now(), 10);
+            member.idle.len() > before
+        };
+        assert!(keep(), "none waits");
+        let own = pool.line.enter(100).unwrap();
+        let _others = other.enter(100).unwrap();
+        assert!(keep(), "one of this worker is next");
+        drop(own);
+        assert!(!keep(), "one of the other worker is next");
+        pool.set_caps(Caps::default());
+        assert!(keep(), "without a cap it can open its own");
+    }
+}

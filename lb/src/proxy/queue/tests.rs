@@ -137,7 +137,8 @@ impl World {
             self.lines.iter().for_each(|line| line.take_wakes());
             let woken =
                 (0..self.waiting.len()).filter(|index| self.waiting[*index].turn.is_woken()).collect::<Vec<_>>();
-            let Some(index) = woken.first() else { break };
+            // A task that is woken later may be polled first.
+            let Some(index) = self.random.choice(&woken) else { break };
             self.poll(*index);
         }
     }

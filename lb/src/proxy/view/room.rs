@@ -32,6 +32,11 @@ impl PoolView {
         self.caps.get()
     }
 
+    #[cfg(test)]
+    pub(in crate::proxy) fn set_caps(&self, caps: Caps) {
+        self.caps.set(caps);
+    }
+
     #[inline]
     pub(in crate::proxy) fn has_caps(&self) -> bool {
         let Caps { requests, connections } = self.caps.get();
