@@ -7,14 +7,14 @@ use loadgen::model::{Cell, EventKind, Run, SAFEGUARDS, Severity, Verdict};
 use crate::support::{Ended, Lab, ended, until_it_says};
 
 /// Server 2 fails all requests of each segment. An ejection lasts far longer than the run, so without a reset an arm
-/// would begin with that of the arm before it.
+/// would begin with that of the arm before it. All arms have the same budget for retries, so lb would keep a spent one.
 const FAILING: &str = "title = \"x\"\nbudget = \"60s\"\n[load]\nloop = \"open\"\narrivals = \"constant\"\nrate_rps = 200\n\
-    [blocks]\nsegment = \"600ms\"\nwash_out = \"100ms\"\nverdicts = [\"good_share\"]\nhalf_width = 0.5\nequivalence = 0.01\n\
-    [[faults]]\nat = \"0s\"\nkind = \"errors\"\nbackend = 2\n";
+    [blocks]\nsegment = \"800ms\"\nwash_out = \"100ms\"\nverdicts = [\"good_share\"]\nhalf_width = 0.5\nequivalence = 0.01\n\
+    [[faults]]\nat = \"150ms\"\nkind = \"errors\"\nbackend = 2\n";
 const ARMS: &str = "[[arms]]\nlabel = \"neither\"\nstrategy = \"round_robin\"\n\
     [[arms]]\nlabel = \"outlier\"\nstrategy = \"round_robin\"\n[arms.lb.outlier]\nenabled = true\neject_ms = 300000\n\
     [[arms]]\nlabel = \"retries\"\nstrategy = \"round_robin\"\n[arms.lb.retry]\nattempts = 2\non = [\"500\"]\n\
-    budget_percent = 0\nbudget_reserve_per_s = 1\n";
+    [lb.retry]\nbudget_percent = 0\nbudget_reserve_per_s = 1\n";
 
 fn cells<'a>(run: &'a Run, arm: &'a str) -> impl Iterator<Item = &'a Cell> {
     run.results.cells.iter().filter(move |cell| cell.arm == arm)
@@ -37,12 +37,13 @@ fn arms_with_other_safeguards_are_compared_and_none_inherits_an_ejection_or_a_sp
     let blocks = run.results.comparison.as_ref().expect("compared").blocks;
     assert!(blocks >= 6, "{blocks}");
     for cell in cells(&run, "neither") {
-        // Round robin: a third of 120 requests.
-        assert!((30..=50).contains(&bad(cell)), "without safeguards, in block {}: {}", cell.block, bad(cell));
+        // Round robin: a third of the 130 requests after the fault, which may come 50 ms late.
+        assert!((33..=60).contains(&bad(cell)), "without safeguards, in block {}: {}", cell.block, bad(cell));
     }
     for cell in cells(&run, "outlier") {
-        // Each segment begins with a backend that is not ejected: five failures in a row eject it.
-        assert!((5..=25).contains(&bad(cell)), "with ejection, in block {}: {}", cell.block, bad(cell));
+        // Five failures in a row eject it. Some may be requests of the wash-out that waited, but none if it is ejected at
+        // the start.
+        assert!((1..=25).contains(&bad(cell)), "with ejection, in block {}: {}", cell.block, bad(cell));
         assert!(cell.requests >= 100 && cell.retries == Some(0), "{cell:?}");
     }
     for cell in cells(&run, "retries") {
@@ -55,7 +56,7 @@ fn arms_with_other_safeguards_are_compared_and_none_inherits_an_ejection_or_a_sp
     assert!(of("outlier").low > 1.1 && of("retries").ratio > 1.0, "{:?}", comparison.ratios);
     let typical = comparison.failures_of("neither").and_then(|it| it.in_a_block).expect("blocks");
     assert!(typical.is_sound && typical.low <= typical.share && typical.share <= typical.high, "{typical:?}");
-    assert!((0.25..0.42).contains(&typical.share), "{typical:?}");
+    assert!((0.2..0.4).contains(&typical.share), "{typical:?}");
     let ejected = run.results.events.iter().filter(|event| event.text.starts_with("Server 2 is ejected: "));
     assert!(ejected.count() >= blocks as usize, "once in each segment of one arm");
     assert_eq!(run.results.accounting[0].mismatch, None);
