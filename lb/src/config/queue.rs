@@ -21,6 +21,7 @@ section! {
         length: i64 = 128, Scope::Pool(OF_A_QUEUE);
         wait_ms: i64 = 1_000, Scope::Pool(OF_A_QUEUE);
         shed_from_percent: i64 = i64::from(ShedRules::default().from_percent), Scope::Pool(OF_A_QUEUE);
+        adaptive: bool = false, Scope::Pool(OF_A_QUEUE);
     }
 }
 
@@ -34,7 +35,7 @@ const WAIT_MS_MAX: i64 = 600_000;
 impl Queue {
     /// Checks the section at `section`.
     pub(super) fn check(&self, section: &KeyPath) -> Result<QueuePolicy, Fault> {
-        let Self { length, wait_ms, shed_from_percent } = *self;
+        let Self { length, wait_ms, shed_from_percent, adaptive } = *self;
         let limit = |name: &str, value: i64, min: i64, max: i64| within(section.key(name), value, min, max);
         limit("wait_ms", wait_ms, 1, WAIT_MS_MAX)?;
         let percent = limit("shed_from_percent", shed_from_percent, 0, 100)?;
@@ -42,6 +43,7 @@ impl Queue {
             length: size(limit("length", length, 0, LENGTH_MAX)?),
             wait: milliseconds(section.key("wait_ms"), wait_ms, 1)?,
             shed: ShedRules { from_percent: small(percent) },
+            adaptive,
         })
     }
 }
@@ -53,7 +55,7 @@ pub(super) fn check_priority(priority: i64, key: KeyPath) -> Result<u8, Fault> {
 
 impl Default for QueuePolicy {
     fn default() -> Self {
-        Self { length: 128, wait: Duration::from_secs(1), shed: ShedRules::default() }
+        Self { length: 128, wait: Duration::from_secs(1), shed: ShedRules::default(), adaptive: false }
     }
 }
 

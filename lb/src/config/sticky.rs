@@ -46,7 +46,7 @@ impl Sticky {
         if cookie.is_empty() {
             return Ok(None);
         }
-        check_name(cookie).map_err(|what| Fault::new(section.key("cookie"), what))?;
+        check_name(cookie, *secure).map_err(|what| Fault::new(section.key("cookie"), what))?;
         let key = section.key("secret_file");
         if secret_file.is_empty() {
             let what = "is missing; a secret signs the cookies. Make one: (umask 077; lb token > sticky.secret)";
@@ -60,13 +60,16 @@ impl Sticky {
 }
 
 /// A name that needs no quotes in any cookie parser: a token (RFC 9110, section 5.6.2) of the usual characters.
-fn check_name(name: &str) -> Result<(), String> {
+fn check_name(name: &str, is_secure: bool) -> Result<(), String> {
     let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     if name.len() > NAME_BYTES_MAX || !name.bytes().all(is_usual) {
         return Err(format!("must be a name of at most {NAME_BYTES_MAX} letters, digits, `_`, `-` and `.`"));
     }
     if name.starts_with(ADMIN_COOKIE) {
         return Err("begins like the cookies of the admin page, which no backend may see; take another name".to_owned());
+    }
+    if !is_secure && ["__Host-", "__Secure-"].iter().any(|prefix| name.starts_with(prefix)) {
+        return Err("is a name that browsers accept only with `secure = true`".to_owned());
     }
     Ok(())
 }
@@ -78,10 +81,12 @@ mod tests {
     #[test]
     fn a_name_that_some_parser_would_not_read_is_refused() {
         for good in ["lb", "SERVERID", "__Host-lb", "a.b-c_1"] {
-            assert_eq!(check_name(good), Ok(()), "{good}");
+            assert_eq!(check_name(good, true), Ok(()), "{good}");
         }
         for bad in ["a b", "a=b", "a;b", "\"a\"", "é", "a,b", &"x".repeat(65), "lb_session_8081"] {
-            assert!(check_name(bad).is_err(), "{bad}");
+            assert!(check_name(bad, true).is_err(), "{bad}");
         }
+        assert!(check_name("__Host-lb", false).is_err() && check_name("__Secure-lb", false).is_err());
+        assert_eq!(check_name("_Host-lb", false), Ok(()));
     }
 }

@@ -193,6 +193,8 @@ pub struct QueuePolicy {
     pub wait: Duration,
     /// When low priorities are refused.
     pub shed: ShedRules,
+    /// Whether the attempts in flight have a limit that follows the latency.
+    pub adaptive: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -276,10 +276,14 @@ impl Exchange {
 
     /// Reads and drops the backend's body, so that its connection can be used again. The request ends when the client
     /// has lb's response.
-    async fn say_missing(mut self, answer: Answer, message: &str) -> Response {
+    async fn say_missing(mut self, mut answer: Answer, message: &str) -> Response {
+        let cookie = answer.attempt.set_cookie.take();
         response::discard(answer, &self.context, &self.policy, self.guard.started, &mut self.body).await;
         let words = message.replace("{path}", self.head.target.path());
         let mut reply = reply::failure(StatusCode::BAD_REQUEST, &words);
+        if let Some(cookie) = cookie {
+            reply.head.fields.push(b"set-cookie", &cookie);
+        }
         self.sign(&mut reply.head.fields, None);
         Response::own(reply, Some((self.guard, None)), false)
     }

@@ -120,7 +120,7 @@ impl Line {
     /// Changes the rules. Requests that wait keep their places and their time limits. `priorities` are those of the
     /// routes to the pool.
     pub(super) fn set_rules(&self, policy: &QueuePolicy, priorities: impl IntoIterator<Item = u8>) {
-        let QueuePolicy { length, wait, shed } = *policy;
+        let QueuePolicy { length, wait, shed, adaptive: _ } = *policy;
         // At least one each, so that a short queue is not off in some workers.
         let length = if length == 0 { 0 } else { (length / self.owner.workers.max(1)).max(1) };
         let wait_max_ns = wait.as_nanos() as u64;
@@ -165,6 +165,12 @@ impl Line {
     /// How long a request may wait.
     pub(super) fn wait(&self) -> Duration {
         self.rules.borrow().wait
+    }
+
+    /// Whether no request of this worker waits or is woken.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        !self.is_occupied.get()
     }
 
     /// Requests of this worker that wait and are not woken.
@@ -311,6 +317,19 @@ impl Turn {
             self.pass_on();
         }
         Ok(picked)
+    }
+
+    /// No request of this worker may begin now, whatever room there is. It waits again, and if `is_shared` each other
+    /// worker wakes one in its place.
+    pub(super) fn leave_to_others(&self, is_shared: bool) {
+        if !self.is_woken() {
+            return;
+        }
+        let is_last = self.line.queue.borrow_mut().get_mut(self.ticket).is_some_and(|waiter| waiter.is_last);
+        self.wait_again();
+        if is_shared && !is_last {
+            self.line.lobby.send_last_wakes(self.line.owner.number);
+        }
     }
 
     fn is_woken(&self) -> bool {

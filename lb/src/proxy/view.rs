@@ -4,6 +4,7 @@
 //! connections and counters stay. A request holds `Rc`s of these, never of a generation. Replacing the view drops all
 //! references to the old generation.
 
+mod adaptive;
 mod room;
 
 use std::cell::{Cell, Ref, RefCell};
@@ -15,6 +16,7 @@ use std::time::Duration;
 use lb_balance::{BudgetRules, Caps, RetryBudget, Thresholds};
 use tokio::time::Instant;
 
+use self::adaptive::Adaptive;
 use super::listeners::Listeners;
 use super::owner::Owner;
 use super::queue::{Line, Lines};
@@ -52,6 +54,7 @@ pub(super) struct PoolView {
     budget: RefCell<(BudgetRules, RetryBudget)>,
     /// Of each of its backends.
     caps: Cell<Caps>,
+    adaptive: Adaptive,
     /// The requests that wait for a backend with room.
     pub(super) line: Rc<Line>,
 }
@@ -177,6 +180,7 @@ impl PoolView {
             current: RefCell::new(None),
             budget: RefCell::new(full_budget(lines.owner(), budget)),
             caps: Cell::default(),
+            adaptive: Adaptive::new(),
             line: lines.of(name),
         };
         pool.hear(listeners, metrics, lines.owner().number);
@@ -227,6 +231,7 @@ impl PoolView {
         let rules = retry.budget;
         self.caps
             .set(Caps { requests: limits.requests_in_flight_per_backend, connections: limits.connections_per_backend });
+        self.adaptive.set(queue.adaptive, owner);
         self.line.set_rules(queue, priorities(generation, index));
         if self.budget.borrow().0 != rules {
             self.budget.replace(full_budget(owner, rules));

@@ -67,7 +67,7 @@ pub const RETRIES_DENIED: Metric = counter(
 pub const SESSIONS: Metric = counter(
     "lb_sessions_total",
     &["pool", "result"],
-    "Requests to a pool with sticky sessions: their backend kept them, they were new, or moved.",
+    "Choices of a backend in a pool with sticky sessions: by a session, for a new one, or for one that moves.",
 );
 pub const QUEUE_REQUESTS: Metric =
     gauge("lb_queue_requests", &["pool"], "Requests that now wait for a backend with room.");

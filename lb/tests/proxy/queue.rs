@@ -314,6 +314,32 @@ fn a_request_that_waited_says_so() {
 }
 
 #[test]
+fn the_adaptive_limit_begins_at_20_and_further_requests_wait() {
+    for workers in [1, 2] {
+        let gated = Gated::start();
+        let lb = before(&[&gated], 100).limits(|limits| limits.requests_in_flight_per_backend = None).with(|setup| {
+            setup.pools[0].queue.adaptive = true;
+            setup.workers = workers;
+        });
+        let lb = lb.start();
+        let mut clients: Vec<Client> = (0..50).map(|_| send(&lb, "/hold")).collect();
+        wait_until("the others to wait", || waiting(&lb) == 30.0);
+        wait_until("20 to be at the backend", || gated.server.heads().len() == 20);
+        gated.open();
+        assert!(clients.iter_mut().all(|client| client.answer().status() == 200));
+        comes_to_rest(&lb);
+        // With a cap, too: both limits hold, and no request is stuck.
+        lb.publish_settings(|settings| settings.limits.requests_in_flight_per_backend = Some(3));
+        std::thread::scope(|scope| {
+            for _ in 0..40 {
+                scope.spawn(|| (0..20).for_each(|_| assert_eq!(lb.client().get("/").status(), 200)));
+            }
+        });
+        comes_to_rest(&lb);
+    }
+}
+
+#[test]
 fn clients_that_leave_at_any_moment_lose_no_wake() {
     let servers = [Gated::start(), Gated::start()];
     let lb = before(&servers.each_ref(), 1_000).with(|setup| setup.pools[0].queue.wait = PATIENCE).start();

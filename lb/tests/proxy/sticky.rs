@@ -154,3 +154,16 @@ fn sessions_stay_when_backends_come_and_go() {
     }
     lb.comes_to_rest();
 }
+
+#[test]
+fn a_response_that_lb_puts_in_place_of_a_404_has_the_cookie() {
+    let server = mock("1");
+    let setup = Setup::of(&[&server]).with(|setup| {
+        setup.settings.missing_path = Some(lb::course::MISSING_PATH);
+        setup.policies = vec![sticky(setup)];
+    });
+    let lb = setup.start();
+    let answer = lb.client().get("/other");
+    assert!(answer.status() == 400 && answer.header("set-cookie").is_some(), "{}", answer.text());
+    lb.comes_to_rest();
+}

@@ -257,7 +257,9 @@ impl Attempt {
         self.status = Some(status);
         self.time_to_head_ns = elapsed_ns;
         self.member().shard.response(status, elapsed_ns);
-        self.member().backend.answered(elapsed_ns, self.context.local.clock_ns(now));
+        let now_ns = self.context.local.clock_ns(now);
+        self.member().backend.answered(elapsed_ns, now_ns);
+        self.slot.pool.sample(now_ns, elapsed_ns);
         if self.member().backend.head_arrived(status, self.member().thresholds.get()) {
             self.context.local.alarm.notify_one();
         }
@@ -286,6 +288,10 @@ impl Attempt {
         if !self.has_ended {
             if self.status.is_none() {
                 self.member().shard.error(fault.reason());
+                if fault == Fault::BackendTimeout {
+                    let now = Instant::now();
+                    self.slot.pool.sample(self.context.local.clock_ns(now), (now - self.started).as_nanos() as u64);
+                }
             }
             if !matches!(outcome, Outcome::ClientGone | Outcome::NotSent) {
                 let (backend, thresholds) = (&self.member().backend, self.member().thresholds.get());

@@ -56,6 +56,9 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant) -> Result<P
     let local = &exchange.context.local;
     let current = exchange.pool.current();
     let Some(current) = &*current else { return Err(Unpicked::NoBackend) };
+    if exchange.pool.is_at_limit() {
+        return Err(Unpicked::Overload);
+    }
     let (shared, caps, has_caps) = (&current.shared, exchange.pool.caps(), exchange.pool.has_caps());
     // The list may have changed since, so numbers are looked up in this one. Without a retry nothing is allocated.
     let index_of = |tried: &u64| shared.backends.iter().position(|backend| backend.number == *tried);

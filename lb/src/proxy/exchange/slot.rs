@@ -41,6 +41,7 @@ impl Slot {
             Some(_) => return None,
         }
         member.shard.in_flight.inc();
+        pool.attempt_begins();
         Some(Self { pool: pool.clone(), member: member.clone(), is_held: true })
     }
 
@@ -52,9 +53,7 @@ impl Slot {
         }
         self.member.backend.attempt_ends();
         self.member.shard.in_flight.dec();
-        if self.pool.has_caps() {
-            self.pool.line.freed();
-        }
+        self.pool.attempt_ends();
     }
 
     /// Keeps a connection whose response is complete for another request, if fewer than `most` wait. If connections

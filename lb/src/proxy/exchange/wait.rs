@@ -7,6 +7,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
+use lb_balance::Caps;
 use tokio::time::Instant;
 
 use super::Exchange;
@@ -29,7 +30,7 @@ impl Exchange {
     /// have room where others do not.
     #[inline]
     pub(super) fn must_wait(&self) -> bool {
-        self.pool.has_caps() && self.pool.line.is_occupied() && !self.has_affinity()
+        self.pool.is_behind() && !self.has_affinity()
     }
 
     fn has_affinity(&self) -> bool {
@@ -105,6 +106,10 @@ impl Exchange {
     /// Looks for a backend with room. `None`: the request waits on.
     fn look(&mut self, plan: &Plan, turn: &Turn) -> Result<Option<Picked>, Unpicked> {
         let pool = self.pool.clone();
+        if pool.is_at_limit() {
+            turn.leave_to_others(pool.caps() != Caps::default());
+            return Ok(None);
+        }
         turn.look(
             || pool.room().is_worth_a_look(),
             || match self.pick(plan, Instant::now()) {

@@ -37,10 +37,54 @@ impl PoolView {
         self.caps.set(caps);
     }
 
+    /// Whether requests may have to wait.
     #[inline]
     pub(in crate::proxy) fn has_caps(&self) -> bool {
         let Caps { requests, connections } = self.caps.get();
-        requests.is_some() || connections.is_some()
+        requests.is_some() || connections.is_some() || self.adaptive.is_on()
+    }
+
+    /// Whether a new request waits behind others. The adaptive limit is a worker's own, and then so is the order.
+    #[inline]
+    pub(in crate::proxy) fn is_behind(&self) -> bool {
+        self.has_caps() && if self.adaptive.is_on() { !self.line.is_empty() } else { self.line.is_occupied() }
+    }
+
+    /// Whether this worker has as many attempts in flight as the adaptive limit allows.
+    #[inline]
+    pub(in crate::proxy) fn is_at_limit(&self) -> bool {
+        self.adaptive.free() == Some(0)
+    }
+
+    #[inline]
+    pub(in crate::proxy) fn attempt_begins(&self) {
+        self.adaptive.begin();
+    }
+
+    /// An attempt has ended: wakes a request that waits.
+    #[inline]
+    pub(in crate::proxy) fn attempt_ends(&self) {
+        self.adaptive.end();
+        if !self.has_caps() {
+            return;
+        }
+        if self.adaptive.is_on() {
+            // The limit has room in this worker, and the backend for all of them.
+            let is_other_first = self.caps.get() != Caps::default() && self.line.is_other_first();
+            self.line.wake_own(1);
+            if !is_other_first {
+                return;
+            }
+        }
+        self.line.freed();
+    }
+
+    /// An attempt got its response head after this time, or timed out.
+    #[inline]
+    pub(in crate::proxy) fn sample(&self, now_ns: u64, elapsed_ns: u64) {
+        if self.adaptive.is_on() {
+            self.line.wake_own(self.adaptive.sample(now_ns, elapsed_ns));
+        }
     }
 
     pub(in crate::proxy) fn room(&self) -> Room {
@@ -59,7 +103,12 @@ impl PoolView {
     pub(in crate::proxy) fn call_next(&self) {
         let Room { has_eligible, free } = self.room();
         // Without an eligible backend all are called: their wait has no object.
-        self.line.call_next(free.filter(|_| has_eligible));
+        let free = free.filter(|_| has_eligible);
+        match self.adaptive.free() {
+            None => self.line.call_next(free),
+            Some(own) if own.min(free.unwrap_or(own)) > self.line.woken() => self.line.wake_own(1),
+            Some(_) => {}
+        }
     }
 
     /// Backends or caps may have changed: wakes as many waiting requests as there is room for.
@@ -67,6 +116,7 @@ impl PoolView {
         let waiting = self.line.waiting();
         if waiting > 0 {
             let Room { has_eligible, free } = self.room();
+            let free = [free, self.adaptive.free()].into_iter().flatten().min();
             self.line.wake_own(if has_eligible { to_wake(free, waiting) } else { waiting });
         }
     }
