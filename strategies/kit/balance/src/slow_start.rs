@@ -311,18 +311,21 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_ramps_need_at_most_four_publishes_a_step() {
+    fn a_thousand_ramps_need_at_most_four_publishes_a_step_beside_those_of_the_joins() {
+        const BETWEEN: u64 = 10_007_000;
         let mut pool = SlowStart::new(Some(Ramp::default()));
         pool.look(0, []);
-        // One joins every 10.007 ms, and all join between looks.
-        let joins = |now: u64| (0..1000).filter(move |number| number * 10_007_000 <= now);
+        let joined = |now: u64| (1..=1000_u64).take_while(move |number| number * BETWEEN <= now);
         let (mut now, mut looks) = (0, 0);
-        while joins(now).count() < 1000 || pool.next_change(now).is_some() {
-            now = pool.next_change(now).unwrap_or(now + SECOND);
-            pool.look(now, joins(now).map(|number| (number, Eligibility::of(true, false, 1))));
-            looks += 1;
+        loop {
+            let join = (joined(now).count() < 1000).then(|| (now / BETWEEN + 1) * BETWEEN);
+            let step = pool.next_change(now);
+            let Some(next) = join.into_iter().chain(step).min() else { break };
+            looks += usize::from(step == Some(next));
+            now = next;
+            pool.look(now, joined(now).map(|number| (number, Eligibility::of(true, false, 1))));
         }
         assert!(looks <= 2 * 4 * 10 + 1, "{looks} looks in {now} ns");
-        assert!(joins(now).all(|number| pool.factor(number, now) == 1000) && now <= 21 * SECOND, "{now} ns");
+        assert!(joined(now).all(|number| pool.factor(number, now) == 1000) && now <= 21 * SECOND, "{now} ns");
     }
 }
