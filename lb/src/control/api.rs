@@ -16,6 +16,6 @@ pub use reload::{
     LastReload, Overriding, OverridingStrategy, PoolReload, ReloadError, ReloadReport, ReloadRequest, ReloadResult,
     ReloadStatus, Reloading, RolledBack, StateHandOver, StrategyChange, Trigger,
 };
-pub use safeguards::Safeguards;
+pub(in crate::control) use safeguards::Safeguards;
 pub use status::{AccessLogStatus, OverlayStatus, PoolStatus, Status, WatchStatus};
 pub use strategies::{FoundStrategy, LoadedStrategy, OfferedStrategy};

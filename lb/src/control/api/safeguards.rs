@@ -93,7 +93,7 @@ impl Safeguards {
             },
             panic: PanicInForce {
                 below_percent: panic.below_percent,
-                rules: (panic.below_percent > 0).then(|| PanicKeys {
+                rules: (panic.below_percent > 0).then_some(PanicKeys {
                     from_backends: panic.from_members,
                     mode: match panic.mode {
                         PanicMode::UseAll => "use_all",
