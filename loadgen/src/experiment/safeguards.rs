@@ -178,8 +178,8 @@ impl Writer {
 /// one that is down stays down.
 fn forget(balancer: &Balancer) -> Result<(), AdminError> {
     let states = balancer.admin.backends()?;
-    let up = states.iter().filter(|state| state.healthy && !state.is_set_aside());
-    up.map(|state| balancer.admin.pardon(&state.id)).collect()
+    let mut up = states.iter().filter(|state| state.healthy && !state.is_set_aside());
+    up.try_for_each(|state| balancer.admin.pardon(&state.id))
 }
 
 /// Waits until every worker uses the newest generation.
