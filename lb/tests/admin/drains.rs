@@ -4,6 +4,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use lb_test_support::{
     Balancer, Client, Hostile, Reply, backends, finish, get, metrics, mock, request, send, wait_until,
@@ -12,6 +13,8 @@ use serde_json::Value;
 
 /// No check decides during a test.
 const CONFIG: &str = "[strategy]\nname = \"round_robin\"\n[health]\ninterval_ms = 86400000\n";
+/// The timer of a connection rings after this time, and would find the cut without any wake-up.
+const RING: Duration = Duration::from_secs(10);
 const HOUR: &str = r#"{"deadline_ms":3600000}"#;
 
 /// A backend that holds requests until it is told to respond, begins streams, and switches protocols.
@@ -83,6 +86,7 @@ fn at_the_deadline_every_request_of_the_backend_ends_or_is_sent_elsewhere() {
     let is_released = Arc::default();
     let (holder, other) = (holder(&is_released), mock("other"));
     let lb = start(&holder, &other);
+    let began = Instant::now();
     let mut requests = held(&lb, &holder, &["GET", "POST"]);
     let [mut part, mut endless, mut tunnel] = [(); 3].map(|()| Client::connect(lb.proxy));
     part.send(&request("GET", "/part", &[]));
@@ -101,6 +105,7 @@ fn at_the_deadline_every_request_of_the_backend_ends_or_is_sent_elsewhere() {
     assert_eq!((post.status, post.header("x-lb-error")), (503, Some("drained")));
     assert_eq!((part.rest(), tunnel.rest()), (Vec::new(), Vec::new()), "both are closed without another byte");
     wait_until("all requests to end", || backend(&lb, "holder")["in_flight"] == 0);
+    assert!(began.elapsed() < RING, "the deadline did not wake their connections");
     let status = backend(&lb, "holder");
     assert_eq!((&status["drain"]["cut"], &status["drain"]["left_ms"]), (&5.into(), &0.into()));
     let page = get(lb.admin, "/metrics").body;

@@ -5,8 +5,12 @@ use lb_test_support::mock;
 
 use crate::harness::{Rig, SLOW_HEALTH, backend, bounded, folder};
 
+/// Only the steps of a ramp wake control: neither outlier detection nor a probation looks.
+const QUIET: &str = "[outlier]\nenabled = false\n[reload]\nprobation_ms = 0\n";
+
 fn text(window_ms: u64, address: std::net::SocketAddr) -> String {
-    format!("{SLOW_HEALTH}[slow_start]\nenabled = true\nwindow_ms = {window_ms}\n{}", backend("b1", address))
+    let ramp = format!("[slow_start]\nenabled = true\nwindow_ms = {window_ms}\n");
+    [SLOW_HEALTH, QUIET, &ramp, &backend("b1", address)].concat()
 }
 
 async fn attach(rig: &Rig, id: &str, address: std::net::SocketAddr) {
