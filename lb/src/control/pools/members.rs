@@ -172,14 +172,14 @@ impl Members {
         self.list.clone()
     }
 
-    /// Undoes the changes of membership since `snapshot`. Facts stay: outcomes of checks, and the addresses of launched
-    /// processes.
+    /// Undoes the changes of membership since `snapshot`. Facts stay: outcomes of checks, the addresses of launched
+    /// processes, and shares. With an old share, the next look would ask for the refused list again, without end.
     pub(in crate::control) fn restore(&mut self, snapshot: Vec<Member>) {
         let now = std::mem::replace(&mut self.list, snapshot);
         now.iter().for_each(|member| close(&member.backend));
         for member in &mut self.list {
             if let Some(same) = now.iter().find(|same| same.entry.id == member.entry.id) {
-                member.standing = same.standing.clone();
+                (member.standing, member.share) = (same.standing.clone(), same.share);
                 member.backend = same.backend.clone();
                 member.entry.address.clone_from(&same.entry.address);
                 member.entry.socket = same.entry.socket;

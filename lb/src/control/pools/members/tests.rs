@@ -97,6 +97,20 @@ fn restoring_undoes_the_membership_but_not_the_checks() {
 }
 
 #[test]
+fn restoring_keeps_the_present_shares_so_that_a_look_does_not_change_them_again() {
+    let mut members = Members::of(&[entry("b1", Origin::File, 0), entry("b2", Origin::File, 1)], InitialState::Up);
+    members.slow_start.set_ramp(Some(lb_balance::Ramp::default()));
+    members.look_at_shares(0);
+    members.update("b2", |member| member.standing.fell("gone".into()));
+    members.look_at_shares(1);
+    let published = members.snapshot();
+    members.update("b2", |member| member.standing.trust());
+    assert_eq!(members.look_at_shares(2).len(), 1);
+    members.restore(published);
+    assert_eq!(members.look_at_shares(2), []);
+}
+
+#[test]
 fn live_numbers_of_removed_idle_backends_are_dropped_at_a_limit() {
     let mut members = Members::default();
     members.insert(entry("busy", Origin::File, 0));
