@@ -180,7 +180,7 @@ impl Membership {
     /// Brings a member's gauges up to date.
     fn show(&self, pool: PoolKey, member: &Member) {
         if let Some(gauges) = self.gauges.get(&(pool, member.id().clone())) {
-            gauges.set_up(member.backend.is_eligible());
+            gauges.set_up(member.can_serve());
             gauges.set_weight(u32::from(member.entry.weight));
             gauges.set_share(member.share());
             gauges.set_ejected(member.eligibility().ejected);

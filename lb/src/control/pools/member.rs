@@ -100,6 +100,12 @@ impl Member {
         Condition { finding: self.standing.finding(), draining, weight, backup }
     }
 
+    /// Whether it gets requests, or would get them as a backup whose turn has come.
+    pub(in crate::control) fn can_serve(&self) -> bool {
+        self.eligibility.is_eligible()
+            || (self.entry.backup && self.condition().is_usable() && !self.eligibility.ejected)
+    }
+
     pub(in crate::control) fn id(&self) -> &Arc<str> {
         &self.backend.id
     }
