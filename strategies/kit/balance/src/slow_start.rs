@@ -7,11 +7,13 @@
 //! The curve is that of Envoy's `slow_start_config`: weight × max(min, t^(1 / aggression)), with t from 0 to 1. It is
 //! cut into steps, because each change is a publish to all workers.
 //!
-//! A ramp starts for a member that joins, and for one that was down or ejected. It does not start
+//! A ramp starts for a member that joins, and for one that was down or ejected. It begins when the member gets
+//! requests: not while it drains, has weight 0 or stands by as a backup. So a process that restarts during its drain
+//! starts slowly. A ramp does not start
 //!
 //! - for the initial set: members of the first look, if they are up within one window from it. All of them are cold, so
 //!   a ramp would change no share, and an experiment would begin with a disturbance.
-//! - after a drain or a weight of 0: the process went on, with warm caches.
+//! - after a drain or a weight of 0 during which the member stayed up: the process went on, with warm caches.
 //! - for a member that got requests in spite of its checks or its ejection. Its pool needs its full share.
 //!
 //! Invariants: a factor never falls while a ramp runs, and ends at 1000 exactly. A member with a weight keeps at least
@@ -52,9 +54,9 @@ pub struct SlowStart {
 enum Warmth {
     /// In the initial set, and not up yet.
     Awaited,
-    /// Down or ejected: a ramp starts when it is up.
+    /// Down or ejected since it last had requests, or new: a ramp starts when it is up and open.
     Out,
-    /// Up since this time, with a ramp.
+    /// Up and open since this time, with a ramp.
     Since(u64),
     Warm,
 }
@@ -119,13 +121,18 @@ impl SlowStart {
         let initial_until_ns = *self.initial_until_ns.get_or_insert(now_ns.saturating_add(window_ns));
         let mut before = std::mem::take(&mut self.members);
         for (number, eligibility) in members {
+            let is_open = is_open(eligibility);
             let warmth = match (is_up(eligibility), before.remove(&number)) {
-                _ if eligibility.pool == PoolRule::Include => Warmth::Warm,
+                _ if is_open && eligibility.pool == PoolRule::Include => Warmth::Warm,
                 (true, Some(Warmth::Awaited)) if now_ns <= initial_until_ns => Warmth::Warm,
-                (true, Some(Warmth::Since(start))) if now_ns.saturating_sub(start) < window_ns => Warmth::Since(start),
+                (true, Some(Warmth::Since(start))) if now_ns.saturating_sub(start) < window_ns => match is_open {
+                    true => Warmth::Since(start),
+                    false => Warmth::Out,
+                },
                 (true, Some(Warmth::Since(_) | Warmth::Warm)) => Warmth::Warm,
                 (true, None) if is_first => Warmth::Warm,
                 (true, _) if self.ramp.is_none() => Warmth::Warm,
+                (true, Some(Warmth::Awaited | Warmth::Out) | None) if !is_open => Warmth::Out,
                 (true, Some(Warmth::Awaited | Warmth::Out) | None) => Warmth::Since(now_ns),
                 (false, None) if is_first => Warmth::Awaited,
                 (false, Some(Warmth::Awaited)) => Warmth::Awaited,
@@ -140,12 +147,11 @@ impl SlowStart {
         self.members.remove(&number);
     }
 
-    /// The share of a member that is up and joins now.
-    pub fn first_factor(&self) -> u32 {
-        match (self.ramp, self.initial_until_ns) {
-            (Some(ramp), Some(_)) => ramp.factor(0),
-            _ => FULL,
-        }
+    /// Whether the ramp of a member begins if it has this eligibility at the next look. `None`: it is new.
+    pub fn begins(&self, number: Option<u64>, eligibility: Eligibility) -> bool {
+        let known = number.and_then(|number| self.members.get(&number));
+        let is_cold = matches!(known, None | Some(Warmth::Out)) && eligibility.pool != PoolRule::Include;
+        self.initial_until_ns.is_some() && is_cold && is_up(eligibility) && is_open(eligibility)
     }
 
     /// The share of a member now, in thousandths; 1000 if it has no ramp.
@@ -187,6 +193,11 @@ impl SlowStart {
 /// By its checks, and not ejected.
 const fn is_up(eligibility: Eligibility) -> bool {
     eligibility.healthy && !eligibility.ejected
+}
+
+/// Whether it gets requests while it is up.
+fn is_open(eligibility: Eligibility) -> bool {
+    !eligibility.draining && eligibility.weight > 0 && eligibility.pool != PoolRule::Exclude
 }
 
 #[cfg(test)]
@@ -273,13 +284,14 @@ mod tests {
     fn a_share_is_never_nothing_and_full_without_a_ramp() {
         let cold = Ramp { min_percent: 0, ..Ramp::default() };
         let mut pool = SlowStart::new(Some(cold));
-        assert_eq!(pool.first_factor(), 1000, "before the first look all are the initial set");
+        assert!(!pool.begins(None, Eligibility::of(true, false, 1)), "before the first look all are the initial set");
         look(&mut pool, 0, [(1, true)]);
         look(&mut pool, 1, [(1, true), (2, true)]);
-        assert_eq!([pool.factor(1, 1), pool.factor(2, 1), pool.first_factor()], [1000, 10, 10]);
+        assert_eq!([pool.factor(1, 1), pool.factor(2, 1)], [1000, 10]);
+        assert!(pool.begins(None, Eligibility::of(true, false, 1)));
         assert_eq!([pool.left(1, 1), pool.left(2, SECOND + 1)], [None, Some(9 * SECOND)]);
         pool.set_ramp(None);
-        assert_eq!((pool.factor(2, 1), pool.next_change(1), pool.first_factor()), (1000, None, 1000));
+        assert_eq!((pool.factor(2, 1), pool.next_change(1)), (1000, None));
         look(&mut pool, 2, [(1, true), (2, true), (3, true)]);
         pool.set_ramp(Some(cold));
         assert_eq!(pool.factor(3, 2), 1000, "it came while slow start was off");
@@ -299,6 +311,32 @@ mod tests {
         pool.look(4, [(1, ejected), (2, Eligibility::of(true, true, 1))]);
         look(&mut pool, 5, [(1, true), (2, true)]);
         assert_eq!([pool.factor(1, 5), pool.factor(2, 5)], [100, 1000], "after an ejection, and after a drain");
+    }
+
+    #[test]
+    fn a_ramp_is_not_spent_while_its_member_gets_no_requests() {
+        let up = Eligibility::of(true, false, 1);
+        let standby = Eligibility { pool: PoolRule::Exclude, ..up };
+        let closed = [Eligibility::of(true, true, 1), Eligibility::of(true, false, 0), standby];
+        for closed in closed {
+            let mut pool = SlowStart::new(Some(Ramp::default()));
+            look(&mut pool, 0, [(1, true), (2, true)]);
+            // 1 restarts while it is closed, 2 stays up, and 3 is new.
+            pool.look(1, [(1, Eligibility { healthy: false, ..closed }), (2, closed)]);
+            pool.look(2, [1, 2, 3].map(|number| (number, closed)));
+            assert!(![Some(1), Some(2), Some(3), None].into_iter().any(|number| pool.begins(number, closed)));
+            assert_eq!(
+                [Some(1), Some(2), Some(3), None].map(|number| pool.begins(number, up)),
+                [true, false, true, true]
+            );
+            let opened = 60 * SECOND;
+            look(&mut pool, opened, [1, 2, 3].map(|number| (number, true)));
+            assert_eq!([1, 2, 3].map(|number| pool.factor(number, opened)), [100, 1000, 100], "{closed:?}");
+            // A ramp that is interrupted begins again.
+            pool.look(opened + 5 * SECOND, [(1, closed)]);
+            look(&mut pool, opened + 6 * SECOND, [(1, true)]);
+            assert_eq!(pool.factor(1, opened + 6 * SECOND), 100, "{closed:?}");
+        }
     }
 
     #[test]
