@@ -173,17 +173,20 @@ impl Members {
     }
 
     /// Undoes the changes of membership since `snapshot`. Facts stay: outcomes of checks, the addresses of launched
-    /// processes, and shares. With an old share, the next look would ask for the refused list again, without end.
+    /// processes, and shares. With an old share, the next look would ask for the refused list again, without end. A
+    /// member that comes back is as warm as before.
     pub(in crate::control) fn restore(&mut self, snapshot: Vec<Member>) {
         let now = std::mem::replace(&mut self.list, snapshot);
         now.iter().for_each(|member| close(&member.backend));
         for member in &mut self.list {
-            if let Some(same) = now.iter().find(|same| same.entry.id == member.entry.id) {
-                (member.standing, member.share) = (same.standing.clone(), same.share);
-                member.backend = same.backend.clone();
-                member.entry.address.clone_from(&same.entry.address);
-                member.entry.socket = same.entry.socket;
-            }
+            let Some(same) = now.iter().find(|same| same.entry.id == member.entry.id) else {
+                self.slow_start.recall(member.backend.number, member.warmth);
+                continue;
+            };
+            (member.standing, member.share) = (same.standing.clone(), same.share);
+            member.backend = same.backend.clone();
+            member.entry.address.clone_from(&same.entry.address);
+            member.entry.socket = same.entry.socket;
         }
         self.settle();
     }

@@ -50,8 +50,9 @@ pub struct SlowStart {
     members: HashMap<u64, Warmth>,
 }
 
+/// What slow start knows of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Warmth {
+pub enum Warmth {
     /// In the initial set, and not up yet.
     Awaited,
     /// Down or ejected since it last had requests, or new: a ramp starts when it is up and open.
@@ -140,6 +141,16 @@ impl SlowStart {
             };
             self.members.insert(number, warmth);
         }
+    }
+
+    /// What is known of a member, for [`Self::recall`].
+    pub fn warmth(&self, number: u64) -> Option<Warmth> {
+        self.members.get(&number).copied()
+    }
+
+    /// A member whose removal is undone goes on as before.
+    pub fn recall(&mut self, number: u64, warmth: Option<Warmth>) {
+        self.members.extend(warmth.map(|warmth| (number, warmth)));
     }
 
     /// Another server has taken this number: it is new at the next look.

@@ -112,6 +112,18 @@ fn restoring_keeps_the_present_shares_so_that_a_look_does_not_change_them_again(
 }
 
 #[test]
+fn a_warm_member_whose_removal_is_refused_stays_warm() {
+    let mut members = Members::of(&[entry("b1", Origin::File, 0), entry("b2", Origin::File, 1)], InitialState::Up);
+    members.slow_start.set_ramp(Some(Ramp::default()));
+    members.look_at_shares(0);
+    let published = members.snapshot();
+    members.remove("b1");
+    members.look_at_shares(1);
+    members.restore(published);
+    assert_eq!(members.look_at_shares(2), []);
+}
+
+#[test]
 fn live_numbers_of_removed_idle_backends_are_dropped_at_a_limit() {
     let mut members = Members::default();
     members.insert(entry("busy", Origin::File, 0));
