@@ -145,7 +145,7 @@ fn lb_drain_waits_for_the_last_request_and_says_whether_it_ended_by_itself() {
     let lb = start(&holder, &other);
     let drained = lb_command(&lb, &["drain", "other", "--wait"]);
     assert_eq!(drained.status.code(), Some(0));
-    assert!(String::from_utf8_lossy(&drained.stdout).starts_with("other is drained after "));
+    assert!(String::from_utf8_lossy(&drained.stdout).starts_with("other is drained, "));
 
     let mut requests = held(&lb, &holder, &["POST"]);
     let page = std::thread::scope(|scope| {
@@ -156,7 +156,7 @@ fn lb_drain_waits_for_the_last_request_and_says_whether_it_ended_by_itself() {
         assert_eq!(output.status.code(), Some(0));
         String::from_utf8(output.stdout).unwrap()
     });
-    assert!(page.lines().last().unwrap().starts_with("holder is drained after "), "{page}");
+    assert!(page.lines().last().unwrap().starts_with("holder is drained, "), "{page}");
     assert_eq!(requests.remove(0).join().unwrap().status, 200);
 
     assert_eq!(lb_command(&lb, &["ready", "holder"]).status.code(), Some(0));
