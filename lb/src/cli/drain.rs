@@ -67,12 +67,10 @@ pub(super) fn drain(admin: &Admin, drain: &Drain, as_json: bool) -> Result<(), C
         if is_news {
             print(&if as_json { backend.to_string() } else { line(&backend) })?;
         }
-        match progress {
-            Progress::Ended(why) => return Err(CliError::Refused(why)),
-            Progress::Drained => return Ok(()),
-            Progress::Waits { .. } if !drain.wait => return Ok(()),
-            Progress::Waits { in_flight } if is_news => told = Some((in_flight, Instant::now())),
-            Progress::Waits { .. } => {}
+        match progress.end(drain.wait) {
+            Ok(in_flight) if is_news => told = Some((in_flight, Instant::now())),
+            Ok(_) => {}
+            Err(end) => return end.map_err(CliError::Refused),
         }
         std::thread::sleep(LOOK);
         backend = found(&asked(admin, "/backends")?, &drain.target);
@@ -101,7 +99,7 @@ fn line(backend: &Value) -> String {
     let seconds = |key: &str| drain[key].as_u64().map(|ms| ms.div_ceil(1_000));
     let since = seconds("for_ms").unwrap_or_default();
     match (backend["in_flight"].as_u64(), backend["draining"] == true) {
-        (Some(0), true) => format!("{id} is drained after {since} s"),
+        (Some(0), true) => format!("{id} is drained, {since} s after its drain began"),
         (Some(in_flight), true) => {
             let left = seconds("left_ms").map(|left| format!(", {left} s to the deadline")).unwrap_or_default();
             format!("{id} drains: {in_flight} in flight after {since} s{left}")
@@ -121,6 +119,17 @@ impl Progress {
             (_, Some(cut @ 2..)) => Self::Ended(format!("{id}: the deadline ended {cut} requests")),
             (Some(0), _) => Self::Drained,
             (Some(in_flight), _) => Self::Waits { in_flight },
+        }
+    }
+
+    /// The requests in flight if the command goes on, else how it ends. Without --wait lb has done its work when the
+    /// drain has begun, whatever its deadline has ended meanwhile.
+    fn end(self, waits: bool) -> Result<u64, Result<(), String>> {
+        match self {
+            _ if !waits => Err(Ok(())),
+            Self::Waits { in_flight } => Ok(in_flight),
+            Self::Drained => Err(Ok(())),
+            Self::Ended(why) => Err(Err(why)),
         }
     }
 }
@@ -147,6 +156,14 @@ mod tests {
     }
 
     #[test]
+    fn without_wait_a_drain_that_has_begun_is_a_success() {
+        let cut = || Progress::Ended("the deadline ended 1 request".into());
+        assert!(matches!([cut().end(false), cut().end(true)], [Err(Ok(())), Err(Err(_))]));
+        let waits = || Progress::Waits { in_flight: 2 };
+        assert_eq!([waits().end(false), waits().end(true)], [Err(Ok(())), Ok(2)]);
+    }
+
+    #[test]
     fn a_line_shows_what_is_left_and_how_long() {
         let mut backend =
             json!({ "id": "b1", "draining": true, "in_flight": 3, "drain": { "for_ms": 1200, "left_ms": 28_800 } });
@@ -154,6 +171,6 @@ mod tests {
         backend["drain"] = json!({ "for_ms": 1200 });
         assert_eq!(line(&backend), "b1 drains: 3 in flight after 2 s");
         backend["in_flight"] = json!(0);
-        assert_eq!(line(&backend), "b1 is drained after 2 s");
+        assert_eq!(line(&backend), "b1 is drained, 2 s after its drain began");
     }
 }

@@ -68,8 +68,15 @@ fn status_page(status: &Value) -> String {
         }
         let backends = list(&pool["backends"]);
         let eligible = backends.iter().filter(|backend| backend["eligible"] == true).count();
+        let standby = backends.iter().filter(|backend| could_serve(backend)).count();
+        let others = backends.len() - standby;
+        let standby = match standby {
+            0 => String::new(),
+            1 => ", 1 backup stands by".to_owned(),
+            _ => format!(", {standby} backups stand by"),
+        };
         let in_flight: u64 = backends.iter().filter_map(|backend| backend["in_flight"].as_u64()).sum();
-        let _ = writeln!(page, "{:19} {eligible} of {} backends eligible, {in_flight} in flight", "", backends.len());
+        let _ = writeln!(page, "{:19} {eligible} of {others} backends eligible{standby}, {in_flight} in flight", "");
     }
     let reload = &status["reload"];
     let last = &reload["last"];
@@ -158,6 +165,12 @@ fn stands_by(backend: &Value) -> bool {
     backend["backup"] == true && backend["eligible"] != true && backend["weight"] != 0
 }
 
+/// Whether it stands by, and would serve at once.
+fn could_serve(backend: &Value) -> bool {
+    let is_usable = backend["healthy"] == true && backend["draining"] != true && !backend["ejection"].is_object();
+    stands_by(backend) && is_usable
+}
+
 /// The column beside it has the requests in flight.
 fn draining(drain: &Value) -> String {
     let seconds = |key: &str| drain[key].as_u64().map(|ms| ms.div_ceil(1_000));
@@ -213,7 +226,12 @@ mod tests {
             "pools": [{
                 "name": "default", "strategy": "ring", "strategy_version": "2", "strategy_sha256": "0123456789abcdef",
                 "strategy_standing": "on_probation", "probation_left_ms": 4500, "rollback_to": "round_robin 1",
-                "backends": [{ "eligible": true, "in_flight": 3 }, { "eligible": false, "in_flight": 1 }],
+                "backends": [
+                    { "eligible": true, "in_flight": 3 },
+                    { "eligible": false, "in_flight": 1 },
+                    { "eligible": false, "in_flight": 0, "backup": true, "healthy": true },
+                    { "eligible": false, "in_flight": 0, "backup": true, "healthy": false },
+                ],
             }],
             "reload": {
                 "last": { "by": "signal", "result": null, "stage": "elf", "reason": "is text" },
@@ -226,7 +244,7 @@ mod tests {
 lb 1, up 2 h 3 min, generation 12, 1 worker
 pool default        ring 2 (sha256 0123456789ab), on probation, 4.5 s left
                     lb rollback restores round_robin 1
-                    1 of 2 backends eligible, 4 in flight
+                    1 of 3 backends eligible, 1 backup stands by, 4 in flight
 last reload         refused (triggered by signal) [elf]: is text
 differs from file   the files were refused at stage elf
 differs from file   launcher needs a restart

@@ -131,7 +131,7 @@ impl Membership {
         let gauges = desk.metrics.backend_gauges(&desk.pools[pool].name, member.id());
         self.gauges.insert(key.clone(), gauges);
         if member.entry.draining {
-            self.drains.note(key.clone());
+            self.drains.note(pool, member);
         }
         self.show(pool, member);
         let is_launched = member.entry.origin == Origin::Launched;
@@ -148,7 +148,6 @@ impl Membership {
         let key = (pool, member.id().clone());
         self.checkers.forget(&key);
         self.gauges.remove(&key);
-        self.drains.end(&key);
         if pool == PoolKey::DEFAULT {
             self.deaths.remove(member.id());
         }
@@ -159,10 +158,9 @@ impl Membership {
         for member in &replaced.gone {
             tracing::info!(pool = %desk.pools[pool].name, backend = %member.id(), "backend is removed and drains");
             self.goes(pool, member);
-            desk.wait(
-                pool,
-                FollowUp::Removed { pool, member: Box::new(member.clone()), supervisor: None, deadline: None },
-            );
+            let deadline = self.drains.deadline(&(pool, member.id().clone()));
+            let member = Box::new(member.clone());
+            desk.wait(pool, FollowUp::Removed { pool, member, supervisor: None, deadline });
         }
         for member in &replaced.came {
             self.came(desk, pool, member);
@@ -180,7 +178,7 @@ impl Membership {
     /// Brings a member's gauges up to date.
     fn show(&self, pool: PoolKey, member: &Member) {
         if let Some(gauges) = self.gauges.get(&(pool, member.id().clone())) {
-            gauges.set_up(member.backend.is_eligible());
+            gauges.set_up(member.can_serve());
             gauges.set_weight(u32::from(member.entry.weight));
             gauges.set_share(member.share());
             gauges.set_ejected(member.eligibility().ejected);
@@ -202,14 +200,16 @@ impl Membership {
             }
         }
         self.follow_new_rules(desk);
+        self.drains.keep(|pool| desk.pools.get(pool).is_some());
+        self.on_backups.retain(|pool| desk.pools.get(*pool).is_some());
     }
 
     /// Shows and publishes what a change of one member changed for others.
     pub(in crate::control) fn follow_eligibility(&mut self, desk: &mut Publisher) {
         for pool in desk.pools.keys() {
+            self.tell_backups(desk, pool);
             if desk.pools[pool].members.take_changed() {
                 self.show_all(desk, pool);
-                self.tell_backups(desk, pool);
                 if desk.pools[pool].is_outdated() {
                     desk.touch(pool);
                 }

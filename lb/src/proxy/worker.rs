@@ -176,11 +176,18 @@ async fn run(worker: &Rc<Worker>, mut seat: Seat, mut messages: mpsc::UnboundedR
 
 impl Worker {
     /// Takes up the newest generation, drops the old one and acknowledges. Until it returns, this worker serves no
-    /// request. Wakes all connections if the requests of a backend were cut: only they know their backends.
+    /// request. Wakes all connections if the requests of a backend were cut: only they know their backends. A cut alone
+    /// comes without a new generation.
     fn follow(&self, seat: &mut Seat) {
         let began = std::time::Instant::now();
         let generation = seat.take();
+        if seat.take_cuts() {
+            self.connections.borrow().values().for_each(|signal| signal.wake());
+        }
         let number = generation.number;
+        if self.local.view.borrow().generation.number == number {
+            return;
+        }
         let (local, owner) = (&self.local, self.local.owner());
         let has_new = local.listeners.borrow_mut().follow(&generation.listeners, &self.metrics, owner.number);
         let listeners = local.listeners.borrow();
@@ -191,11 +198,8 @@ impl Worker {
         drop(listeners);
         let old = local.view.replace(next);
         drop(old);
-        seat.acknowledge(number);
-        if seat.take_cuts() {
-            self.connections.borrow().values().for_each(|signal| signal.wake());
-        }
         self.shard.taken_up(began.elapsed());
+        seat.acknowledge(number);
     }
 
     fn welcome(self: &Rc<Self>, stream: TcpStream, descriptor: Descriptor, peer: SocketAddr, listener: &Arc<str>) {

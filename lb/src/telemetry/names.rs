@@ -106,7 +106,11 @@ pub const BACKEND_CONNECTIONS: Metric =
     gauge("lb_backend_connections", &["pool", "backend", "state"], "Connections to a backend, in use or kept idle.");
 pub const BACKEND_CONNECTIONS_OPENED: Metric =
     counter("lb_backend_connections_opened_total", &["pool", "backend"], "Connections opened to a backend.");
-pub const BACKEND_UP: Metric = gauge("lb_backend_up", &["pool", "backend"], "1 when the backend may get requests.");
+pub const BACKEND_UP: Metric = gauge(
+    "lb_backend_up",
+    &["pool", "backend"],
+    "1 when the backend may get requests, or is a backup that could serve and stands by.",
+);
 pub const BACKEND_WEIGHT: Metric = gauge("lb_backend_weight", &["pool", "backend"], "Weight in force.");
 pub const BACKEND_SHARE: Metric = gauge(
     "lb_backend_share",

@@ -1,6 +1,8 @@
 //! Backups: the backends that serve when others drain, fail, are down or come back.
 
-use lb_test_support::{Balancer, get, mock, send, wait_until};
+use std::process::Command;
+
+use lb_test_support::{Balancer, get, metrics, mock, send, wait_until};
 use mock_server::{Change, Running};
 use serde_json::Value;
 
@@ -99,4 +101,26 @@ fn a_server_may_be_attached_as_a_backup() {
     assert_eq!((eligible(&lb), &backend(&lb, "s1")["backup"]), (vec!["b1"], &true.into()));
     change(&lb, "b1", "drain");
     assert_eq!(servers(&lb), ["s1"]);
+}
+
+#[test]
+fn a_standby_backup_is_up_in_the_metrics_unless_it_is_dead_or_drains() {
+    let mut all: Vec<_> = IDS.into_iter().map(mock).collect();
+    let lb = start("round_robin", "[health]\ninterval_ms = 10\n", &all);
+    drop(all.pop());
+    let up = |id: &str| {
+        let series = format!(r#"lb_backend_up{{pool="default",backend="{id}"}}"#);
+        metrics::value(&get(lb.admin, "/metrics").body, &series)
+    };
+    wait_until("s2 to be down", || up("s2") == Some(0.0));
+    assert_eq!([up("b1"), up("b2"), up("s1")], [Some(1.0); 3]);
+    let page = Command::new(env!("CARGO_BIN_EXE_lb"))
+        .args(["--config", "none.toml", "--admin-listen", &lb.admin.to_string(), "status"])
+        .env_clear()
+        .output()
+        .unwrap();
+    let page = String::from_utf8(page.stdout).unwrap();
+    assert!(page.contains("2 of 3 backends eligible, 1 backup stands by, "), "{page}");
+    change(&lb, "s1", "drain");
+    assert_eq!(up("s1"), Some(0.0));
 }

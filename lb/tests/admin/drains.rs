@@ -99,12 +99,16 @@ fn at_the_deadline_every_request_of_the_backend_ends_or_is_sent_elsewhere() {
     assert_eq!(backend(&lb, "holder")["in_flight"], 5);
 
     change(&lb, "other", "ready", "");
+    change(&lb, "holder", "drain", HOUR);
+    let views = || metrics::value(&get(lb.admin, "/metrics").body, "lb_generation_take_up_seconds_count").unwrap();
+    let views_before = views();
     change(&lb, "holder", "drain", r#"{"deadline_ms":50}"#);
     let [get_one, post] = [requests.remove(0), requests.remove(0)].map(|request| request.join().unwrap());
     assert_eq!((get_one.status, get_one.header("x-server-id")), (200, Some("other")), "it may be sent again");
     assert_eq!((post.status, post.header("x-lb-error")), (503, Some("drained")));
     assert_eq!((part.rest(), tunnel.rest()), (Vec::new(), Vec::new()), "both are closed without another byte");
     wait_until("all requests to end", || backend(&lb, "holder")["in_flight"] == 0);
+    assert_eq!(views(), views_before, "a cut is no new view");
     assert!(began.elapsed() < RING, "the deadline did not wake their connections");
     let status = backend(&lb, "holder");
     assert_eq!((&status["drain"]["cut"], &status["drain"]["left_ms"]), (&5.into(), &0.into()));
@@ -145,7 +149,7 @@ fn lb_drain_waits_for_the_last_request_and_says_whether_it_ended_by_itself() {
     let lb = start(&holder, &other);
     let drained = lb_command(&lb, &["drain", "other", "--wait"]);
     assert_eq!(drained.status.code(), Some(0));
-    assert!(String::from_utf8_lossy(&drained.stdout).starts_with("other is drained after "));
+    assert!(String::from_utf8_lossy(&drained.stdout).starts_with("other is drained, "));
 
     let mut requests = held(&lb, &holder, &["POST"]);
     let page = std::thread::scope(|scope| {
@@ -156,7 +160,7 @@ fn lb_drain_waits_for_the_last_request_and_says_whether_it_ended_by_itself() {
         assert_eq!(output.status.code(), Some(0));
         String::from_utf8(output.stdout).unwrap()
     });
-    assert!(page.lines().last().unwrap().starts_with("holder is drained after "), "{page}");
+    assert!(page.lines().last().unwrap().starts_with("holder is drained, "), "{page}");
     assert_eq!(requests.remove(0).join().unwrap().status, 200);
 
     assert_eq!(lb_command(&lb, &["ready", "holder"]).status.code(), Some(0));
@@ -179,6 +183,19 @@ fn held_again(lb: &Balancer, holder: &Hostile) -> Vec<JoinHandle<Reply>> {
         holder.heads().iter().filter(|head| head.contains(" /home?held ")).count() == 2
     });
     vec![request]
+}
+
+#[test]
+fn a_removal_keeps_the_deadline_of_a_drain() {
+    let is_released = Arc::default();
+    let (holder, other) = (holder(&is_released), mock("other"));
+    let lb = start(&holder, &other);
+    let mut requests = held(&lb, &holder, &["POST"]);
+    change(&lb, "other", "ready", "");
+    change(&lb, "holder", "drain", r#"{"deadline_ms":1500}"#);
+    assert_eq!(send(lb.admin, "DELETE", "/rm", &[], r#"{"n":1,"hostnames":["holder"]}"#).status, 200);
+    assert_eq!(requests.remove(0).join().unwrap().header("x-lb-error"), Some("drained"));
+    is_released.store(true, SeqCst);
 }
 
 #[test]

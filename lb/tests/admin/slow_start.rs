@@ -43,8 +43,8 @@ fn counts(lb: &Balancer, requests: usize) -> [usize; 3] {
     ["b1", "b2", "b3"].map(|id| servers.iter().filter(|server| *server == id).count())
 }
 
-/// Has `b3` ejected, and returns it.
-fn eject_and_return_b3(lb: &Balancer, servers: &[Running]) {
+/// Has `b3` ejected. It could serve again.
+fn eject_b3(lb: &Balancer, servers: &[Running]) {
     servers[2].change(&Change { failure_rate: Some(1.0), ..Change::default() }).unwrap();
     let mut key = 0;
     wait_until("the ejection", || {
@@ -53,6 +53,10 @@ fn eject_and_return_b3(lb: &Balancer, servers: &[Running]) {
         backend(lb, "b3")["ejection"].is_object()
     });
     servers[2].change(&Change { failure_rate: Some(0.0), ..Change::default() }).unwrap();
+}
+
+fn eject_and_return_b3(lb: &Balancer, servers: &[Running]) {
+    eject_b3(lb, servers);
     assert_eq!(send(lb.admin, "POST", "/backends/b3/ready", &[], "").status, 200);
 }
 
@@ -113,4 +117,25 @@ fn a_hash_strategy_sends_a_returning_backend_all_of_its_keys() {
     eject_and_return_b3(&lb, &servers);
     assert_eq!(starting(&lb), [("b3".to_owned(), 10)]);
     assert_eq!(homes(&lb), before);
+}
+
+#[test]
+fn a_strategy_that_refuses_the_share_of_a_slow_start_is_asked_once_and_not_without_end() {
+    let servers: Vec<_> = ["b1", "b2", "b3"].into_iter().map(mock).collect();
+    let list: Vec<_> = ["b1", "b2", "b3"].into_iter().zip(&servers).map(|(id, server)| (id, server.addr)).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("libbroken.so");
+    lb_test_support::compile("examples/broken/refuses_shares.c", &[], &library);
+    let config = "[health]\ninterval_ms = 10\n[outlier]\neject_ms = 300000\n[reload]\nprobation_ms = 0\n";
+    let lb = Balancer::start(&format!("[strategy]\npath = {library:?}\n{config}{LONG}{}", backends(&list)));
+    eject_b3(&lb, &servers);
+    assert_eq!(send(lb.admin, "POST", "/backends/b3/ready", &[], "").status, 500);
+    let refusals = || lb.printed("stderr").matches("the strategy refused a change of backends").count();
+    wait_until("the refusal", || refusals() > 0);
+    // As many builds as checks would fit in here.
+    let series = r#"lb_backend_health_checks_total{pool="default",backend="b1",result="ok"}"#;
+    let checks = || metrics::value(&get(lb.admin, "/metrics").body, series).unwrap_or_default();
+    let before = checks();
+    wait_until("more checks", || checks() >= before + 50.0);
+    assert!(refusals() <= 2, "{} refusals", refusals());
 }

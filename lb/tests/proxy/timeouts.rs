@@ -1,9 +1,11 @@
 //! Every wait has a time-out, and the error names the late side: the client, the backend, or neither.
 
-use std::net::{SocketAddr, TcpStream};
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use lb_test_support::{Broken, Client, Hostile, chunk, mock, request, wait_until};
+use lb::pool::Eligibility;
+use lb_test_support::{Broken, Client, Hostile, PATIENCE, chunk, mock, request, wait_until};
 use mock_server::Change;
 use socket2::{Domain, Socket, Type};
 
@@ -290,5 +292,31 @@ fn unused_connections_to_a_backend_are_closed_after_their_time() {
     // The server sees the end of a connection before lb counts it.
     wait_until("no idle connection", || lb.metric("lb_backend_connections", &["state=\"idle\""]) == 0.0);
     clients.iter_mut().for_each(|client| assert_eq!(client.get("/home").status(), 200));
+    lb.comes_to_rest();
+}
+
+#[test]
+fn a_request_whose_connection_opens_after_the_deadline_of_a_drain_goes_elsewhere_whole() {
+    let (address, queued, socket) = full_queue();
+    let server = mock("1");
+    let lb = Setup::new(&[address, server.addr]).timeouts(|timeouts| timeouts.connect = PATIENCE).start();
+    let mut clients = [lb.client(), lb.client()];
+    for client in &mut clients {
+        client.send(&request("POST", "/upload", &["content-length: 3"]));
+        client.send(b"abc");
+    }
+    wait_until("each backend to have a request", || lb.backends[0].in_flight() == 1 && server.stats().requests == 1);
+    lb.backends[0].set_eligibility(Eligibility::of(true, true, 1));
+    lb.backends[0].cut();
+    let listener = TcpListener::from(socket);
+    let ours: Vec<_> = queued.iter().map(|stream| stream.local_addr().unwrap()).collect();
+    let mut accepted = std::iter::repeat_with(|| listener.accept().unwrap());
+    let (mut connection, _) = accepted.find(|(_, peer)| !ours.contains(peer)).unwrap();
+    for client in &mut clients {
+        assert_eq!(client.answer_to("POST").unwrap().status(), 200);
+    }
+    let mut got = Vec::new();
+    connection.read_to_end(&mut got).unwrap();
+    assert_eq!(got, b"", "the backend that drains got nothing");
     lb.comes_to_rest();
 }

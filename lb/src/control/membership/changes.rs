@@ -70,8 +70,8 @@ impl Membership {
         });
         let id = before.id().clone();
         match change {
-            Change::Drain => self.drains.begin((pool, id.clone()), None),
-            Change::DrainWithin(time) => self.drains.begin((pool, id.clone()), Some(time)),
+            Change::Drain => self.drains.begin(pool, &before, None),
+            Change::DrainWithin(time) => self.drains.begin(pool, &before, Some(time)),
             Change::Ready => self.drains.end(&(pool, id.clone())),
             Change::Weight(_) => {}
         }

@@ -24,12 +24,13 @@ const CUT_MAX: Duration = Duration::from_secs(1);
 /// Sent for a removed backend.
 pub(in crate::control) enum Drained {
     /// Its deadline has passed, and requests are in flight.
-    Late(Arc<Backend>),
+    Late { pool: Arc<str>, backend: Arc<Backend> },
     /// It has no request in flight, or its drain time has passed: its process can end.
     Idle { supervisor: u64 },
 }
 
-/// The drains of members.
+/// The drains of members. A removed member keeps its drain until every worker has a list without it, because its
+/// strategy may refuse that list.
 #[derive(Default)]
 pub(super) struct Drains(HashMap<BackendKey, Drain>);
 
@@ -38,20 +39,38 @@ struct Drain {
     deadline: Option<Instant>,
     /// The requests that ended at the deadline, once it has passed.
     cut: Option<u32>,
+    /// The backends of the member since then: a changed address makes another one.
+    backends: Vec<Arc<Backend>>,
 }
 
 // === impl Drains ===
 
 impl Drains {
-    /// Begins a drain, or gives a running one another deadline.
-    pub(super) fn begin(&mut self, key: BackendKey, within: Option<Duration>) {
+    /// Begins a drain. If the member drains already, it gets another deadline.
+    pub(super) fn begin(&mut self, pool: PoolKey, member: &Member, within: Option<Duration>) {
+        let key = (pool, member.id().clone());
+        if !member.entry.draining {
+            // It may be left from a drain that a list ended.
+            self.0.remove(&key);
+        }
         let drain = self.0.entry(key).or_insert_with(Drain::begins);
         (drain.deadline, drain.cut) = (within.map(|within| Instant::now() + within), None);
+        drain.note(&member.backend);
     }
 
-    /// A member that drained before came into the list again.
-    pub(super) fn note(&mut self, key: BackendKey) {
-        self.0.entry(key).or_insert_with(Drain::begins);
+    /// A member that drains came into the list, or has another backend.
+    pub(super) fn note(&mut self, pool: PoolKey, member: &Member) {
+        self.0.entry((pool, member.id().clone())).or_insert_with(Drain::begins).note(&member.backend);
+    }
+
+    /// The deadline of a drain, unless it has passed.
+    pub(super) fn deadline(&self, key: &BackendKey) -> Option<Instant> {
+        self.0.get(key).filter(|drain| drain.cut.is_none())?.deadline
+    }
+
+    /// Forgets drains of removed pools.
+    pub(super) fn keep(&mut self, has_pool: impl Fn(PoolKey) -> bool) {
+        self.0.retain(|(pool, _), _| has_pool(*pool));
     }
 
     pub(super) fn end(&mut self, key: &BackendKey) {
@@ -59,7 +78,7 @@ impl Drains {
     }
 
     pub(super) fn status(&self, key: &BackendKey) -> Option<DrainStatus> {
-        let Drain { since, deadline, cut } = self.0.get(key)?;
+        let Drain { since, deadline, cut, .. } = self.0.get(key)?;
         let ms = |time: Duration| time.as_millis() as u64;
         let now = Instant::now();
         let left_ms = deadline.map(|deadline| ms(deadline.saturating_duration_since(now)));
@@ -71,7 +90,13 @@ impl Drains {
 
 impl Drain {
     fn begins() -> Self {
-        Self { since: Instant::now(), deadline: None, cut: None }
+        Self { since: Instant::now(), deadline: None, cut: None, backends: Vec::new() }
+    }
+
+    fn note(&mut self, backend: &Arc<Backend>) {
+        if !self.backends.iter().any(|known| Arc::ptr_eq(known, backend)) {
+            self.backends.push(backend.clone());
+        }
     }
 
     /// Whether its deadline has passed and nothing was done about it.
@@ -87,10 +112,11 @@ impl Membership {
     pub(in crate::control) fn cut_late_drains(&mut self, desk: &Publisher) {
         let now = Instant::now();
         for ((pool, id), drain) in self.drains.0.iter_mut().filter(|(_, drain)| drain.awaits(now)) {
-            let Some(pool) = desk.pools.get(*pool) else { continue };
-            // A list that its strategy refused may have ended the drain.
-            let member = pool.members.get(id).filter(|member| member.entry.draining);
-            drain.cut = Some(member.map_or(0, |member| cut(desk, &pool.name, &member.backend)));
+            let pool = desk.pools.get(*pool);
+            // A list may have ended the drain.
+            let drains = |member: &Member| member.entry.draining;
+            let pool = pool.filter(|pool| pool.members.get(id).is_some_and(drains));
+            drain.cut = Some(pool.map_or(0, |pool| cut(desk, &pool.name, &drain.backends)));
         }
     }
 
@@ -103,7 +129,7 @@ impl Membership {
     /// request. Requests are counted by id, so the old process stays while a new backend of the same id is busy. It
     /// stays at most for `timeouts.drain_ms`. If there is a deadline, it stays until then, and then the requests end.
     pub(in crate::control) fn left(
-        &self,
+        &mut self,
         desk: &Publisher,
         pool: PoolKey,
         member: &Member,
@@ -111,8 +137,10 @@ impl Membership {
         deadline: Option<Instant>,
     ) {
         // Without its pool, all series of the pool are removed.
-        if let Some(pool) = desk.pools.get(pool).filter(|pool| !pool.members.contains(member.id())) {
-            desk.metrics.retire_backend(&pool.name, member.id());
+        let name = desk.pools.get(pool).map(|pool| pool.name.clone()).unwrap_or_default();
+        if let Some(state) = desk.pools.get(pool).filter(|pool| !pool.members.contains(member.id())) {
+            desk.metrics.retire_backend(&state.name, member.id());
+            self.drains.end(&(pool, member.id().clone()));
         }
         if supervisor.is_none() && deadline.is_none() {
             return;
@@ -127,7 +155,7 @@ impl Membership {
                         tracing::warn!(%backend, in_flight, "the replica is stopped: its drain time is over");
                     }
                     Some(_) => {
-                        let _ = reports.send(Drained::Late(backend.clone())).await;
+                        let _ = reports.send(Drained::Late { pool: name, backend: backend.clone() }).await;
                         let _ = timeout(CUT_MAX, idle(&backend)).await;
                     }
                 }
@@ -141,7 +169,7 @@ impl Membership {
     /// A removed backend has no requests any more, or its deadline has passed.
     pub(in crate::control) fn drained(&mut self, desk: &Publisher, drained: Drained) {
         match drained {
-            Drained::Late(backend) => drop(cut(desk, &desk.pools[PoolKey::DEFAULT].name, &backend)),
+            Drained::Late { pool, backend } => drop(cut(desk, &pool, &[backend])),
             Drained::Idle { supervisor } => {
                 if let Some(launcher) = &mut self.launcher {
                     launcher.stop(supervisor);
@@ -151,12 +179,13 @@ impl Membership {
     }
 }
 
-/// Ends the requests of a backend. Returns how many there were.
-fn cut(desk: &Publisher, pool: &str, backend: &Backend) -> u32 {
-    let (id, in_flight) = (&backend.id, backend.in_flight());
+/// Ends the requests of the backends of one id. Returns how many there were.
+fn cut(desk: &Publisher, pool: &str, backends: &[Arc<Backend>]) -> u32 {
+    // They count together.
+    let Some((id, in_flight)) = backends.first().map(|backend| (&backend.id, backend.in_flight())) else { return 0 };
     if in_flight > 0 {
         tracing::warn!(pool, backend = %id, in_flight, "the deadline of the drain has passed: its requests end");
-        backend.cut();
+        backends.iter().for_each(|backend| backend.cut());
         desk.hall.cut();
     }
     in_flight
@@ -165,5 +194,49 @@ fn cut(desk: &Publisher, pool: &str, backend: &Backend) -> u32 {
 async fn idle(backend: &Backend) {
     while backend.in_flight() > 0 {
         sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::InitialState;
+    use crate::control::pools::{Entry, Members};
+
+    const KEY: PoolKey = PoolKey::DEFAULT;
+
+    fn drain<'a>(drains: &'a Drains, member: &Member) -> &'a Drain {
+        &drains.0[&(KEY, member.id().clone())]
+    }
+
+    #[test]
+    fn a_second_drain_counts_from_its_own_start_and_a_new_deadline_does_not() {
+        let members = Members::of(&[Entry::stand_in()], InitialState::Up);
+        let mut member = members.get("b1").unwrap().clone();
+        let mut drains = Drains::default();
+        drains.begin(KEY, &member, None);
+        let first = drain(&drains, &member).since;
+        member.entry.draining = true;
+        drains.begin(KEY, &member, Some(Duration::from_secs(60)));
+        assert_eq!(drain(&drains, &member).since, first);
+        // A reload ended the drain.
+        member.entry.draining = false;
+        drains.begin(KEY, &member, None);
+        assert!(drain(&drains, &member).since > first);
+        assert_eq!(drains.deadline(&(KEY, member.id().clone())), None);
+    }
+
+    #[test]
+    fn the_requests_on_both_addresses_of_a_member_end_at_the_deadline() {
+        let mut members = Members::of(&[Entry::stand_in()], InitialState::Up);
+        let mut drains = Drains::default();
+        let old = members.get("b1").unwrap().clone();
+        drains.begin(KEY, &old, Some(Duration::ZERO));
+        members.set_address("b1", "127.0.0.1:2", ([127, 0, 0, 1], 2).into());
+        let new = members.get("b1").unwrap().clone();
+        drains.note(KEY, &new);
+        drains.note(KEY, &new);
+        let backends = &drain(&drains, &new).backends;
+        assert!(backends.iter().map(Arc::as_ptr).eq([&old, &new].map(|member| Arc::as_ptr(&member.backend))));
     }
 }

@@ -32,6 +32,11 @@ impl Membership {
             if !is_watched && (member.entry.origin != Origin::Launched || self.is_up(member.id())) {
                 self.came(desk, pool, &member);
             }
+            // The restored list may have begun or ended a drain.
+            match member.entry.draining {
+                true => self.drains.note(pool, &member),
+                false => self.drains.end(&(pool, member.id().clone())),
+            }
             self.show(pool, &member);
         }
     }

@@ -46,7 +46,7 @@ impl Membership {
     }
 
     /// Removes members of the pool `default`: they get no new request, and their requests in flight finish, or end
-    /// after the time `within`.
+    /// after the time `within`. Without one, the deadline of a drain stays.
     pub(super) fn take_out(&mut self, desk: &mut Publisher, ids: &[String], within: Option<Duration>) {
         let deadline = within.map(|within| Instant::now() + within);
         for id in ids {
@@ -54,6 +54,7 @@ impl Membership {
             let Some(member) = pool.members.remove(id) else { continue };
             tracing::info!(pool = %pool.name, backend = id, "backend is removed and drains");
             self.goes(PoolKey::DEFAULT, &member);
+            let deadline = deadline.or_else(|| self.drains.deadline(&(PoolKey::DEFAULT, member.id().clone())));
             let supervisor = self.launcher.as_ref().and_then(|launcher| launcher.current(id));
             if let (Some(launcher), Some(supervisor)) = (&mut self.launcher, supervisor) {
                 launcher.give_up(supervisor);

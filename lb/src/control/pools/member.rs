@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use lb_balance::{Condition, Loss};
+use lb_balance::{Condition, Loss, Warmth};
 use lb_strategy_host::Stats;
 
 use crate::control::health::Standing;
@@ -49,6 +49,8 @@ pub(in crate::control) struct Member {
     pub(super) eligibility: Eligibility,
     /// The part of its weight that it gets now, in thousandths; less than 1000 while it starts slowly.
     pub(super) share: u32,
+    /// What slow start knew of it at its last look.
+    pub(super) warmth: Option<Warmth>,
     /// Shared with the workers; it has the entry's id and address.
     pub(in crate::control) backend: Arc<Backend>,
 }
@@ -82,7 +84,7 @@ impl Member {
     pub(super) fn new(entry: Entry, standing: Standing, stats: Arc<Stats>) -> Self {
         let eligibility = Eligibility::of(standing.is_healthy(), entry.draining, entry.weight);
         let backend = Backend::new(&entry.id, &entry.address, entry.socket, stats, eligibility);
-        Self { entry, standing, eligibility, share: FULL_SHARE, backend }
+        Self { entry, standing, eligibility, share: FULL_SHARE, warmth: None, backend }
     }
 
     pub(in crate::control) fn eligibility(&self) -> Eligibility {
@@ -98,6 +100,12 @@ impl Member {
     pub(in crate::control) fn condition(&self) -> Condition {
         let Entry { draining, weight, backup, .. } = self.entry;
         Condition { finding: self.standing.finding(), draining, weight, backup }
+    }
+
+    /// Whether it gets requests, or would get them as a backup whose turn has come.
+    pub(in crate::control) fn can_serve(&self) -> bool {
+        self.eligibility.is_eligible()
+            || (self.entry.backup && self.condition().is_usable() && !self.eligibility.ejected)
     }
 
     pub(in crate::control) fn id(&self) -> &Arc<str> {

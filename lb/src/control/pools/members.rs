@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lb_balance::{
-    Condition, Look, OutlierEvent, OutlierRules, OutlierState, Outliers, PanicRules, PoolHealth, SlowStart,
+    Condition, Look, OutlierEvent, OutlierRules, OutlierState, Outliers, PanicRules, PoolHealth, Ramp, SlowStart,
 };
 use lb_strategy_host::Stats;
 
@@ -172,25 +172,33 @@ impl Members {
         self.list.clone()
     }
 
-    /// Undoes the changes of membership since `snapshot`. Facts stay: outcomes of checks, and the addresses of launched
-    /// processes.
+    /// Undoes the changes of membership since `snapshot`. Facts stay: outcomes of checks, the addresses of launched
+    /// processes, and shares. With an old share, the next look would ask for the refused list again, without end. A
+    /// member that comes back is as warm as before.
     pub(in crate::control) fn restore(&mut self, snapshot: Vec<Member>) {
         let now = std::mem::replace(&mut self.list, snapshot);
         now.iter().for_each(|member| close(&member.backend));
         for member in &mut self.list {
-            if let Some(same) = now.iter().find(|same| same.entry.id == member.entry.id) {
-                member.standing = same.standing.clone();
-                member.backend = same.backend.clone();
-                member.entry.address.clone_from(&same.entry.address);
-                member.entry.socket = same.entry.socket;
-            }
+            let Some(same) = now.iter().find(|same| same.entry.id == member.entry.id) else {
+                self.slow_start.recall(member.backend.number, member.warmth);
+                continue;
+            };
+            (member.standing, member.share) = (same.standing.clone(), same.share);
+            member.backend = same.backend.clone();
+            member.entry.address.clone_from(&same.entry.address);
+            member.entry.socket = same.entry.socket;
         }
         self.settle();
     }
 
-    /// The members that would result from `entries`, which are all members that there should be. New ones begin as
-    /// `initial`. Changes nothing.
-    pub(in crate::control) fn planned(&mut self, entries: &[Entry], initial: InitialState) -> Vec<Member> {
+    /// The members that would result from `entries`, which are all members that there should be, with the rules of
+    /// their pool: new ones begin as `initial`, and slowly by `ramp`. Changes nothing.
+    pub(in crate::control) fn planned(
+        &mut self,
+        entries: &[Entry],
+        initial: InitialState,
+        ramp: Option<Ramp>,
+    ) -> Vec<Member> {
         let mut planned = Vec::with_capacity(self.list.len());
         for entry in entries {
             let same = self
@@ -201,13 +209,16 @@ impl Members {
                 continue;
             }
             let stats = self.stats(&entry.id);
-            let mut member = Member::new(entry.clone(), Standing::new(initial), stats);
-            if member.standing.is_healthy() {
-                member.share = self.slow_start.first_factor();
-            }
-            planned.push(member);
+            planned.push(Member::new(entry.clone(), Standing::new(initial), stats));
         }
         self.judge(&mut planned);
+        for member in &mut planned {
+            let is_present = self.list.iter().any(|present| Arc::ptr_eq(&present.backend, &member.backend));
+            let number = is_present.then_some(member.backend.number);
+            if let Some(ramp) = ramp.filter(|_| self.slow_start.begins(number, member.eligibility)) {
+                member.share = ramp.factor(0);
+            }
+        }
         planned
     }
 
@@ -218,7 +229,7 @@ impl Members {
         let (mut came, mut gone, mut left) = (Vec::new(), Vec::new(), Vec::new());
         for mut member in planned.into_iter().filter(|member| member.entry.origin != Origin::Launched) {
             match before.iter().find(|old| Arc::ptr_eq(&old.backend, &member.backend)) {
-                Some(old) => (member.standing, member.share) = (old.standing.clone(), old.share),
+                Some(old) => member.standing = old.standing.clone(),
                 None => came.push(member.clone()),
             }
             self.list.push(member);

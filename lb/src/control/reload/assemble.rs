@@ -101,7 +101,7 @@ impl Work {
     fn pool_comes(&mut self, index: usize, pool: &config::PoolConfig, candidate: &Candidate, entries: &[Entry]) {
         let Some(strategy) = &candidate.strategy else { return };
         let mut state = PoolState::new(pool, Members::default(), strategy.clone());
-        let planned = state.members.planned(entries, pool.health.initial);
+        let planned = state.members.planned(entries, pool.health.initial, pool.slow_start);
         let settings = pool.strategy.clone();
         let assembly = state.assembly_of(planned.clone(), strategy.clone(), settings, SlotsOf::InCharge);
         self.jobs.push(PoolJob { index, assembly, swap: None });
@@ -120,7 +120,7 @@ impl Work {
         entries: &[Entry],
     ) {
         let (pool, settings) = (&mut desk.pools[key], &wanted.strategy);
-        let planned = pool.members.planned(entries, wanted.health.initial);
+        let planned = pool.members.planned(entries, wanted.health.initial, wanted.slow_start);
         let is_same = candidate.strategy.is_none()
             && pool.settings() == settings
             && !pool.is_dirty

@@ -57,6 +57,8 @@ impl Exchange {
         let (is_repeatable, losses) = (self.is_repeatable(plan), attempt.member().waiting.losses());
         let connected = self.connect(attempt.member(), means, plan, attempt.started).await;
         let (fault, was_sent, was_kept_and_silent) = match connected {
+            // The deadline passed while it connected: another backend can get the whole request.
+            Ok(_) if attempt.is_cut() => (Fault::Drained, false, false),
             Ok(mut upstream) => match self.ask(&mut upstream, &attempt, is_repeatable, losses).await {
                 Ok(head) => {
                     let now = Instant::now();

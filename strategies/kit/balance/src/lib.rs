@@ -41,4 +41,4 @@ pub use queue::{Full, Queue, QueueRules, Ticket, to_wake};
 pub use retry::{BackOff, BodyState, FailureCause, Idempotency, RequestProgress, RetryOn, RetryRules, StatusSet};
 pub use shed::{ShedRules, Shedder};
 pub use signals::{InRow, Thresholds, is_server_error};
-pub use slow_start::{Ramp, SlowStart};
+pub use slow_start::{Ramp, SlowStart, Warmth};

@@ -26,6 +26,7 @@ impl Members {
         let mut changes = Vec::new();
         for member in &mut self.list {
             let (before, after) = (member.share, self.slow_start.factor(member.backend.number, now_ns));
+            member.warmth = self.slow_start.warmth(member.backend.number);
             if before != after {
                 member.share = after;
                 changes.push(ShareChange { id: member.id().clone(), before, after });

@@ -32,7 +32,8 @@ fn the_order_is_file_attached_launched_however_members_were_added() {
 #[test]
 fn a_plan_has_each_member_once_and_keeps_the_backends_of_those_that_stay() {
     let mut members = Members::of(&[entry("f1", Origin::File, 0), entry("l1", Origin::Launched, 0)], InitialState::Up);
-    let planned = members.planned(&[entry("f2", Origin::File, 0), entry("l1", Origin::Launched, 0)], InitialState::Up);
+    let planned =
+        members.planned(&[entry("f2", Origin::File, 0), entry("l1", Origin::Launched, 0)], InitialState::Up, None);
     assert_eq!(planned.iter().map(|member| &*member.entry.id).collect::<Vec<_>>(), ["f2", "l1"]);
     assert!(Arc::ptr_eq(&planned[1].backend, &members.get("l1").unwrap().backend));
     let Replaced { came, gone, left } = members.replace(planned);
@@ -97,6 +98,32 @@ fn restoring_undoes_the_membership_but_not_the_checks() {
 }
 
 #[test]
+fn restoring_keeps_the_present_shares_so_that_a_look_does_not_change_them_again() {
+    let mut members = Members::of(&[entry("b1", Origin::File, 0), entry("b2", Origin::File, 1)], InitialState::Up);
+    members.slow_start.set_ramp(Some(Ramp::default()));
+    members.look_at_shares(0);
+    members.update("b2", |member| member.standing.fell("gone".into()));
+    members.look_at_shares(1);
+    let published = members.snapshot();
+    members.update("b2", |member| member.standing.trust());
+    assert_eq!(members.look_at_shares(2).len(), 1);
+    members.restore(published);
+    assert_eq!(members.look_at_shares(2), []);
+}
+
+#[test]
+fn a_warm_member_whose_removal_is_refused_stays_warm() {
+    let mut members = Members::of(&[entry("b1", Origin::File, 0), entry("b2", Origin::File, 1)], InitialState::Up);
+    members.slow_start.set_ramp(Some(Ramp::default()));
+    members.look_at_shares(0);
+    let published = members.snapshot();
+    members.remove("b1");
+    members.look_at_shares(1);
+    members.restore(published);
+    assert_eq!(members.look_at_shares(2), []);
+}
+
+#[test]
 fn live_numbers_of_removed_idle_backends_are_dropped_at_a_limit() {
     let mut members = Members::default();
     members.insert(entry("busy", Origin::File, 0));
@@ -115,18 +142,28 @@ fn live_numbers_of_removed_idle_backends_are_dropped_at_a_limit() {
 fn a_member_that_joins_by_a_reload_has_its_first_share_in_the_first_list() {
     let file = [entry("f1", Origin::File, 0), entry("f2", Origin::File, 1)];
     let mut members = Members::of(&file[..1], InitialState::Up);
-    members.slow_start.set_ramp(Some(lb_balance::Ramp::default()));
+    let ramp = Some(Ramp::default());
     members.look_at_shares(0);
     let shares = |planned: &[Member]| planned.iter().map(Member::share).collect::<Vec<_>>();
-    let planned = members.planned(&file, InitialState::Up);
-    assert_eq!(shares(&planned), [1000, 100]);
-    assert_eq!(shares(&members.planned(&file, InitialState::Down)), [1000, 1000], "it has no share before it is up");
+    assert_eq!(shares(&members.planned(&file, InitialState::Up, None)), [1000, 1000]);
+    let down = members.planned(&file, InitialState::Down, ramp);
+    assert_eq!(shares(&down), [1000, 1000], "it has no share before it is up");
+    let planned = members.planned(&file, InitialState::Up, ramp);
+    assert_eq!(shares(&planned), [1000, 100], "also if the same reload switches slow start on");
     members.replace(planned);
+    members.slow_start.set_ramp(ramp);
     assert_eq!(members.shares_due_ns(), 0, "a change of members asks for a look");
     assert_eq!(members.look_at_shares(1), [], "the list in force has these shares already");
     let moved = Entry { socket: "127.0.0.1:5002".parse().unwrap(), ..file[0].clone() };
-    let planned = members.planned(&[moved, file[1].clone()], InitialState::Up);
+    let planned = members.planned(&[moved, file[1].clone()], InitialState::Up, ramp);
     members.replace(planned);
     members.look_at_shares(2);
     assert_eq!(shares(&members.snapshot()), [100, 100], "another server under the same id is new");
+
+    let closed = file.map(|entry| Entry { weight: 0, ..entry });
+    let planned = members.planned(&closed, InitialState::Up, ramp);
+    assert_eq!(members.replace(planned).came.len(), 1);
+    members.look_at_shares(3);
+    let open = closed.map(|entry| Entry { weight: 1, ..entry });
+    assert_eq!(shares(&members.planned(&open, InitialState::Up, ramp)), [100, 100], "their ramps begin when they open");
 }
