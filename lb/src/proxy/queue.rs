@@ -183,8 +183,8 @@ impl Line {
         self.lobby.is_occupied() && self.lobby.next().is_some_and(|worker| worker != self.owner.number)
     }
 
-    /// A request has entered without a look, because others wait. If there is more free room than woken requests with
-    /// a claim on it, wakes the first one, which may be this one.
+    /// A request has entered without a look, because others wait, or a claim has ended. If there is more free room than
+    /// woken requests with a claim on it, wakes the first one.
     pub(super) fn call_next(&self, free: Option<usize>) {
         if free.is_none_or(|free| free > self.lobby.claims()) {
             self.wake_first();
@@ -340,9 +340,15 @@ impl Turn {
         }
     }
 
-    /// The request has a backend.
-    pub(super) fn serve(mut self) {
+    /// The request has a backend. A request that entered while this one had a claim may have left `free` room to it. So
+    /// the next one is called when the claim is over.
+    pub(super) fn serve(mut self, free: impl FnOnce() -> Option<usize>) {
         self.is_served = true;
+        let line = self.line.clone();
+        drop(self);
+        if line.is_occupied() {
+            line.call_next(free());
+        }
     }
 }
 

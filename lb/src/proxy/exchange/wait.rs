@@ -78,7 +78,7 @@ impl Exchange {
                 match self.look(plan, &turn) {
                     Ok(None) => {}
                     Ok(Some(picked)) => {
-                        turn.serve();
+                        self.pool.serve(turn);
                         return Ok(picked);
                     }
                     // The others made progress; they go first.

@@ -99,7 +99,7 @@ impl World {
         if is_behind {
             line.call_next(Some(self.backends.free()));
         } else if let Some(backend) = self.backends.look(&turn, only) {
-            turn.serve();
+            turn.serve(|| Some(self.backends.free()));
             return self.begin(number, backend, worker);
         }
         self.waiting.push(Waiting { turn, number, worker, only });
@@ -124,7 +124,7 @@ impl World {
         }
         if let Some(backend) = self.backends.look(turn, *only) {
             let Waiting { turn, number, worker, .. } = self.waiting.remove(index);
-            turn.serve();
+            turn.serve(|| Some(self.backends.free()));
             self.begin(number, backend, worker);
         }
         true
@@ -224,6 +224,33 @@ fn requests_of_all_workers_are_served_in_the_order_of_their_arrival() {
 }
 
 #[test]
+fn room_that_was_left_to_a_served_request_is_for_the_next_one() {
+    let mut world = World::new(2, 2, 1, 0);
+    let backends = &world.backends;
+    backends.in_flight.iter().for_each(|now| now.store(1, SeqCst));
+    let [b, c] = &world.lines[..] else { unreachable!() };
+    let first = c.enter(100).unwrap();
+    let ends = |backend: usize| {
+        backends.in_flight[backend].store(0, SeqCst);
+        c.freed();
+    };
+    ends(0);
+    assert!(first.is_woken());
+    // It has the first place, and the second becomes free while its claim still counts.
+    assert_eq!(backends.pick(None), Some(0));
+    ends(1);
+    let second = b.enter(100).unwrap();
+    b.call_next(Some(backends.free()));
+    b.take_wakes();
+    assert!(!second.is_woken(), "one place, one claim");
+    first.serve(|| Some(backends.free()));
+    b.take_wakes();
+    assert!(second.is_woken());
+    drop(second);
+    world.settle();
+}
+
+#[test]
 fn threads_that_race_lose_no_wake() {
     const WORKERS: usize = 3;
     const REQUESTS: usize = 4_000;
@@ -254,7 +281,7 @@ fn threads_that_race_lose_no_wake() {
                         };
                         match found {
                             Some(backend) => {
-                                turn.serve();
+                                turn.serve(|| Some(backends.free()));
                                 in_flight.push(backend);
                             }
                             None => waiting.push((turn, only)),
@@ -266,7 +293,7 @@ fn threads_that_race_lose_no_wake() {
                 if waiting[index].0.is_woken()
                     && let Some(backend) = backends.look(&waiting[index].0, waiting[index].1)
                 {
-                    waiting.remove(index).0.serve();
+                    waiting.remove(index).0.serve(|| Some(backends.free()));
                     in_flight.push(backend);
                 }
             }

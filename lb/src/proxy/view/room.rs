@@ -6,6 +6,7 @@
 use lb_balance::{Caps, to_wake};
 
 use super::{MemberView, PoolView};
+use crate::proxy::queue::Turn;
 
 /// The room of all backends that may serve.
 pub(in crate::proxy) struct Room {
@@ -57,9 +58,18 @@ impl PoolView {
 
     /// See [`Line::call_next`](crate::proxy::queue::Line::call_next).
     pub(in crate::proxy) fn call_next(&self) {
+        self.line.call_next(self.free());
+    }
+
+    /// A request that waited has a backend.
+    pub(in crate::proxy) fn serve(&self, turn: Turn) {
+        turn.serve(|| self.free());
+    }
+
+    /// The free room. Without an eligible backend there is no limit: a wait has no object.
+    fn free(&self) -> Option<usize> {
         let Room { has_eligible, free } = self.room();
-        // Without an eligible backend all are called: their wait has no object.
-        self.line.call_next(free.filter(|_| has_eligible));
+        free.filter(|_| has_eligible)
     }
 
     /// Backends or caps may have changed: wakes as many waiting requests as there is room for.
