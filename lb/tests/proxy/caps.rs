@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use lb::config::KeySource;
-use lb_test_support::{Client, Hostile, request, wait_until};
+use lb_test_support::{Client, Hostile, PATIENCE, mock, request, wait_until};
+use mock_server::Change;
 
 use crate::queue::{Gated, before, fill, send, waiting};
 use crate::support::{Balancer, Setup, strategy};
@@ -103,6 +104,31 @@ fn an_idle_connection_of_another_worker_blocks_no_request() {
         }
     }
     assert!(server.accepted() > 1, "both workers had the connection");
+    lb.comes_to_rest();
+}
+
+#[test]
+fn requests_of_one_worker_get_all_idle_connections_of_another() {
+    const CAP: usize = 5;
+    let server = mock("1");
+    let lb = Setup::of(&[&server])
+        .limits(|limits| limits.connections_per_backend = Some(CAP as u32))
+        .queue(100)
+        .with(|setup| (setup.workers, setup.pools[0].queue.wait) = (2, PATIENCE))
+        .start();
+    let stall = |is_on| server.change(&Change { stall: Some(is_on), ..Change::default() }).unwrap();
+    // A connection goes to the worker with the fewest.
+    let mut clients: Vec<Client> = (0..2 * CAP).map(|_| lb.client()).collect();
+    wait_until("all to be accepted", || lb.metric("lb_client_connections", &[]) == 2.0 * CAP as f64);
+    for parity in [0, 1, 0] {
+        stall(true);
+        let own = || (0..2 * CAP).filter(move |number| number % 2 == parity);
+        own().for_each(|number| clients[number].send(&request("GET", "/home", &[])));
+        wait_until("each to be at the backend", || server.stats().in_progress == CAP as u64);
+        assert_eq!((waiting(&lb), lb.backends[0].connections()), (0.0, CAP as u32));
+        stall(false);
+        own().for_each(|number| assert_eq!(clients[number].answer().status(), 200));
+    }
     lb.comes_to_rest();
 }
 

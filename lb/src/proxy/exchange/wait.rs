@@ -72,6 +72,7 @@ impl Exchange {
     ) -> Result<Picked, Fault> {
         if is_behind {
             self.pool.call_next();
+            self.pool.ask_others_to_close();
         }
         loop {
             if !std::mem::replace(&mut is_behind, false) {

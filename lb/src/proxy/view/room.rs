@@ -61,9 +61,17 @@ impl PoolView {
         self.line.call_next(self.free());
     }
 
-    /// A request that waited has a backend.
+    /// A request that waited has a backend. Each one asks for the next idle connection, because one that closes serves
+    /// only one request.
     pub(in crate::proxy) fn serve(&self, turn: Turn) {
         turn.serve(|| self.free());
+        if self.line.waiting() > 0 {
+            self.ask_others_to_close();
+        }
+        // An idle connection here was reserved for this request, which may have another one.
+        if self.line.is_other_first() {
+            self.close_idle();
+        }
     }
 
     /// The free room. Without an eligible backend there is no limit: a wait has no object.
@@ -79,12 +87,22 @@ impl PoolView {
             let Room { has_eligible, free } = self.room();
             self.line.wake_own(if has_eligible { to_wake(free, waiting) } else { waiting });
         }
+        if self.line.waiting() > 0 {
+            self.ask_others_to_close();
+        }
     }
 
     /// Follows the bell: wakes the requests that other workers have room for, and closes idle connections if they ask.
     pub(in crate::proxy) fn answer(&self) {
         self.line.take_wakes();
-        let Some(most) = self.caps.get().connections.filter(|_| self.line.take_close()) else { return };
+        if self.line.take_close() {
+            self.close_idle();
+        }
+    }
+
+    /// Closes an idle connection to each backend at its cap of connections.
+    fn close_idle(&self) {
+        let Some(most) = self.caps.get().connections else { return };
         // Woken requests of this worker will take theirs.
         let claimed = self.line.woken();
         self.each_member(|member| {
@@ -119,5 +137,53 @@ impl MemberView {
 
     fn room(&self, caps: Caps) -> Option<usize> {
         caps.room(self.backend.in_flight(), self.backend.connections(), self.idle.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::rc::Rc;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::config::QueuePolicy;
+    use crate::net::Stream;
+    use crate::proxy::owner::Owner;
+    use crate::proxy::queue::{Line, Lines};
+    use crate::proxy::stand::{Stand, round_robin};
+    use crate::proxy::upstream::Upstream;
+
+    /// A pool with caps, its only backend, and the pool's queue in another worker.
+    fn pool(connections: u32) -> (Stand, Rc<PoolView>, Rc<MemberView>, Rc<Line>) {
+        let stand = Stand::new(&round_robin(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let pool = stand.local.view.borrow().pools[0].clone();
+        pool.set_caps(Caps { requests: None, connections: Some(connections) });
+        let member = pool.current().as_ref().unwrap().members[0].clone();
+        let owner = Owner { number: 1, ..stand.local.owner() };
+        let other = Lines::new(owner, stand.lobbies.clone()).of(&pool.name);
+        other.set_rules(&QueuePolicy::default(), [100]);
+        (stand, pool, member, other)
+    }
+
+    fn put_idle(stand: &Stand, member: &MemberView) {
+        let stream = Stream::Memory(tokio::io::duplex(64).0);
+        member.backend.connection_opens();
+        member.idle.put(Upstream::new(stream, &member.shard, &stand.local.buffers), Instant::now(), 10);
+    }
+
+    #[test]
+    fn an_idle_connection_that_its_request_did_not_need_is_closed_for_another_worker() {
+        let (stand, pool, member, other) = pool(1);
+        put_idle(&stand, &member);
+        let own = pool.line.enter(100).unwrap();
+        pool.line.wake_own(1);
+        let _others = other.enter(100).unwrap();
+        other.ask_to_close();
+        pool.answer();
+        assert_eq!(member.idle.len(), 1, "it is for the woken request");
+        pool.serve(own);
+        assert_eq!(member.idle.len(), 0);
     }
 }
