@@ -255,6 +255,7 @@ impl PoolView {
             member.look();
         }
         drop(current);
+        self.close_surplus();
         self.answer();
         self.stir();
     }

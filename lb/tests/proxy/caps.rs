@@ -133,6 +133,32 @@ fn requests_of_one_worker_get_all_idle_connections_of_another() {
 }
 
 #[test]
+fn connections_above_a_lowered_cap_are_closed_idle_or_when_they_finish() {
+    let server = mock("1");
+    let lb = Setup::of(&[&server])
+        .limits(|limits| limits.connections_per_backend = Some(6))
+        .queue(100)
+        .with(|setup| setup.pools[0].queue.wait = PATIENCE)
+        .start();
+    let stall = |is_on| server.change(&Change { stall: Some(is_on), ..Change::default() }).unwrap();
+    let lower = |cap| lb.publish_settings(|settings| settings.limits.connections_per_backend = Some(cap));
+    let mut clients: Vec<Client> = (0..6).map(|_| lb.client()).collect();
+    stall(true);
+    clients.iter_mut().for_each(|client| client.send(&request("GET", "/home", &[])));
+    wait_until("each to be at the backend", || server.stats().in_progress == 6);
+    lower(4);
+    assert_eq!((server.stats().in_progress, lb.backends[0].connections()), (6, 6), "no request ends");
+    stall(false);
+    assert!(clients.iter_mut().all(|client| client.answer().status() == 200));
+    wait_until("the surplus to be closed", || lb.backends[0].connections() <= 4);
+    lower(1);
+    assert!(lb.backends[0].connections() <= 1, "idle ones are closed at once");
+    assert!(clients.iter_mut().all(|client| client.get("/home").status() == 200));
+    lb.comes_to_rest();
+    assert!(lb.backends[0].connections() <= 1);
+}
+
+#[test]
 fn at_the_cap_of_connections_a_retry_replaces_an_idle_one() {
     let is_bad = Arc::new(AtomicBool::new(false));
     let servers = [(); 2].map(|()| {

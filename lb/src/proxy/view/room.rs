@@ -112,6 +112,13 @@ impl PoolView {
         });
     }
 
+    /// The cap may have been lowered: closes idle connections above it.
+    pub(super) fn close_surplus(&self) {
+        if let Some(most) = self.caps.get().connections {
+            self.each_member(|member| while member.backend.connections() > most && member.idle.close_oldest() {});
+        }
+    }
+
     /// If a backend has room only because connections of other workers are idle, asks these to close some.
     pub(in crate::proxy) fn ask_others_to_close(&self) {
         let Caps { requests, connections: Some(most) } = self.caps.get() else { return };
