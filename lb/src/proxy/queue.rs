@@ -186,9 +186,14 @@ impl Line {
     /// A request has entered without a look, because others wait, or a claim has ended. If there is more free room than
     /// woken requests with a claim on it, wakes the first one.
     pub(super) fn call_next(&self, free: Option<usize>) {
-        if free.is_none_or(|free| free > self.lobby.claims()) {
+        if self.has_unclaimed(free) {
             self.wake_first();
         }
+    }
+
+    /// Whether there is more free room than woken requests with a claim on it.
+    pub(super) fn has_unclaimed(&self, free: Option<usize>) -> bool {
+        free.is_none_or(|free| free > self.lobby.claims())
     }
 
     /// Wakes the first `count` requests that wait in this worker.

@@ -242,3 +242,36 @@ fn a_full_backend_of_a_key_is_no_reason_to_wait_for_others() {
     held.iter_mut().for_each(|client| assert_eq!(client.answer().status(), 200));
     lb.comes_to_rest();
 }
+
+#[test]
+fn a_full_queue_refuses_no_request_that_has_room_where_the_others_have_none() {
+    let servers: Vec<Gated> = (0..6).map(|_| Gated::start()).collect();
+    let lb = before(&servers.iter().collect::<Vec<_>>(), 1).with(|setup| {
+        let pool = &mut setup.pools[0];
+        pool.strategy = strategy("consistent_hash");
+        pool.hash_on = vec![KeySource::Header("x-key".parse().unwrap())];
+        (pool.queue.wait, setup.workers) = (PATIENCE, 1);
+    });
+    let lb = lb.start();
+    let send = |path: &str| {
+        let mut client = lb.client();
+        client.send(&request("GET", path, &["x-key: k"]));
+        client
+    };
+    let at_backends = || servers.iter().map(|gated| gated.server.heads().len()).sum::<usize>();
+    // The four backends of the key become full, one after the other.
+    let mut clients = Vec::new();
+    for number in 1..=4 {
+        clients.push(send("/hold"));
+        wait_until("the request to be at its backend", || at_backends() == number);
+    }
+    clients.push(send("/late"));
+    wait_until("the request to wait", || waiting(&lb) == 1.0);
+    for _ in 0..5 {
+        assert_eq!(lb.client().get("/").status(), 200, "two backends have room");
+    }
+    assert_eq!((waiting(&lb), lb.metric("lb_queue_refusals_total", &[])), (1.0, 0.0));
+    servers.iter().for_each(Gated::open);
+    assert!(clients.iter_mut().all(|client| client.answer().status() == 200));
+    lb.comes_to_rest();
+}

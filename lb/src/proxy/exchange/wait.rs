@@ -40,16 +40,7 @@ impl Exchange {
     pub(super) async fn wait(&mut self, plan: &Plan, is_behind: bool) -> Result<Picked, Fault> {
         let turn = match self.pool.line.enter(self.policy.priority) {
             Ok(turn) => turn,
-            Err(refused) => {
-                self.count_refusal(match refused {
-                    // A reload has switched the queue off, and earlier requests still wait.
-                    Refused::Off if is_behind => return self.pick(plan, Instant::now()).map_err(Fault::from),
-                    Refused::Off => return Err(Fault::BackendsBusy),
-                    Refused::Full => QueueRefusal::Full,
-                    Refused::Shed => QueueRefusal::Shed,
-                });
-                return Err(Fault::BackendsBusy);
-            }
+            Err(refused) => return self.go_without_a_wait(plan, refused, is_behind),
         };
         let waiting = Waiting::begin(self.guard.shard());
         let deadline = waiting.since + self.pool.line.wait();
@@ -61,6 +52,24 @@ impl Exchange {
             record.queue_ns = Some(record.queue_ns.unwrap_or(0) + waited_ns);
         }
         picked
+    }
+
+    /// The request may not wait. If it has not looked for room, it does so now, but leaves room to those with a claim.
+    fn go_without_a_wait(&mut self, plan: &Plan, refused: Refused, is_behind: bool) -> Result<Picked, Fault> {
+        // A reload may have switched the queue off while earlier requests wait.
+        if is_behind && (refused == Refused::Off || self.pool.has_unclaimed_room()) {
+            match self.pick(plan, Instant::now()) {
+                Ok(picked) => return Ok(picked),
+                Err(Unpicked::NoBackend) => return Err(Fault::NoBackend),
+                Err(Unpicked::Overload | Unpicked::Raced) => {}
+            }
+        }
+        match refused {
+            Refused::Off => {}
+            Refused::Full => self.count_refusal(QueueRefusal::Full),
+            Refused::Shed => self.count_refusal(QueueRefusal::Shed),
+        }
+        Err(Fault::BackendsBusy)
     }
 
     async fn take_turn(

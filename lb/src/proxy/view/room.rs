@@ -61,6 +61,11 @@ impl PoolView {
         self.line.call_next(self.free());
     }
 
+    /// See [`Line::has_unclaimed`](crate::proxy::queue::Line::has_unclaimed).
+    pub(in crate::proxy) fn has_unclaimed_room(&self) -> bool {
+        self.line.has_unclaimed(self.free())
+    }
+
     /// A request that waited has a backend. Each one asks for the next idle connection, because one that closes serves
     /// only one request.
     pub(in crate::proxy) fn serve(&self, turn: Turn) {
