@@ -311,11 +311,11 @@ impl Turn {
         if !is_worth_a_look() {
             return Ok(None);
         }
-        let picked = pick()?;
-        if picked.is_none() && was_woken && !self.is_woken() {
+        let picked = pick();
+        if was_woken && !matches!(picked, Ok(Some(_))) && !self.is_woken() {
             self.pass_on();
         }
-        Ok(picked)
+        picked
     }
 
     fn is_woken(&self) -> bool {

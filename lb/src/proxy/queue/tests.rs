@@ -251,6 +251,16 @@ fn room_that_was_left_to_a_served_request_is_for_the_next_one() {
 }
 
 #[test]
+fn a_second_look_that_fails_passes_its_wake_on() {
+    let line = line(0, 1, Instant::now(), &Lobbies::new(1), 9);
+    let turns = [(); 2].map(|()| line.enter(100).unwrap());
+    line.freed();
+    let mut looks = [Ok(None), Err("raced")].into_iter();
+    let looked = turns[0].look(|| true, || looks.next().unwrap());
+    assert_eq!((looked, turns[1].is_woken()), (Err::<Option<()>, _>("raced"), true));
+}
+
+#[test]
 fn threads_that_race_lose_no_wake() {
     const WORKERS: usize = 3;
     const REQUESTS: usize = 4_000;
