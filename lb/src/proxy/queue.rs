@@ -57,8 +57,15 @@ struct Waiter {
     /// Of the task that waits; `None` before its first poll.
     waker: Option<Waker>,
     order: u64,
-    /// Of its newest wake.
+    wake: Wake,
+}
+
+/// A wake of a request.
+#[derive(Clone, Copy, Default)]
+struct Wake {
     is_last: bool,
+    /// The order of the first request that it woke. Others passed it on since.
+    from: u64,
 }
 
 /// The place of one request. Dropped, it leaves the queue, and passes a wake on.
@@ -156,7 +163,7 @@ impl Line {
             return Err(Refused::Shed);
         }
         let now_ns = self.now_ns();
-        let waiter = Waiter { waker: None, order: order(priority, now_ns), is_last: false };
+        let waiter = Waiter { waker: None, order: order(priority, now_ns), wake: Wake::default() };
         let ticket = queue.push(now_ns, priority, waiter).map_err(|_| Refused::Full)?;
         self.show(&queue);
         Ok(Turn { line: self.clone(), ticket, is_served: false })
@@ -238,23 +245,24 @@ impl Line {
     fn wake_next(&self, is_last: bool) -> bool {
         let mut queue = self.queue.borrow_mut();
         let Some((_, waiter)) = queue.wake(self.now_ns()) else { return false };
-        let waker = self.note_wake(waiter, is_last);
+        let from = waiter.order;
+        let waker = self.note_wake(waiter, Wake { is_last, from });
         self.show(&queue);
         drop(queue);
         waker.into_iter().for_each(Waker::wake);
         true
     }
 
-    fn note_wake(&self, waiter: &mut Waiter, is_last: bool) -> Option<Waker> {
-        waiter.is_last = is_last;
-        self.woken_last.set(self.woken_last.get() + usize::from(is_last));
+    fn note_wake(&self, waiter: &mut Waiter, wake: Wake) -> Option<Waker> {
+        waiter.wake = wake;
+        self.woken_last.set(self.woken_last.get() + usize::from(wake.is_last));
         waiter.waker.take()
     }
 
     /// A woken request leaves, or waits again. Returns whether it was woken.
     fn note_end_of_wake(&self, queue: &mut Queue<Waiter>, ticket: Ticket) -> bool {
         let is_woken = queue.is_woken(ticket);
-        if is_woken && queue.get_mut(ticket).is_some_and(|waiter| waiter.is_last) {
+        if is_woken && queue.get_mut(ticket).is_some_and(|waiter| waiter.wake.is_last) {
             self.woken_last.set(self.woken_last.get() - 1);
         }
         is_woken
@@ -330,18 +338,25 @@ impl Turn {
         self.line.show(&queue);
     }
 
-    /// There is room that it may not use: a request behind it is woken in its place.
+    /// There is room that it may not use: a request behind it is woken in its place. If there is none, the requests of
+    /// other workers get last wakes, and so does a request that came before the first woken one meanwhile.
     fn pass_on(&self) {
         let line = &self.line;
         let mut queue = line.queue.borrow_mut();
-        let is_last = queue.get_mut(self.ticket).is_some_and(|waiter| waiter.is_last);
-        let woken = queue.pass_on(line.now_ns(), self.ticket).map(|(_, waiter)| line.note_wake(waiter, is_last));
+        let Some(&mut Waiter { wake, .. }) = queue.get_mut(self.ticket) else { return };
+        let now_ns = line.now_ns();
+        let behind = queue.pass_on(now_ns, self.ticket).map(|(_, waiter)| line.note_wake(waiter, wake));
+        let is_end = behind.is_none();
+        let woken = behind.or_else(|| {
+            let (_, waiter) = queue.wake_if(now_ns, |first| first.order < wake.from)?;
+            let from = waiter.order;
+            Some(line.note_wake(waiter, Wake { is_last: true, from }))
+        });
         line.show(&queue);
         drop(queue);
-        match woken {
-            Some(waker) => waker.into_iter().for_each(Waker::wake),
-            None if is_last => {}
-            None => line.lobby.send_last_wakes(line.owner.number),
+        woken.flatten().into_iter().for_each(Waker::wake);
+        if is_end && !wake.is_last {
+            line.lobby.send_last_wakes(line.owner.number);
         }
     }
 

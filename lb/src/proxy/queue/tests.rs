@@ -88,6 +88,10 @@ impl World {
     }
 
     fn arrive(&mut self, only: Option<usize>) {
+        self.arrive_with(only, 100);
+    }
+
+    fn arrive_with(&mut self, only: Option<usize>, priority: u8) {
         let (worker, number) = (self.random.usize(..self.lines.len()), self.arrived);
         self.arrived += 1;
         let line = &self.lines[worker];
@@ -95,7 +99,7 @@ impl World {
         if !is_behind && let Some(backend) = self.backends.pick(only) {
             return self.begin(number, backend, worker);
         }
-        let turn = line.enter(100).unwrap();
+        let turn = line.enter(priority).unwrap();
         if is_behind {
             line.call_next(Some(self.backends.free()));
         } else if let Some(backend) = self.backends.look(&turn, only) {
@@ -143,9 +147,9 @@ impl World {
         }
     }
 
-    fn step(&mut self, only: Option<usize>) {
+    fn step(&mut self, only: Option<usize>, priority: u8) {
         match self.random.u8(..6) {
-            0 | 1 => self.arrive(only),
+            0 | 1 => self.arrive_with(only, priority),
             2 if !self.in_flight.is_empty() => {
                 let index = self.random.usize(..self.in_flight.len());
                 self.end(index);
@@ -183,12 +187,13 @@ fn no_request_is_stuck_while_there_is_room_for_it() {
     for seed in 0..400 {
         let mut random = fastrand::Rng::with_seed(seed);
         let (workers, backends, cap) = (random.usize(1..4), random.usize(1..4), random.usize(1..3));
-        let has_affinity = random.bool();
+        let (has_affinity, has_priorities) = (random.bool(), random.bool());
         let mut world = World::new(workers, backends, cap, seed);
         for round in 0..150 {
             for _ in 0..random.usize(1..12) {
                 let only = (has_affinity && random.u8(..3) > 0).then(|| random.usize(..backends));
-                world.step(only);
+                let priority = if has_priorities { random.u8(99..102) } else { 100 };
+                world.step(only, priority);
             }
             world.settle();
             world.check(&format!("seed {seed}, round {round}"));
@@ -248,6 +253,20 @@ fn room_that_was_left_to_a_served_request_is_for_the_next_one() {
     assert!(second.is_woken());
     drop(second);
     world.settle();
+}
+
+#[test]
+fn a_wake_reaches_a_request_that_came_before_the_woken_one_meanwhile() {
+    let mut world = World::new(1, 2, 1, 0);
+    world.backends.in_flight.iter().for_each(|now| now.store(1, SeqCst));
+    world.arrive_with(Some(1), 10);
+    world.in_flight.push((0, 0));
+    world.end(0);
+    assert!(world.waiting[0].turn.is_woken(), "for a place that it cannot use");
+    world.arrive_with(None, 100);
+    world.settle();
+    world.check("the high priority");
+    assert_eq!(world.served, [1]);
 }
 
 #[test]

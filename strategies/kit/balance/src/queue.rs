@@ -168,6 +168,14 @@ impl<T> Queue<T> {
         self.wake_slot(slot)
     }
 
+    /// The same, if `is_due` accepts the next value.
+    pub fn wake_if(&mut self, now_ns: u64, is_due: impl FnOnce(&T) -> bool) -> Option<(Ticket, &mut T)> {
+        self.advance(now_ns);
+        let slot = self.next()?;
+        self.slots[slot as usize].value.as_ref().filter(|value| is_due(value))?;
+        self.wake_slot(slot)
+    }
+
     /// A woken value found no room, but a later one may fit a backend that this one may not use. It waits again, and
     /// the next one behind it is woken. For requests with affinity; it ends at the end of the queue.
     pub fn pass_on(&mut self, now_ns: u64, ticket: Ticket) -> Option<(Ticket, &mut T)> {

@@ -87,8 +87,13 @@ fn step(queue: &mut Queue<u32>, model: &mut Model, random: &mut fastrand::Rng, n
             }
         }
         5..7 => {
-            let woken = queue.wake(now).map(|(ticket, value)| (ticket, *value));
-            let next = model.next();
+            let is_due = |value: &u32| operation == 5 || value % 3 > 0;
+            let woken = match operation {
+                5 => queue.wake(now),
+                _ => queue.wake_if(now, is_due),
+            };
+            let woken = woken.map(|(ticket, value)| (ticket, *value));
+            let next = model.next().filter(|next| is_due(&model.values[*next].value));
             assert_eq!(woken, model.wake(next));
             Vec::new()
         }
