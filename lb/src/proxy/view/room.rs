@@ -124,14 +124,15 @@ impl PoolView {
         }
     }
 
-    /// If a backend has room only because connections of other workers are idle, asks these to close some.
+    /// If a backend lacks only a connection, asks the other workers to close idle ones. Requests in flight do not show
+    /// that all connections are in use: with a new address a backend keeps the requests of the old one.
     pub(in crate::proxy) fn ask_others_to_close(&self) {
         let Caps { requests, connections: Some(most) } = self.caps.get() else { return };
         let mut is_needed = false;
         self.each_member(|member| {
-            let (in_flight, connections) = (member.backend.in_flight(), member.backend.connections());
-            let is_below = requests.is_none_or(|most| in_flight < most);
-            is_needed |= is_below && connections >= most && connections > in_flight && member.idle.len() == 0;
+            let backend = &member.backend;
+            let may_serve = backend.is_eligible() && requests.is_none_or(|most| backend.in_flight() < most);
+            is_needed |= may_serve && backend.connections() >= most && member.idle.len() == 0;
         });
         if is_needed {
             self.line.ask_to_close();
@@ -197,5 +198,24 @@ mod tests {
         assert_eq!(member.idle.len(), 1, "it is for the woken request");
         pool.serve(own);
         assert_eq!(member.idle.len(), 0);
+    }
+    #[test]
+    fn idle_connections_of_others_are_wanted_for_backends_that_may_serve_and_lack_only_a_connection() {
+        use lb_balance::Eligibility;
+        let (_stand, pool, member, other) = pool(1);
+        let is_asked = || {
+            pool.ask_others_to_close();
+            other.take_close()
+        };
+        assert!(!is_asked(), "there is room");
+        member.backend.connection_opens();
+        assert!(is_asked());
+        (0..2).for_each(|_| member.backend.attempt_begins());
+        assert!(is_asked(), "the requests may be on connections to its old address");
+        pool.set_caps(Caps { requests: Some(2), connections: Some(1) });
+        assert!(!is_asked(), "it lacks more");
+        pool.set_caps(Caps { requests: None, connections: Some(1) });
+        member.backend.set_eligibility(Eligibility::of(false, false, 1));
+        assert!(!is_asked(), "it may not serve");
     }
 }
