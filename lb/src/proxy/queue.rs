@@ -57,6 +57,8 @@ struct Waiter {
     /// Of the task that waits; `None` before its first poll.
     waker: Option<Waker>,
     order: u64,
+    /// Requests with the same key may use the same backends.
+    key: Option<u64>,
     wake: Wake,
 }
 
@@ -163,7 +165,7 @@ impl Line {
             return Err(Refused::Shed);
         }
         let now_ns = self.now_ns();
-        let waiter = Waiter { waker: None, order: order(priority, now_ns), wake: Wake::default() };
+        let waiter = Waiter { waker: None, order: order(priority, now_ns), key: None, wake: Wake::default() };
         let ticket = queue.push(now_ns, priority, waiter).map_err(|_| Refused::Full)?;
         self.show(&queue);
         Ok(Turn { line: self.clone(), ticket, is_served: false })
@@ -288,6 +290,13 @@ impl Line {
 // === impl Turn ===
 
 impl Turn {
+    /// It may use the same backends as all others with this key. If it cannot use some room, these are not woken for it.
+    pub(super) fn set_key(&self, key: u64) {
+        if let Some(waiter) = self.line.queue.borrow_mut().get_mut(self.ticket) {
+            waiter.key = Some(key);
+        }
+    }
+
     /// Ready if it was woken: the request may look for room.
     pub(super) fn poll_woken(&self, cx: &Context<'_>) -> Poll<()> {
         let mut queue = self.line.queue.borrow_mut();
@@ -343,12 +352,13 @@ impl Turn {
     fn pass_on(&self) {
         let line = &self.line;
         let mut queue = line.queue.borrow_mut();
-        let Some(&mut Waiter { wake, .. }) = queue.get_mut(self.ticket) else { return };
+        let Some(&mut Waiter { wake, key, .. }) = queue.get_mut(self.ticket) else { return };
         let now_ns = line.now_ns();
-        let behind = queue.pass_on(now_ns, self.ticket).map(|(_, waiter)| line.note_wake(waiter, wake));
+        let may_fit = |waiter: &Waiter| key.is_none() || waiter.key != key;
+        let behind = queue.pass_on(now_ns, self.ticket, may_fit).map(|(_, waiter)| line.note_wake(waiter, wake));
         let is_end = behind.is_none();
         let woken = behind.or_else(|| {
-            let (_, waiter) = queue.wake_if(now_ns, |first| first.order < wake.from)?;
+            let (_, waiter) = queue.wake_if(now_ns, |first| first.order < wake.from && may_fit(first))?;
             let from = waiter.order;
             Some(line.note_wake(waiter, Wake { is_last: true, from }))
         });

@@ -42,6 +42,10 @@ impl Exchange {
             Ok(turn) => turn,
             Err(refused) => return self.go_without_a_wait(plan, refused, is_behind),
         };
+        // Others with its key may use other backends if it has tried one, or if sessions have their own.
+        if let Some(key) = self.key.as_ref().filter(|_| plan.tried.is_empty() && !self.pool.has_sessions()) {
+            turn.set_key(key.hash);
+        }
         let waiting = Waiting::begin(self.guard.shard());
         let deadline = waiting.since + self.pool.line.wait();
         let total = self.policy.timeouts.total.map(|total| self.guard.started + total);

@@ -100,6 +100,9 @@ impl World {
             return self.begin(number, backend, worker);
         }
         let turn = line.enter(priority).unwrap();
+        if let Some(only) = only {
+            turn.set_key(only as u64);
+        }
         if is_behind {
             line.call_next(Some(self.backends.free()));
         } else if let Some(backend) = self.backends.look(&turn, only) {
@@ -267,6 +270,23 @@ fn a_wake_reaches_a_request_that_came_before_the_woken_one_meanwhile() {
     world.settle();
     world.check("the high priority");
     assert_eq!(world.served, [1]);
+}
+
+#[test]
+fn room_that_a_key_cannot_use_wakes_no_other_request_with_it() {
+    let line = line(0, 1, Instant::now(), &Lobbies::new(1), 9);
+    let turns = [1, 1, 1, 2, 1].map(|key| {
+        let turn = line.enter(100).unwrap();
+        turn.set_key(key);
+        turn
+    });
+    line.freed();
+    let mut seen = Vec::new();
+    while let Some(woken) = turns.iter().position(Turn::is_woken) {
+        seen.push(woken);
+        turns[woken].look(|| true, || Ok::<Option<()>, ()>(None)).unwrap();
+    }
+    assert_eq!(seen, [0, 3, 4], "one of each key in a row");
 }
 
 #[test]
