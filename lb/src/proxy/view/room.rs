@@ -69,7 +69,9 @@ impl PoolView {
     /// A request that waited has a backend. Each one asks for the next idle connection, because one that closes serves
     /// only one request.
     pub(in crate::proxy) fn serve(&self, turn: Turn) {
-        turn.serve(|| self.free());
+        // Only its worker sees the idle connections that the next one may use.
+        let is_visible = || self.caps.get().connections.is_none() || !self.line.is_other_first();
+        turn.serve(|| self.free().filter(|_| is_visible()));
         if self.line.waiting() > 0 {
             self.ask_others_to_close();
         }
@@ -199,6 +201,18 @@ mod tests {
         pool.serve(own);
         assert_eq!(member.idle.len(), 0);
     }
+    #[test]
+    fn a_request_of_another_worker_looks_when_a_claim_ends_because_only_that_worker_sees_its_idle_connections() {
+        let (_stand, pool, member, other) = pool(1);
+        member.backend.connection_opens();
+        let own = pool.line.enter(100).unwrap();
+        pool.line.wake_own(1);
+        let _others = other.enter(100).unwrap();
+        pool.serve(own);
+        other.take_wakes();
+        assert_eq!(other.woken(), 1);
+    }
+
     #[test]
     fn idle_connections_of_others_are_wanted_for_backends_that_may_serve_and_lack_only_a_connection() {
         use lb_balance::Eligibility;
