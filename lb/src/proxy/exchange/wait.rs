@@ -100,7 +100,12 @@ impl Exchange {
                         tokio::task::yield_now().await;
                         continue;
                     }
-                    Err(unpicked) => return Err(unpicked.into()),
+                    Err(unpicked) => {
+                        if unpicked == Unpicked::Raced {
+                            self.count_refusal(QueueRefusal::Expired);
+                        }
+                        return Err(unpicked.into());
+                    }
                 }
                 self.pool.ask_others_to_close();
             }
