@@ -5,8 +5,10 @@
 //! waiting request is woken for each place. A woken request that leaves passes the wake on; one that finds no room
 //! waits again.
 //!
-//! Invariants: the desk in the lobby always shows the state of the queue. No request waits while room that it may use
-//! exists and no other request has a claim on it. While no request waits in any worker, room costs one read.
+//! Invariants: the desk in the lobby always shows the state of the queue. Room on which no request has a claim wakes the
+//! first request that may use it. A claim ends when its request is served, leaves or waits again, and then the next one
+//! is called. Room that a worker cannot see, such as a recovered backend, is found within a second by a look of each
+//! worker. While no request waits in any worker, room costs one read.
 
 mod lobby;
 #[cfg(test)]
