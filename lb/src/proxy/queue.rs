@@ -5,8 +5,10 @@
 //! waiting request is woken for each place. A woken request that leaves passes the wake on; one that finds no room
 //! waits again.
 //!
-//! Invariants: the desk in the lobby always shows the state of the queue. No request waits while room that it may use
-//! exists and no other request has a claim on it. While no request waits in any worker, room costs one read.
+//! Invariants: the desk in the lobby always shows the state of the queue. Room on which no request has a claim wakes the
+//! first request that may use it. A claim ends when its request is served, leaves or waits again, and then the next one
+//! is called. Room that a worker cannot see, such as a recovered backend, is found within a second by a look of each
+//! worker. While no request waits in any worker, room costs one read.
 
 mod lobby;
 #[cfg(test)]
@@ -57,8 +59,17 @@ struct Waiter {
     /// Of the task that waits; `None` before its first poll.
     waker: Option<Waker>,
     order: u64,
-    /// Of its newest wake.
+    /// Requests with the same key may use the same backends.
+    key: Option<u64>,
+    wake: Wake,
+}
+
+/// A wake of a request.
+#[derive(Clone, Copy, Default)]
+struct Wake {
     is_last: bool,
+    /// The order of the first request that it woke. Others passed it on since.
+    from: u64,
 }
 
 /// The place of one request. Dropped, it leaves the queue, and passes a wake on.
@@ -156,7 +167,7 @@ impl Line {
             return Err(Refused::Shed);
         }
         let now_ns = self.now_ns();
-        let waiter = Waiter { waker: None, order: order(priority, now_ns), is_last: false };
+        let waiter = Waiter { waker: None, order: order(priority, now_ns), key: None, wake: Wake::default() };
         let ticket = queue.push(now_ns, priority, waiter).map_err(|_| Refused::Full)?;
         self.show(&queue);
         Ok(Turn { line: self.clone(), ticket, is_served: false })
@@ -189,12 +200,17 @@ impl Line {
         self.lobby.is_occupied() && self.lobby.next().is_some_and(|worker| worker != self.owner.number)
     }
 
-    /// A request has entered without a look, because others wait. If there is more free room than woken requests with
-    /// a claim on it, wakes the first one, which may be this one.
+    /// A request has entered without a look, because others wait, or a claim has ended. If there is more free room than
+    /// woken requests with a claim on it, wakes the first one.
     pub(super) fn call_next(&self, free: Option<usize>) {
-        if free.is_none_or(|free| free > self.lobby.claims()) {
+        if self.has_unclaimed(free) {
             self.wake_first();
         }
+    }
+
+    /// Whether there is more free room than woken requests with a claim on it.
+    pub(super) fn has_unclaimed(&self, free: Option<usize>) -> bool {
+        free.is_none_or(|free| free > self.lobby.claims())
     }
 
     /// Wakes the first `count` requests that wait in this worker.
@@ -239,23 +255,24 @@ impl Line {
     fn wake_next(&self, is_last: bool) -> bool {
         let mut queue = self.queue.borrow_mut();
         let Some((_, waiter)) = queue.wake(self.now_ns()) else { return false };
-        let waker = self.note_wake(waiter, is_last);
+        let from = waiter.order;
+        let waker = self.note_wake(waiter, Wake { is_last, from });
         self.show(&queue);
         drop(queue);
         waker.into_iter().for_each(Waker::wake);
         true
     }
 
-    fn note_wake(&self, waiter: &mut Waiter, is_last: bool) -> Option<Waker> {
-        waiter.is_last = is_last;
-        self.woken_last.set(self.woken_last.get() + usize::from(is_last));
+    fn note_wake(&self, waiter: &mut Waiter, wake: Wake) -> Option<Waker> {
+        waiter.wake = wake;
+        self.woken_last.set(self.woken_last.get() + usize::from(wake.is_last));
         waiter.waker.take()
     }
 
     /// A woken request leaves, or waits again. Returns whether it was woken.
     fn note_end_of_wake(&self, queue: &mut Queue<Waiter>, ticket: Ticket) -> bool {
         let is_woken = queue.is_woken(ticket);
-        if is_woken && queue.get_mut(ticket).is_some_and(|waiter| waiter.is_last) {
+        if is_woken && queue.get_mut(ticket).is_some_and(|waiter| waiter.wake.is_last) {
             self.woken_last.set(self.woken_last.get() - 1);
         }
         is_woken
@@ -281,6 +298,13 @@ impl Line {
 // === impl Turn ===
 
 impl Turn {
+    /// It may use the same backends as all others with this key. If it cannot use some room, these are not woken for it.
+    pub(super) fn set_key(&self, key: u64) {
+        if let Some(waiter) = self.line.queue.borrow_mut().get_mut(self.ticket) {
+            waiter.key = Some(key);
+        }
+    }
+
     /// Ready if it was woken: the request may look for room.
     pub(super) fn poll_woken(&self, cx: &Context<'_>) -> Poll<()> {
         let mut queue = self.line.queue.borrow_mut();
@@ -312,11 +336,11 @@ impl Turn {
         if !is_worth_a_look() {
             return Ok(None);
         }
-        let picked = pick()?;
-        if picked.is_none() && was_woken && !self.is_woken() {
+        let picked = pick();
+        if was_woken && !matches!(picked, Ok(Some(_))) && !self.is_woken() {
             self.pass_on();
         }
-        Ok(picked)
+        picked
     }
 
     /// No request of this worker may begin now, whatever room there is. It waits again, and if `is_shared` each other
@@ -344,24 +368,38 @@ impl Turn {
         self.line.show(&queue);
     }
 
-    /// There is room that it may not use: a request behind it is woken in its place.
+    /// There is room that it may not use: a request behind it is woken in its place. If there is none, the requests of
+    /// other workers get last wakes, and so does a request that came before the first woken one meanwhile.
     fn pass_on(&self) {
         let line = &self.line;
         let mut queue = line.queue.borrow_mut();
-        let is_last = queue.get_mut(self.ticket).is_some_and(|waiter| waiter.is_last);
-        let woken = queue.pass_on(line.now_ns(), self.ticket).map(|(_, waiter)| line.note_wake(waiter, is_last));
+        let Some(&mut Waiter { wake, key, .. }) = queue.get_mut(self.ticket) else { return };
+        let now_ns = line.now_ns();
+        let may_fit = |waiter: &Waiter| key.is_none() || waiter.key != key;
+        let behind = queue.pass_on(now_ns, self.ticket, may_fit).map(|(_, waiter)| line.note_wake(waiter, wake));
+        let is_end = behind.is_none();
+        let woken = behind.or_else(|| {
+            let (_, waiter) = queue.wake_if(now_ns, |first| first.order < wake.from && may_fit(first))?;
+            let from = waiter.order;
+            Some(line.note_wake(waiter, Wake { is_last: true, from }))
+        });
         line.show(&queue);
         drop(queue);
-        match woken {
-            Some(waker) => waker.into_iter().for_each(Waker::wake),
-            None if is_last => {}
-            None => line.lobby.send_last_wakes(line.owner.number),
+        woken.flatten().into_iter().for_each(Waker::wake);
+        if is_end && !wake.is_last {
+            line.lobby.send_last_wakes(line.owner.number);
         }
     }
 
-    /// The request has a backend.
-    pub(super) fn serve(mut self) {
+    /// The request has a backend. A request that entered while this one had a claim may have left `free` room to it. So
+    /// the next one is called when the claim is over.
+    pub(super) fn serve(mut self, free: impl FnOnce() -> Option<usize>) {
         self.is_served = true;
+        let line = self.line.clone();
+        drop(self);
+        if line.is_occupied() {
+            line.call_next(free());
+        }
     }
 }
 

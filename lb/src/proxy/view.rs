@@ -202,6 +202,10 @@ impl PoolView {
         self.current.borrow()
     }
 
+    pub(super) fn has_sessions(&self) -> bool {
+        self.current.borrow().as_ref().is_some_and(|current| current.sessions.is_some())
+    }
+
     /// A request begins.
     #[inline]
     pub(super) fn request(&self, now_ns: u64) {
@@ -260,6 +264,7 @@ impl PoolView {
             member.look();
         }
         drop(current);
+        self.close_surplus();
         self.answer();
         self.stir();
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use lb::config::KeySource;
-use lb_test_support::{Client, Hostile, request, wait_until};
+use lb_test_support::{Client, Hostile, PATIENCE, mock, request, wait_until};
+use mock_server::Change;
 
 use crate::queue::{Gated, before, fill, send, waiting};
 use crate::support::{Balancer, Setup, strategy};
@@ -107,6 +108,57 @@ fn an_idle_connection_of_another_worker_blocks_no_request() {
 }
 
 #[test]
+fn requests_of_one_worker_get_all_idle_connections_of_another() {
+    const CAP: usize = 5;
+    let server = mock("1");
+    let lb = Setup::of(&[&server])
+        .limits(|limits| limits.connections_per_backend = Some(CAP as u32))
+        .queue(100)
+        .with(|setup| (setup.workers, setup.pools[0].queue.wait) = (2, PATIENCE))
+        .start();
+    let stall = |is_on| server.change(&Change { stall: Some(is_on), ..Change::default() }).unwrap();
+    // A connection goes to the worker with the fewest.
+    let mut clients: Vec<Client> = (0..2 * CAP).map(|_| lb.client()).collect();
+    wait_until("all to be accepted", || lb.metric("lb_client_connections", &[]) == 2.0 * CAP as f64);
+    for parity in [0, 1, 0] {
+        stall(true);
+        let own = || (0..2 * CAP).filter(move |number| number % 2 == parity);
+        own().for_each(|number| clients[number].send(&request("GET", "/home", &[])));
+        wait_until("each to be at the backend", || server.stats().in_progress == CAP as u64);
+        assert_eq!((waiting(&lb), lb.backends[0].connections()), (0.0, CAP as u32));
+        stall(false);
+        own().for_each(|number| assert_eq!(clients[number].answer().status(), 200));
+    }
+    lb.comes_to_rest();
+}
+
+#[test]
+fn connections_above_a_lowered_cap_are_closed_idle_or_when_they_finish() {
+    let server = mock("1");
+    let lb = Setup::of(&[&server])
+        .limits(|limits| limits.connections_per_backend = Some(6))
+        .queue(100)
+        .with(|setup| setup.pools[0].queue.wait = PATIENCE)
+        .start();
+    let stall = |is_on| server.change(&Change { stall: Some(is_on), ..Change::default() }).unwrap();
+    let lower = |cap| lb.publish_settings(|settings| settings.limits.connections_per_backend = Some(cap));
+    let mut clients: Vec<Client> = (0..6).map(|_| lb.client()).collect();
+    stall(true);
+    clients.iter_mut().for_each(|client| client.send(&request("GET", "/home", &[])));
+    wait_until("each to be at the backend", || server.stats().in_progress == 6);
+    lower(4);
+    assert_eq!((server.stats().in_progress, lb.backends[0].connections()), (6, 6), "no request ends");
+    stall(false);
+    assert!(clients.iter_mut().all(|client| client.answer().status() == 200));
+    wait_until("the surplus to be closed", || lb.backends[0].connections() <= 4);
+    lower(1);
+    assert!(lb.backends[0].connections() <= 1, "idle ones are closed at once");
+    assert!(clients.iter_mut().all(|client| client.get("/home").status() == 200));
+    lb.comes_to_rest();
+    assert!(lb.backends[0].connections() <= 1);
+}
+
+#[test]
 fn at_the_cap_of_connections_a_retry_replaces_an_idle_one() {
     let is_bad = Arc::new(AtomicBool::new(false));
     let servers = [(); 2].map(|()| {
@@ -189,5 +241,38 @@ fn a_full_backend_of_a_key_is_no_reason_to_wait_for_others() {
     assert_eq!(late.answer().status(), 200, "one place is enough");
     servers[0].open();
     held.iter_mut().for_each(|client| assert_eq!(client.answer().status(), 200));
+    lb.comes_to_rest();
+}
+
+#[test]
+fn a_full_queue_refuses_no_request_that_has_room_where_the_others_have_none() {
+    let servers: Vec<Gated> = (0..6).map(|_| Gated::start()).collect();
+    let lb = before(&servers.iter().collect::<Vec<_>>(), 1).with(|setup| {
+        let pool = &mut setup.pools[0];
+        pool.strategy = strategy("consistent_hash");
+        pool.hash_on = vec![KeySource::Header("x-key".parse().unwrap())];
+        (pool.queue.wait, setup.workers) = (PATIENCE, 1);
+    });
+    let lb = lb.start();
+    let send = |path: &str| {
+        let mut client = lb.client();
+        client.send(&request("GET", path, &["x-key: k"]));
+        client
+    };
+    let at_backends = || servers.iter().map(|gated| gated.server.heads().len()).sum::<usize>();
+    // The four backends of the key become full, one after the other.
+    let mut clients = Vec::new();
+    for number in 1..=4 {
+        clients.push(send("/hold"));
+        wait_until("the request to be at its backend", || at_backends() == number);
+    }
+    clients.push(send("/late"));
+    wait_until("the request to wait", || waiting(&lb) == 1.0);
+    for _ in 0..5 {
+        assert_eq!(lb.client().get("/").status(), 200, "two backends have room");
+    }
+    assert_eq!((waiting(&lb), lb.metric("lb_queue_refusals_total", &[])), (1.0, 0.0));
+    servers.iter().for_each(Gated::open);
+    assert!(clients.iter_mut().all(|client| client.answer().status() == 200));
     lb.comes_to_rest();
 }

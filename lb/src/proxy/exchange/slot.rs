@@ -57,12 +57,16 @@ impl Slot {
     }
 
     /// Keeps a connection whose response is complete for another request, if fewer than `most` wait. If connections
-    /// have a cap and a request of another worker is next, closes it: that worker cannot use it.
+    /// have a cap, closes it in two cases. The backend has more, because the cap was lowered. Or a request of another
+    /// worker is next: that worker cannot use it.
     #[inline]
     pub(super) fn keep(&self, upstream: Box<Upstream>, now: Instant, most: usize) {
         let (pool, idle) = (&self.pool, &self.member.idle);
-        let has_cap = pool.caps().connections.is_some();
-        if !has_cap || pool.line.woken() > idle.len() || !pool.line.is_other_first() {
+        let is_kept = pool.caps().connections.is_none_or(|cap| {
+            let is_for_another = pool.line.woken() <= idle.len() && pool.line.is_other_first();
+            self.member.backend.connections() <= cap && !is_for_another
+        });
+        if is_kept {
             idle.put(upstream, now, most);
         }
     }
@@ -132,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_connection_is_kept_unless_a_request_of_another_worker_is_next() {
+    fn a_finished_connection_is_kept_unless_it_is_above_the_cap_or_a_request_of_another_worker_is_next() {
         let stand = stand();
         let (pool, member) = pool(&stand);
         let owner = Owner { number: 1, ..stand.local.owner() };
@@ -146,6 +150,9 @@ mod tests {
             member.idle.len() > before
         };
         assert!(keep(), "none waits");
+        (0..3).for_each(|_| member.backend.connection_opens());
+        assert!(!keep(), "the cap was lowered to 2");
+        member.backend.connection_ends();
         let own = pool.line.enter(100).unwrap();
         let _others = other.enter(100).unwrap();
         assert!(keep(), "one of this worker is next");

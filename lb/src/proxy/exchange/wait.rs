@@ -41,17 +41,12 @@ impl Exchange {
     pub(super) async fn wait(&mut self, plan: &Plan, is_behind: bool) -> Result<Picked, Fault> {
         let turn = match self.pool.line.enter(self.policy.priority) {
             Ok(turn) => turn,
-            Err(refused) => {
-                self.count_refusal(match refused {
-                    // A reload has switched the queue off, and earlier requests still wait.
-                    Refused::Off if is_behind => return self.pick(plan, Instant::now()).map_err(Fault::from),
-                    Refused::Off => return Err(Fault::BackendsBusy),
-                    Refused::Full => QueueRefusal::Full,
-                    Refused::Shed => QueueRefusal::Shed,
-                });
-                return Err(Fault::BackendsBusy);
-            }
+            Err(refused) => return self.go_without_a_wait(plan, refused, is_behind),
         };
+        // Others with its key may use other backends if it has tried one, or if sessions have their own.
+        if let Some(key) = self.key.as_ref().filter(|_| plan.tried.is_empty() && !self.pool.has_sessions()) {
+            turn.set_key(key.hash);
+        }
         let waiting = Waiting::begin(self.guard.shard());
         let deadline = waiting.since + self.pool.line.wait();
         let total = self.policy.timeouts.total.map(|total| self.guard.started + total);
@@ -64,6 +59,24 @@ impl Exchange {
         picked
     }
 
+    /// The request may not wait. If it has not looked for room, it does so now, but leaves room to those with a claim.
+    fn go_without_a_wait(&mut self, plan: &Plan, refused: Refused, is_behind: bool) -> Result<Picked, Fault> {
+        // A reload may have switched the queue off while earlier requests wait.
+        if is_behind && (refused == Refused::Off || self.pool.has_unclaimed_room()) {
+            match self.pick(plan, Instant::now()) {
+                Ok(picked) => return Ok(picked),
+                Err(Unpicked::NoBackend) => return Err(Fault::NoBackend),
+                Err(Unpicked::Overload | Unpicked::Raced) => {}
+            }
+        }
+        match refused {
+            Refused::Off => {}
+            Refused::Full => self.count_refusal(QueueRefusal::Full),
+            Refused::Shed => self.count_refusal(QueueRefusal::Shed),
+        }
+        Err(Fault::BackendsBusy)
+    }
+
     async fn take_turn(
         &mut self,
         plan: &Plan,
@@ -73,13 +86,14 @@ impl Exchange {
     ) -> Result<Picked, Fault> {
         if is_behind {
             self.pool.call_next();
+            self.pool.ask_others_to_close();
         }
         loop {
             if !std::mem::replace(&mut is_behind, false) {
                 match self.look(plan, &turn) {
                     Ok(None) => {}
                     Ok(Some(picked)) => {
-                        turn.serve();
+                        self.pool.serve(turn);
                         return Ok(picked);
                     }
                     // The others made progress; they go first.
@@ -87,7 +101,12 @@ impl Exchange {
                         tokio::task::yield_now().await;
                         continue;
                     }
-                    Err(unpicked) => return Err(unpicked.into()),
+                    Err(unpicked) => {
+                        if unpicked == Unpicked::Raced {
+                            self.count_refusal(QueueRefusal::Expired);
+                        }
+                        return Err(unpicked.into());
+                    }
                 }
                 self.pool.ask_others_to_close();
             }

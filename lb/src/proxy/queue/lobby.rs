@@ -156,8 +156,9 @@ impl Lobby {
     /// Asks all other workers to close idle connections to full backends.
     pub(super) fn ask_to_close(&self, worker: usize) {
         for (other, desk) in self.desks.iter().enumerate().filter(|(other, _)| *other != worker) {
-            desk.closes.store(1, SeqCst);
-            self.bells[other].notify_one();
+            if desk.closes.swap(1, SeqCst) == 0 {
+                self.bells[other].notify_one();
+            }
         }
     }
 

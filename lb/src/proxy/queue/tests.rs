@@ -88,6 +88,10 @@ impl World {
     }
 
     fn arrive(&mut self, only: Option<usize>) {
+        self.arrive_with(only, 100);
+    }
+
+    fn arrive_with(&mut self, only: Option<usize>, priority: u8) {
         let (worker, number) = (self.random.usize(..self.lines.len()), self.arrived);
         self.arrived += 1;
         let line = &self.lines[worker];
@@ -95,11 +99,14 @@ impl World {
         if !is_behind && let Some(backend) = self.backends.pick(only) {
             return self.begin(number, backend, worker);
         }
-        let turn = line.enter(100).unwrap();
+        let turn = line.enter(priority).unwrap();
+        if let Some(only) = only {
+            turn.set_key(only as u64);
+        }
         if is_behind {
             line.call_next(Some(self.backends.free()));
         } else if let Some(backend) = self.backends.look(&turn, only) {
-            turn.serve();
+            turn.serve(|| Some(self.backends.free()));
             return self.begin(number, backend, worker);
         }
         self.waiting.push(Waiting { turn, number, worker, only });
@@ -124,7 +131,7 @@ impl World {
         }
         if let Some(backend) = self.backends.look(turn, *only) {
             let Waiting { turn, number, worker, .. } = self.waiting.remove(index);
-            turn.serve();
+            turn.serve(|| Some(self.backends.free()));
             self.begin(number, backend, worker);
         }
         true
@@ -144,9 +151,9 @@ impl World {
         }
     }
 
-    fn step(&mut self, only: Option<usize>) {
+    fn step(&mut self, only: Option<usize>, priority: u8) {
         match self.random.u8(..6) {
-            0 | 1 => self.arrive(only),
+            0 | 1 => self.arrive_with(only, priority),
             2 if !self.in_flight.is_empty() => {
                 let index = self.random.usize(..self.in_flight.len());
                 self.end(index);
@@ -184,12 +191,13 @@ fn no_request_is_stuck_while_there_is_room_for_it() {
     for seed in 0..400 {
         let mut random = fastrand::Rng::with_seed(seed);
         let (workers, backends, cap) = (random.usize(1..4), random.usize(1..4), random.usize(1..3));
-        let has_affinity = random.bool();
+        let (has_affinity, has_priorities) = (random.bool(), random.bool());
         let mut world = World::new(workers, backends, cap, seed);
         for round in 0..150 {
             for _ in 0..random.usize(1..12) {
                 let only = (has_affinity && random.u8(..3) > 0).then(|| random.usize(..backends));
-                world.step(only);
+                let priority = if has_priorities { random.u8(99..102) } else { 100 };
+                world.step(only, priority);
             }
             world.settle();
             world.check(&format!("seed {seed}, round {round}"));
@@ -225,6 +233,74 @@ fn requests_of_all_workers_are_served_in_the_order_of_their_arrival() {
 }
 
 #[test]
+fn room_that_was_left_to_a_served_request_is_for_the_next_one() {
+    let mut world = World::new(2, 2, 1, 0);
+    let backends = &world.backends;
+    backends.in_flight.iter().for_each(|now| now.store(1, SeqCst));
+    let [b, c] = &world.lines[..] else { unreachable!() };
+    let first = c.enter(100).unwrap();
+    let ends = |backend: usize| {
+        backends.in_flight[backend].store(0, SeqCst);
+        c.freed();
+    };
+    ends(0);
+    assert!(first.is_woken());
+    // It has the first place, and the second becomes free while its claim still counts.
+    assert_eq!(backends.pick(None), Some(0));
+    ends(1);
+    let second = b.enter(100).unwrap();
+    b.call_next(Some(backends.free()));
+    b.take_wakes();
+    assert!(!second.is_woken(), "one place, one claim");
+    first.serve(|| Some(backends.free()));
+    b.take_wakes();
+    assert!(second.is_woken());
+    drop(second);
+    world.settle();
+}
+
+#[test]
+fn a_wake_reaches_a_request_that_came_before_the_woken_one_meanwhile() {
+    let mut world = World::new(1, 2, 1, 0);
+    world.backends.in_flight.iter().for_each(|now| now.store(1, SeqCst));
+    world.arrive_with(Some(1), 10);
+    world.in_flight.push((0, 0));
+    world.end(0);
+    assert!(world.waiting[0].turn.is_woken(), "for a place that it cannot use");
+    world.arrive_with(None, 100);
+    world.settle();
+    world.check("the high priority");
+    assert_eq!(world.served, [1]);
+}
+
+#[test]
+fn room_that_a_key_cannot_use_wakes_no_other_request_with_it() {
+    let line = line(0, 1, Instant::now(), &Lobbies::new(1), 9);
+    let turns = [1, 1, 1, 2, 1].map(|key| {
+        let turn = line.enter(100).unwrap();
+        turn.set_key(key);
+        turn
+    });
+    line.freed();
+    let mut seen = Vec::new();
+    while let Some(woken) = turns.iter().position(Turn::is_woken) {
+        seen.push(woken);
+        turns[woken].look(|| true, || Ok::<Option<()>, ()>(None)).unwrap();
+    }
+    assert_eq!(seen, [0, 3, 4], "one of each key in a row");
+}
+
+#[test]
+fn a_second_look_that_fails_passes_its_wake_on() {
+    let line = line(0, 1, Instant::now(), &Lobbies::new(1), 9);
+    let turns = [(); 2].map(|()| line.enter(100).unwrap());
+    line.freed();
+    let mut looks = [Ok(None), Err("raced")].into_iter();
+    let looked = turns[0].look(|| true, || looks.next().unwrap());
+    assert_eq!((looked, turns[1].is_woken()), (Err::<Option<()>, _>("raced"), true));
+}
+
+#[test]
 fn threads_that_race_lose_no_wake() {
     const WORKERS: usize = 3;
     const REQUESTS: usize = 4_000;
@@ -255,7 +331,7 @@ fn threads_that_race_lose_no_wake() {
                         };
                         match found {
                             Some(backend) => {
-                                turn.serve();
+                                turn.serve(|| Some(backends.free()));
                                 in_flight.push(backend);
                             }
                             None => waiting.push((turn, only)),
@@ -267,7 +343,7 @@ fn threads_that_race_lose_no_wake() {
                 if waiting[index].0.is_woken()
                     && let Some(backend) = backends.look(&waiting[index].0, waiting[index].1)
                 {
-                    waiting.remove(index).0.serve();
+                    waiting.remove(index).0.serve(|| Some(backends.free()));
                     in_flight.push(backend);
                 }
             }

@@ -6,6 +6,7 @@
 use lb_balance::{Caps, to_wake};
 
 use super::{MemberView, PoolView};
+use crate::proxy::queue::Turn;
 
 /// The room of all backends that may serve.
 pub(in crate::proxy) struct Room {
@@ -101,14 +102,49 @@ impl PoolView {
 
     /// See [`Line::call_next`](crate::proxy::queue::Line::call_next).
     pub(in crate::proxy) fn call_next(&self) {
-        let Room { has_eligible, free } = self.room();
-        // Without an eligible backend all are called: their wait has no object.
-        let free = free.filter(|_| has_eligible);
+        let free = self.free();
         match self.adaptive.free() {
             None => self.line.call_next(free),
             Some(own) if own.min(free.unwrap_or(own)) > self.line.woken() => self.line.wake_own(1),
             Some(_) => {}
         }
+    }
+
+    /// See [`Line::has_unclaimed`](crate::proxy::queue::Line::has_unclaimed).
+    pub(in crate::proxy) fn has_unclaimed_room(&self) -> bool {
+        let free = self.free();
+        match self.adaptive.free() {
+            None => self.line.has_unclaimed(free),
+            Some(own) => own.min(free.unwrap_or(own)) > self.line.woken(),
+        }
+    }
+
+    /// A request that waited has a backend. Each one asks for the next idle connection, because one that closes serves
+    /// only one request.
+    pub(in crate::proxy) fn serve(&self, turn: Turn) {
+        // Only its worker sees the idle connections that the next one may use.
+        let is_visible = || self.caps.get().connections.is_none() || !self.line.is_other_first();
+        match self.adaptive.is_on() {
+            false => turn.serve(|| self.free().filter(|_| is_visible())),
+            // The limit is this worker's own, and so is the order.
+            true => {
+                turn.serve(|| Some(0));
+                self.call_next();
+            }
+        }
+        if self.line.waiting() > 0 {
+            self.ask_others_to_close();
+        }
+        // An idle connection here was reserved for this request, which may have another one.
+        if self.line.is_other_first() {
+            self.close_idle();
+        }
+    }
+
+    /// The free room. Without an eligible backend there is no limit: a wait has no object.
+    fn free(&self) -> Option<usize> {
+        let Room { has_eligible, free } = self.room();
+        free.filter(|_| has_eligible)
     }
 
     /// Backends or caps may have changed: wakes as many waiting requests as there is room for.
@@ -119,12 +155,22 @@ impl PoolView {
             let free = [free, self.adaptive.free()].into_iter().flatten().min();
             self.line.wake_own(if has_eligible { to_wake(free, waiting) } else { waiting });
         }
+        if self.line.waiting() > 0 {
+            self.ask_others_to_close();
+        }
     }
 
     /// Follows the bell: wakes the requests that other workers have room for, and closes idle connections if they ask.
     pub(in crate::proxy) fn answer(&self) {
         self.line.take_wakes();
-        let Some(most) = self.caps.get().connections.filter(|_| self.line.take_close()) else { return };
+        if self.line.take_close() {
+            self.close_idle();
+        }
+    }
+
+    /// Closes an idle connection to each backend at its cap of connections.
+    fn close_idle(&self) {
+        let Some(most) = self.caps.get().connections else { return };
         // Woken requests of this worker will take theirs.
         let claimed = self.line.woken();
         self.each_member(|member| {
@@ -134,14 +180,22 @@ impl PoolView {
         });
     }
 
-    /// If a backend has room only because connections of other workers are idle, asks these to close some.
+    /// The cap may have been lowered: closes idle connections above it.
+    pub(super) fn close_surplus(&self) {
+        if let Some(most) = self.caps.get().connections {
+            self.each_member(|member| while member.backend.connections() > most && member.idle.close_oldest() {});
+        }
+    }
+
+    /// If a backend lacks only a connection, asks the other workers to close idle ones. Requests in flight do not show
+    /// that all connections are in use: with a new address a backend keeps the requests of the old one.
     pub(in crate::proxy) fn ask_others_to_close(&self) {
         let Caps { requests, connections: Some(most) } = self.caps.get() else { return };
         let mut is_needed = false;
         self.each_member(|member| {
-            let (in_flight, connections) = (member.backend.in_flight(), member.backend.connections());
-            let is_below = requests.is_none_or(|most| in_flight < most);
-            is_needed |= is_below && connections >= most && connections > in_flight && member.idle.len() == 0;
+            let backend = &member.backend;
+            let may_serve = backend.is_eligible() && requests.is_none_or(|most| backend.in_flight() < most);
+            is_needed |= may_serve && backend.connections() >= most && member.idle.len() == 0;
         });
         if is_needed {
             self.line.ask_to_close();
@@ -159,5 +213,85 @@ impl MemberView {
 
     fn room(&self, caps: Caps) -> Option<usize> {
         caps.room(self.backend.in_flight(), self.backend.connections(), self.idle.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::rc::Rc;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::config::QueuePolicy;
+    use crate::net::Stream;
+    use crate::proxy::owner::Owner;
+    use crate::proxy::queue::{Line, Lines};
+    use crate::proxy::stand::{Stand, round_robin};
+    use crate::proxy::upstream::Upstream;
+
+    /// A pool with caps, its only backend, and the pool's queue in another worker.
+    fn pool(connections: u32) -> (Stand, Rc<PoolView>, Rc<MemberView>, Rc<Line>) {
+        let stand = Stand::new(&round_robin(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let pool = stand.local.view.borrow().pools[0].clone();
+        pool.set_caps(Caps { requests: None, connections: Some(connections) });
+        let member = pool.current().as_ref().unwrap().members[0].clone();
+        let owner = Owner { number: 1, ..stand.local.owner() };
+        let other = Lines::new(owner, stand.lobbies.clone()).of(&pool.name);
+        other.set_rules(&QueuePolicy::default(), [100]);
+        (stand, pool, member, other)
+    }
+
+    fn put_idle(stand: &Stand, member: &MemberView) {
+        let stream = Stream::Memory(tokio::io::duplex(64).0);
+        member.backend.connection_opens();
+        member.idle.put(Upstream::new(stream, &member.shard, &stand.local.buffers), Instant::now(), 10);
+    }
+
+    #[test]
+    fn an_idle_connection_that_its_request_did_not_need_is_closed_for_another_worker() {
+        let (stand, pool, member, other) = pool(1);
+        put_idle(&stand, &member);
+        let own = pool.line.enter(100).unwrap();
+        pool.line.wake_own(1);
+        let _others = other.enter(100).unwrap();
+        other.ask_to_close();
+        pool.answer();
+        assert_eq!(member.idle.len(), 1, "it is for the woken request");
+        pool.serve(own);
+        assert_eq!(member.idle.len(), 0);
+    }
+
+    #[test]
+    fn a_request_of_another_worker_looks_when_a_claim_ends_because_only_that_worker_sees_its_idle_connections() {
+        let (_stand, pool, member, other) = pool(1);
+        member.backend.connection_opens();
+        let own = pool.line.enter(100).unwrap();
+        pool.line.wake_own(1);
+        let _others = other.enter(100).unwrap();
+        pool.serve(own);
+        other.take_wakes();
+        assert_eq!(other.woken(), 1);
+    }
+
+    #[test]
+    fn idle_connections_of_others_are_wanted_for_backends_that_may_serve_and_lack_only_a_connection() {
+        use lb_balance::Eligibility;
+        let (_stand, pool, member, other) = pool(1);
+        let is_asked = || {
+            pool.ask_others_to_close();
+            other.take_close()
+        };
+        assert!(!is_asked(), "there is room");
+        member.backend.connection_opens();
+        assert!(is_asked());
+        (0..2).for_each(|_| member.backend.attempt_begins());
+        assert!(is_asked(), "the requests may be on connections to its old address");
+        pool.set_caps(Caps { requests: Some(2), connections: Some(1) });
+        assert!(!is_asked(), "it lacks more");
+        pool.set_caps(Caps { requests: None, connections: Some(1) });
+        member.backend.set_eligibility(Eligibility::of(false, false, 1));
+        assert!(!is_asked(), "it may not serve");
     }
 }

@@ -168,15 +168,25 @@ impl<T> Queue<T> {
         self.wake_slot(slot)
     }
 
+    /// The same, if `is_due` accepts the next value.
+    pub fn wake_if(&mut self, now_ns: u64, is_due: impl FnOnce(&T) -> bool) -> Option<(Ticket, &mut T)> {
+        self.advance(now_ns);
+        let slot = self.next()?;
+        self.slots[slot as usize].value.as_ref().filter(|value| is_due(value))?;
+        self.wake_slot(slot)
+    }
+
     /// A woken value found no room, but a later one may fit a backend that this one may not use. It waits again, and
-    /// the next one behind it is woken. For requests with affinity; it ends at the end of the queue.
-    pub fn pass_on(&mut self, now_ns: u64, ticket: Ticket) -> Option<(Ticket, &mut T)> {
+    /// the next one behind it that `may_fit` accepts is woken. For requests with affinity; it ends at the end of the
+    /// queue.
+    pub fn pass_on(&mut self, now_ns: u64, ticket: Ticket, may_fit: impl Fn(&T) -> bool) -> Option<(Ticket, &mut T)> {
         self.advance(now_ns);
         self.wait_again(ticket);
         let Slot { after, priority, .. } = *self.owned(ticket)?;
         let lower = self.line(priority) + 1..self.lines.len();
         let behind = self.iter(after).chain(lower.flat_map(|line| self.iter(self.lines[line].first)));
-        let slot = behind.into_iter().find(|slot| !self.is_over(*slot))?;
+        let may_fit = |slot: u32| self.slots[slot as usize].value.as_ref().is_some_and(&may_fit);
+        let slot = behind.into_iter().find(|slot| !self.is_over(*slot) && may_fit(*slot))?;
         self.wake_slot(slot)
     }
 

@@ -178,7 +178,7 @@ impl Pool {
                 (Ok(choice), _) => self.begin(request, choice.index),
                 (Err(Unchosen::Overload), None) => self.wait(request, priority),
                 (Err(Unchosen::Overload), Some(ticket)) => {
-                    let behind = self.queue.pass_on(self.now, ticket);
+                    let behind = self.queue.pass_on(self.now, ticket, |_| true);
                     next = behind.map(|(_, value)| *value);
                 }
                 (Err(Unchosen::AllTried), _) => {

@@ -37,12 +37,12 @@ impl Model {
         (0..self.values.len()).filter(waits).rev().max_by_key(|index| self.values[*index].priority)
     }
 
-    /// The index of the next value to wake behind this one.
-    fn next_behind(&self, index: usize) -> Option<usize> {
+    /// The index of the next value to wake behind this one, of those that fit.
+    fn next_behind(&self, index: usize, may_fit: impl Fn(&u32) -> bool) -> Option<usize> {
         let own = self.values[index].priority;
         self.next_of(|other| {
-            let priority = self.values[other].priority;
-            priority < own || (priority == own && other > index)
+            let Item { priority, ref value, .. } = self.values[other];
+            may_fit(value) && (priority < own || (priority == own && other > index))
         })
     }
 
@@ -87,8 +87,13 @@ fn step(queue: &mut Queue<u32>, model: &mut Model, random: &mut fastrand::Rng, n
             }
         }
         5..7 => {
-            let woken = queue.wake(now).map(|(ticket, value)| (ticket, *value));
-            let next = model.next();
+            let is_due = |value: &u32| operation == 5 || value % 3 > 0;
+            let woken = match operation {
+                5 => queue.wake(now),
+                _ => queue.wake_if(now, is_due),
+            };
+            let woken = woken.map(|(ticket, value)| (ticket, *value));
+            let next = model.next().filter(|next| is_due(&model.values[*next].value));
             assert_eq!(woken, model.wake(next));
             Vec::new()
         }
@@ -112,7 +117,7 @@ fn step(queue: &mut Queue<u32>, model: &mut Model, random: &mut fastrand::Rng, n
 
 /// A step with the value at `some` in the model. Returns it if it left.
 fn step_with_ticket(queue: &mut Queue<u32>, model: &mut Model, operation: u32, now: u64, some: usize) -> Option<u32> {
-    let ticket = model.values[some].ticket;
+    let Item { ticket, value, .. } = model.values[some];
     match operation {
         9 => {
             queue.wait_again(ticket);
@@ -122,8 +127,10 @@ fn step_with_ticket(queue: &mut Queue<u32>, model: &mut Model, operation: u32, n
         10 => {
             model.now_ns = model.now_ns.max(now);
             model.values[some].is_woken = false;
-            let woken = queue.pass_on(now, ticket).map(|(ticket, value)| (ticket, *value));
-            let next = model.next_behind(some);
+            // All but one third, which depends on the value.
+            let may_fit = |other: &u32| other % 3 != value % 3;
+            let woken = queue.pass_on(now, ticket, may_fit).map(|(ticket, value)| (ticket, *value));
+            let next = model.next_behind(some, may_fit);
             assert_eq!(woken, model.wake(next));
             None
         }
@@ -216,7 +223,7 @@ fn a_wake_that_is_passed_on_reaches_each_value_once() {
     while let Some((ticket, value)) = next {
         assert!(seen.len() < 5, "it ends: {seen:?}");
         seen.push(value);
-        next = queue.pass_on(1, ticket).map(|(ticket, value)| (ticket, *value));
+        next = queue.pass_on(1, ticket, |_| true).map(|(ticket, value)| (ticket, *value));
     }
     assert_eq!((seen, queue.waiting()), (vec![2, 4, 3, 1, 5], 5));
 }
