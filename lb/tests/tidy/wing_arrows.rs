@@ -36,8 +36,11 @@ const PROXY: Wing = Wing {
         // the state of a worker
         ("view", &["listeners", "owner", "queue", "upstream"]),
         ("local", &["listeners", "owner", "queue", "view"]),
-        // one request
-        ("exchange", &["body", "fault", "interim", "local", "peer", "queue", "reply", "upstream", "view"]),
+        // one request; `owner` and `stand` are for its tests
+        (
+            "exchange",
+            &["body", "fault", "interim", "local", "owner", "peer", "queue", "reply", "stand", "upstream", "view"],
+        ),
         // towards clients; `interim` and `stand` are for the sketch of HTTP/2
         ("downstream", &["body", "exchange", "fault", "interim", "local", "peer", "stand"]),
         // threads
