@@ -9,6 +9,7 @@ mod card_table;
 mod check_strategy;
 mod client;
 mod commands;
+mod drain;
 mod explain;
 mod inspect;
 mod placed;
@@ -26,6 +27,7 @@ use lb_manual::ManError;
 pub use args::{Args, Settings};
 pub use check_strategy::{CheckStrategy, How};
 pub use commands::{Asking, Command, Json, Reading};
+pub use drain::{Drain, Target};
 pub use explain::Explain;
 
 use self::check_strategy::ScorePlugin;
@@ -127,6 +129,9 @@ fn dispatch(args: &Args) -> Result<(), CliError> {
         Some(Command::Rollback { pool, .. }) => reload::roll_back(&admin(args)?, pool.as_deref(), json),
         Some(Command::Status(_)) => running::status(&admin(args)?, json),
         Some(Command::Backends(_)) => running::backends(&admin(args)?, json),
+        Some(Command::Health { ready, .. }) => running::health(&admin(args)?, *ready, json),
+        Some(Command::Drain { drain, .. }) => drain::drain(&admin(args)?, drain, json),
+        Some(Command::Ready { target, .. }) => drain::ready(&admin(args)?, target, json),
         Some(Command::Explain { question, .. }) => explain::explain(&admin(args)?, question, json),
         // These commands need no configuration.
         Some(Command::CheckStrategy(command)) => {

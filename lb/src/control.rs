@@ -20,16 +20,17 @@ mod trust;
 mod watch;
 
 pub use api::{
-    AccessLogStatus, Add, AttachedBackend, BackendStatus, Change, ControlError, EjectionStatus, FoundStrategy,
-    LastReload, LoadedStrategy, OfferedStrategy, OverlayStatus, Overriding, OverridingStrategy, PoolReload, PoolStatus,
-    ReloadError, ReloadReport, ReloadRequest, ReloadResult, ReloadStatus, Reloading, Remove, Replicas, RolledBack,
-    StateHandOver, Status, StrategyChange, Trigger, WatchStatus,
+    AccessLogStatus, Add, AttachedBackend, BackendStatus, Change, ControlError, DrainStatus, EjectionStatus,
+    FoundStrategy, LastReload, LoadedStrategy, OfferedStrategy, OverlayStatus, Overriding, OverridingStrategy,
+    PoolReload, PoolStatus, ReloadError, ReloadReport, ReloadRequest, ReloadResult, ReloadStatus, Reloading, Remove,
+    Replicas, RolledBack, SlowStartStatus, StateHandOver, Status, StrategyChange, Trigger, WatchStatus,
 };
 pub use handle::Handle;
 pub use inspect::{Candidate, ExplainRequest, Explanation, Ring, RingArc};
 pub use publish::Builder;
 pub use start::{
-    CheckReport, Control, Options, Preflight, StartError, StartReport, check, list_strategies, preflight, start,
+    CheckReport, Control, Options, Preflight, StartError, StartReport, check, list_strategies, preflight,
+    refuse_second, start,
 };
 pub use state::{Holder, StateError};
 pub use trust::{PluginError, vet};

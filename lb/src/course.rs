@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-pub(crate) use body::{kind, weight};
+pub(crate) use body::{DEADLINE_MS_MAX, deadline, kind, weight};
 pub use body::{parse_add, parse_remove};
 pub use calls::serve_calls;
 pub(crate) use response::{Failure, failure_body, status_of, takes, to_json};

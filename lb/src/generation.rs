@@ -111,10 +111,13 @@ pub struct Hall {
     retired: Mutex<Vec<Arc<Generation>>>,
     acknowledged: Arc<Notify>,
     alarm: Arc<Notify>,
+    cuts: Arc<AtomicU64>,
 }
 
 /// The place of one worker, or of the acceptor, in the hall.
 pub struct Seat {
+    cuts: Arc<AtomicU64>,
+    seen_cuts: u64,
     opened: Instant,
     current: watch::Receiver<Arc<Generation>>,
     signs: Arc<Signs>,
@@ -187,6 +190,7 @@ impl Hall {
             retired: Mutex::default(),
             acknowledged: Arc::default(),
             alarm: Arc::default(),
+            cuts: Arc::default(),
         })
     }
 
@@ -196,7 +200,9 @@ impl Hall {
         let signs = Arc::new(Signs { seen: AtomicU64::new(0), alive_ms });
         self.seats.lock().push(signs.clone());
         let (current, acknowledged) = (self.current.subscribe(), self.acknowledged.clone());
-        Seat { opened: self.opened, current, signs, acknowledged, alarm: self.alarm.clone() }
+        let (alarm, cuts) = (self.alarm.clone(), self.cuts.clone());
+        let seen_cuts = cuts.load(Ordering::Acquire);
+        Seat { cuts, seen_cuts, opened: self.opened, current, signs, acknowledged, alarm }
     }
 
     /// Threads that were silent for longer than `silence`, for example in an endless loop of a strategy.
@@ -222,6 +228,12 @@ impl Hall {
     pub fn publish(&self, next: Generation) {
         let old = self.current.send_replace(Arc::new(next));
         self.retired.lock().push(old);
+    }
+
+    /// Has every worker look at its connections, because the requests of a backend were [cut](Backend::cut).
+    pub fn cut(&self) {
+        self.cuts.fetch_add(1, Ordering::Release);
+        self.current.send_modify(|_| {});
     }
 
     /// Waits for the next acknowledgement of any worker.
@@ -267,7 +279,13 @@ impl Seat {
         self.current.borrow_and_update().clone()
     }
 
-    /// Waits for a newer generation than the last one taken; `false` if the hall is gone.
+    /// Whether requests of a backend were cut since the last call.
+    pub fn take_cuts(&mut self) -> bool {
+        let cuts = self.cuts.load(Ordering::Acquire);
+        std::mem::replace(&mut self.seen_cuts, cuts) != cuts
+    }
+
+    /// Waits for a newer generation than the last one taken, or for a cut; `false` if the hall is gone.
     pub async fn changed(&mut self) -> bool {
         self.current.changed().await.is_ok()
     }
@@ -307,19 +325,35 @@ mod tests {
         assert!(!is_below("/apix", "/api") && !is_below("/ap", "/api"));
     }
 
-    #[test]
-    fn a_silent_worker_is_stuck_and_an_ended_one_is_not() {
-        let settings = Arc::new(samples::settings(Duration::from_secs(1)));
-        let hall = Hall::new(Generation {
+    fn empty() -> Generation {
+        Generation {
             number: 1,
             pools: Vec::new(),
             routes: Vec::new(),
             policies: Arc::default(),
             awaited: 0,
             listeners: Vec::new(),
-            settings,
+            settings: Arc::new(samples::settings(Duration::from_secs(1))),
             own_routes: None,
-        });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cut_wakes_every_seat_once_and_is_no_generation() {
+        let hall = Hall::new(empty());
+        let (mut one, mut late) = (hall.seat(), hall.seat());
+        one.take();
+        hall.cut();
+        assert!(one.changed().await && one.take_cuts() && !one.take_cuts());
+        assert_eq!((one.take().number, hall.retired()), (1, 0));
+        late.take();
+        assert!(late.take_cuts(), "also a seat that took the generation after the cut");
+        assert!(!hall.seat().take_cuts());
+    }
+
+    #[test]
+    fn a_silent_worker_is_stuck_and_an_ended_one_is_not() {
+        let hall = Hall::new(empty());
         let seat = hall.seat();
         let begun = Instant::now();
         while hall.stuck_workers(Duration::ZERO) == 0 {

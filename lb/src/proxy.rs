@@ -21,6 +21,7 @@ mod owner;
 mod peer;
 mod queue;
 mod reply;
+mod sessions;
 #[cfg(any(test, feature = "bench"))]
 mod stand;
 mod upstream;

@@ -159,6 +159,7 @@ async fn start_and_serve(loaded: &Loaded, options: &Options) -> Result<(), RunEr
 
 async fn start(loaded: &Loaded, options: &Options) -> Result<Parts, RunError> {
     let config = &loaded.config;
+    control::refuse_second(config)?;
     let listeners = listener::open(&config.proxy.listen, &[])?;
     let admin_listener = admin::bind(config.admin.listen)?;
     if let Some(path) = &options.ready_file {

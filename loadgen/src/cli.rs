@@ -35,15 +35,19 @@ pub enum Command {
     /// Send requests to any HTTP server and measure its responses
     Run(run::Args),
     /// 10,000 requests on three servers: how many does each server get?
+    #[command(alias = "A1")]
     A1(experiment::ExperimentArgs),
     /// The same on one to six servers: does throughput grow?
+    #[command(alias = "A2")]
     A2(experiment::ExperimentArgs),
     /// One of three servers is killed: how long until lb notices, and which requests fail?
+    #[command(alias = "A3")]
     A3(experiment::ExperimentArgs),
     /// The course's hash ring with other hash functions: how even is each?
+    #[command(alias = "A4")]
     A4(experiment::ExperimentArgs),
     /// Compare strategies: which is better, and how sure is the result?
-    #[command(visible_alias = "compare")]
+    #[command(visible_alias = "compare", alias = "B")]
     B(experiment::ExperimentArgs),
     /// An experiment of your own, from its file (--plan)
     Experiment(experiment::ExperimentArgs),

@@ -27,6 +27,7 @@ mod preflight;
 mod probe;
 mod record;
 mod run;
+mod safeguards;
 mod seeds;
 mod stage;
 mod thresholds;

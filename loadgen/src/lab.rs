@@ -22,8 +22,9 @@ mod web;
 
 pub(crate) use accounting::natural;
 pub use accounting::{ClientCount, Ledger, LedgerError, Snapshot};
-pub use admin::{Admin, AdminError, BackendStatus, PoolStatus, Status, StrategyFile, Swapped};
+pub use admin::{Admin, AdminError, BackendStatus, Ejection, PoolStatus, Status, StrategyFile, Swapped};
 pub use balancer::{Balancer, BalancerError, Setup, check, strategies, write_config};
+pub(crate) use balancer::{digest, merge, off};
 pub use interrupt::Interrupt;
 pub use mock::{Mock, MockError, MockStats};
 pub use openmetrics::{OpenMetrics, Span};

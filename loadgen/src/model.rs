@@ -19,12 +19,15 @@ mod manifest;
 mod recording;
 mod results;
 mod ring;
+mod safeguards;
 mod series;
 mod sound;
 mod stored_histogram;
 mod sums;
 
-pub use comparison::{Comparison, Drift, DroppedBlock, Failures, PercentilePoint, Ratio, Ribbon, Verdict};
+pub use comparison::{
+    Comparison, Drift, DroppedBlock, Failures, GOOD_SHARE, PercentilePoint, Ratio, Ribbon, TypicalShare, Verdict,
+};
 pub use folder::{Folder, FolderError, PLAN_FILE, Run, write_atomically};
 pub use histogram::{CellKey, HistogramError, Latencies, Times, percentile_ns, samples_needed};
 pub use manifest::{
@@ -34,4 +37,5 @@ pub use manifest::{
 pub use recording::{RecordingError, RecordingWriter, Taken, read_recording, recording_path};
 pub use results::{Accounting, BackendAccount, BackendCount, Band, Cell, Disruption, Results};
 pub use ring::{Ring, RingArc};
+pub use safeguards::{Off, SAFEGUARDS, Safeguard, Safeguards};
 pub use series::{Ended, Event, EventKind, Series, Window};

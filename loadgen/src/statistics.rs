@@ -37,7 +37,7 @@ pub use disruption::disruption;
 pub use drift::{LIMIT as DRIFT_LIMIT, drift, is_invalid};
 pub use drops::{Drops, LateSegment, dropped, judge_drops, late_of_arms};
 pub use expectation::{Law, UnknownLaw};
-pub use failures::{LIMIT as FAILURES_LIMIT, judge_failures};
+pub use failures::{LIMIT as FAILURES_LIMIT, judge_failures, typical_share};
 pub use interval::{Interval, Sample, typical};
 pub use order::Orders;
 pub use percentile::{RIBBON_BEYOND, RIBBON_BLOCKS, TooFewSamples, percentile, ribbon};

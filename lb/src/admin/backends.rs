@@ -3,6 +3,7 @@
 //! Invariants: pure; an id or pool name is percent-decoded exactly once and must be UTF-8.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use super::query::pairs;
 use crate::config::DEFAULT_POOL;
 use crate::control::Change;
-use crate::course::weight;
+use crate::course::{deadline, weight};
 
 /// The path of one backend's action, taken apart.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,10 +60,11 @@ impl<'a> Target<'a> {
 // === impl Action ===
 
 impl Action {
-    /// The change, with what the body says; only a weight has a body.
+    /// The change, with what the body says. A weight needs one, a drain may have one.
     pub(super) fn change(self, body: &[u8]) -> Result<Change, String> {
         match self {
-            Self::Drain => Ok(Change::Drain),
+            Self::Drain if body.trim_ascii().is_empty() => Ok(Change::Drain),
+            Self::Drain => parse_deadline(body).map(Change::DrainWithin),
             Self::Ready => Ok(Change::Ready),
             Self::Weight => parse_weight(body).map(Change::Weight),
         }
@@ -74,14 +76,21 @@ fn parse_weight(body: &[u8]) -> Result<u16, String> {
     if body.trim_ascii().is_empty() {
         return Err(format!("no body: {WANTED}"));
     }
-    let value: Value =
-        serde_json::from_slice(body).map_err(|error| format!("the body is not valid JSON ({error}); {WANTED}"))?;
-    match value.as_object() {
-        Some(object) if object.len() == 1 => match object.get("weight") {
-            Some(value) => weight(value).map_err(|sentence| format!("weight: {sentence}")),
-            None => Err(WANTED.to_owned()),
-        },
-        _ => Err(WANTED.to_owned()),
+    weight(&only(body, "weight", WANTED)?).map_err(|sentence| format!("weight: {sentence}"))
+}
+
+fn parse_deadline(body: &[u8]) -> Result<Duration, String> {
+    const WANTED: &str = r#"send {"deadline_ms":N}, N from 0 to 86400000, or no body"#;
+    deadline(&only(body, "deadline_ms", WANTED)?).map_err(|sentence| format!("deadline_ms: {sentence}"))
+}
+
+/// The value of `key`, which must be the only key of the body. `wanted` says what to send.
+fn only(body: &[u8], key: &str, wanted: &str) -> Result<Value, String> {
+    let mut value: Value =
+        serde_json::from_slice(body).map_err(|error| format!("the body is not valid JSON ({error}); {wanted}"))?;
+    match value.as_object_mut() {
+        Some(object) if object.len() == 1 => object.remove(key).ok_or_else(|| wanted.to_owned()),
+        _ => Err(wanted.to_owned()),
     }
 }
 
@@ -109,6 +118,17 @@ mod tests {
         assert_eq!(pool_of(Some("pool=a%20b")).unwrap(), "a b");
         assert!(pool_of(Some("pol=a")).unwrap_err().contains("\"pol\""));
         assert!(pool_of(Some("pool=a&pool=b")).is_err());
+    }
+
+    #[test]
+    fn a_drain_may_have_a_deadline_in_a_body() {
+        let ms = |ms| Ok(Change::DrainWithin(Duration::from_millis(ms)));
+        assert_eq!(Action::Drain.change(br#"{"deadline_ms":0}"#), ms(0));
+        assert_eq!(Action::Drain.change(br#"{"deadline_ms":86400000}"#), ms(86_400_000));
+        assert_eq!(Action::Drain.change(b" \r\n"), Ok(Change::Drain));
+        for body in ["5", "{}", r#"{"deadline_ms":-1}"#, r#"{"deadline_ms":86400001}"#, r#"{"deadline":1}"#] {
+            assert!(Action::Drain.change(body.as_bytes()).unwrap_err().contains("deadline_ms"), "{body}");
+        }
     }
 
     #[test]

@@ -26,8 +26,8 @@ change
   POST   /rollback                   restores the last proven strategy, of all pools or of ?pool=NAME
   POST   /add                        {\"n\":2} launches two replicas, {\"n\":1,\"hostnames\":[\"S4\"]} launches S4,
                                      {\"backends\":[{\"id\":\"b1\",\"address\":\"127.0.0.1:5001\",\"weight\":1}]} attaches b1
-  DELETE /rm                         {\"n\":1} or {\"n\":1,\"hostnames\":[\"S4\"]}
-  POST   /backends/{id}/drain        no new requests for it
+  DELETE /rm                         {\"n\":1} or {\"n\":1,\"hostnames\":[\"S4\"]}; \"deadline_ms\" as below
+  POST   /backends/{id}/drain        no new requests for it; after {\"deadline_ms\":30000} its requests in flight end
   POST   /backends/{id}/ready        it gets requests again
   POST   /backends/{id}/weight       {\"weight\":5}, from 0 to 256
   POST   /login                      for browsers: token=TOKEN gives a session cookie, which replaces the header

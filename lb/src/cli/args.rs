@@ -27,6 +27,7 @@ Examples:
   lb reload                                 make the running lb read its files again
   lb rollback                               restore the last proven strategy in the running lb
   lb status; lb backends                    show the state of the running lb
+  lb drain ID --wait                        send no new requests to a backend, and wait until it has none
   lb explain KEY                            show where a request with this key would go, and why
   lb check-strategy libmine.so              check a plugin and print its score card
   (umask 077; lb token > admin.token)       make a token for admin.token_file

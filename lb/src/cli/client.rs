@@ -24,6 +24,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// The time limit for the head of a response, and again for its body. A reload loads and tries plugins, which can take
 /// seconds.
 const RESPONSE_MAX: Duration = Duration::from_secs(60);
+/// The same for a probe, whose response lb gives within about a second.
+const PROBE_MAX: Duration = Duration::from_secs(5);
 const BODY_BYTES_MAX: usize = 16 << 20;
 
 /// Why there is no usable response from an lb.
@@ -33,8 +35,8 @@ pub enum ClientError {
     Invalid(#[from] http::Error),
     #[error("no lb responds at admin address {address}: {source}; start one, or name its address with --admin-listen")]
     Unreachable { address: SocketAddr, source: io::Error },
-    #[error("the lb at admin address {0} did not respond within {max} s: see its log", max = RESPONSE_MAX.as_secs())]
-    Silent(SocketAddr),
+    #[error("the lb at admin address {address} did not respond within {} s: see its log", within.as_secs())]
+    Silent { address: SocketAddr, within: Duration },
     #[error("the program at admin address {0} is not lb: its response is not HTTP")]
     Foreign(SocketAddr),
     #[error("the response of the lb at admin address {address} cannot be read: {source}")]
@@ -50,15 +52,20 @@ pub(super) struct Answer {
 }
 
 pub(super) fn get(admin: &Admin, path: &str) -> Result<Answer, ClientError> {
-    exchange(admin, Method::GET, path, "")
+    exchange(admin, Method::GET, path, "", RESPONSE_MAX)
+}
+
+/// Sends a request that has a quick response.
+pub(super) fn probe(admin: &Admin, path: &str) -> Result<Answer, ClientError> {
+    exchange(admin, Method::GET, path, "", PROBE_MAX)
 }
 
 /// Sends `body`, which is JSON or empty, to `path`.
 pub(super) fn post(admin: &Admin, path: &str, body: &str) -> Result<Answer, ClientError> {
-    exchange(admin, Method::POST, path, body)
+    exchange(admin, Method::POST, path, body, RESPONSE_MAX)
 }
 
-fn exchange(admin: &Admin, method: Method, path: &str, body: &str) -> Result<Answer, ClientError> {
+fn exchange(admin: &Admin, method: Method, path: &str, body: &str, within: Duration) -> Result<Answer, ClientError> {
     let address = reachable(admin.listen);
     let mut request = Request::builder()
         .method(method)
@@ -70,8 +77,9 @@ fn exchange(admin: &Admin, method: Method, path: &str, body: &str) -> Result<Ans
     }
     let request = request.body(Full::from(body.to_owned()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let (status, body) =
-        runtime.map_err(|source| ClientError::Unreachable { address, source })?.block_on(send(address, request))?;
+    let (status, body) = runtime
+        .map_err(|source| ClientError::Unreachable { address, source })?
+        .block_on(send(address, request, within))?;
     if status == 401 {
         let said = message(&body).unwrap_or_else(|| "it returned 401".to_owned());
         return Err(ClientError::Shut { address, said });
@@ -79,17 +87,21 @@ fn exchange(admin: &Admin, method: Method, path: &str, body: &str) -> Result<Ans
     Ok(Answer { status, body })
 }
 
-async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<(u16, String), ClientError> {
+async fn send(
+    address: SocketAddr,
+    request: Request<Full<Bytes>>,
+    within: Duration,
+) -> Result<(u16, String), ClientError> {
     let stream = timeout(CONNECT_MAX, TcpStream::connect(address)).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
     let stream = stream.map_err(|source| ClientError::Unreachable { address, source })?;
     let no_response = |error| no_response(address, &error);
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(no_response)?;
     tokio::spawn(connection);
     let response =
-        timeout(RESPONSE_MAX, sender.send_request(request)).await.map_err(|_| ClientError::Silent(address))?;
+        timeout(within, sender.send_request(request)).await.map_err(|_| ClientError::Silent { address, within })?;
     let response = response.map_err(no_response)?;
     let status = response.status().as_u16();
-    let body = timeout(RESPONSE_MAX, Limited::new(response.into_body(), BODY_BYTES_MAX).collect());
+    let body = timeout(within, Limited::new(response.into_body(), BODY_BYTES_MAX).collect());
     let body = body.await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
     let body = body.map_err(|source| ClientError::Unreadable { address, source })?.to_bytes();
     Ok((status, String::from_utf8_lossy(&body).into_owned()))

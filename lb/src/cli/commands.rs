@@ -10,6 +10,7 @@ use lb_manual::{CompletionsArgs, ManArgs};
 
 use super::args::{Settings, key_and_value};
 use super::check_strategy::CheckStrategy;
+use super::drain::{Drain, Target};
 use super::explain::Explain;
 
 const RELOAD: &str = "\
@@ -28,6 +29,18 @@ file does not change, so a later reload applies its strategy again.
 
 Exit codes: 0 in force; 1 refused, for example because there is nothing to restore; 2 usage, configuration, no lb at the admin \
 address, wrong admin token.";
+
+const HEALTH: &str = "\
+Prints ok, or the reason why not. It needs no token, and it works while the configuration file has a mistake. For HEALTHCHECK of \
+Docker, ExecStartPost of systemd, or a script that waits for a start.
+
+Exit codes: 0 healthy, or (--ready) ready; 1 not, or no lb responds within 5 s; 2 usage.";
+const DRAINED: &str = "\
+A drained backend gets no new requests; `lb ready` ends that. Requests in flight go on. At the deadline those that are left end: they are \
+retried on another backend if that is safe, else they get 503 (x-lb-error: drained), and streams and tunnels are closed.
+
+Exit codes: 0 the drain is in force, with --wait: no request is in flight any more; 1 --wait: requests were ended by the deadline, or the \
+drain was ended; 2 usage, no such backend, no lb at the admin address, wrong admin token.";
 
 const CHECKED: &str = "\
 The check runs the code in FILE. It is native code of its author, with your rights: it can read and change all that you can. Check \
@@ -50,7 +63,7 @@ Examples:
   lb man --out ~/.local/share/man/man1      install the pages, then: man lb-reload";
 
 /// The commands that send a request to a running lb. They use only the admin section of the configuration.
-const ASK_A_RUNNING_LB: [&str; 5] = ["reload", "rollback", "status", "backends", "explain"];
+const ASK_A_RUNNING_LB: [&str; 8] = ["reload", "rollback", "status", "backends", "health", "drain", "ready", "explain"];
 
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
@@ -87,6 +100,30 @@ pub enum Command {
     Status(Asking),
     /// Show the backends of the running lb
     Backends(Asking),
+    /// Ask whether the running lb works (/healthz), or should get traffic (/readyz)
+    #[command(after_help = HEALTH)]
+    Health {
+        /// Whether each pool has a backend that may get requests, instead of whether lb itself works
+        #[arg(long)]
+        ready: bool,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Send no new requests to a backend of the running lb
+    #[command(after_help = DRAINED)]
+    Drain {
+        #[command(flatten)]
+        drain: Drain,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Send requests to a backend of the running lb again, after a drain, an ejection or failed checks
+    Ready {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        asking: Asking,
+    },
     /// Show where the running lb would send a request, and why
     Explain {
         #[command(flatten)]
@@ -172,6 +209,9 @@ impl Command {
             Self::Rollback { asking, .. }
             | Self::Status(asking)
             | Self::Backends(asking)
+            | Self::Health { asking, .. }
+            | Self::Drain { asking, .. }
+            | Self::Ready { asking, .. }
             | Self::Explain { asking, .. } => asking.take_options(),
             Self::CheckStrategy(command) => (Settings::default(), command.json),
             Self::Schema | Self::Token | Self::Completions(_) | Self::Man(_) => Default::default(),
@@ -188,6 +228,9 @@ impl Command {
             Self::Rollback { .. } => "rollback",
             Self::Status(_) => "status",
             Self::Backends(_) => "backends",
+            Self::Health { .. } => "health",
+            Self::Drain { .. } => "drain",
+            Self::Ready { .. } => "ready",
             Self::Explain { .. } => "explain",
             Self::Token => "token",
             Self::CheckStrategy(_) => "check-strategy",

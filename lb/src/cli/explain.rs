@@ -61,7 +61,9 @@ fn page(answer: &Value) -> String {
         let latency =
             backend["ewma_latency_ms"].as_f64().map(|ms| format!(", {ms:.3} ms on average")).unwrap_or_default();
         let (name, weight, in_flight) = (text(&backend["backend"]), &backend["weight"], &backend["in_flight"]);
-        let _ = writeln!(page, "backend {name:11} {state}, weight {weight}, {in_flight} in flight{latency}");
+        let effective = backend["effective_weight"].as_f64().filter(|effective| Some(*effective) != weight.as_f64());
+        let starts = effective.map(|effective| format!(" ({effective} in slow start)")).unwrap_or_default();
+        let _ = writeln!(page, "backend {name:11} {state}, weight {weight}{starts}, {in_flight} in flight{latency}");
     }
     if !answer["strategy_says"].is_null() {
         let _ = writeln!(page, "the strategy says   {}", answer["strategy_says"]);
@@ -114,7 +116,8 @@ mod tests {
             "backend": "b1", "picked_by": "fallback", "reason": "not_eligible", "strategy_says": {"point": 1},
             "backends": [
                 { "backend": "b1", "eligible": true, "weight": 1, "in_flight": 2, "ewma_latency_ms": 0.25 },
-                { "backend": "b2", "eligible": false, "weight": 1, "in_flight": 0, "ewma_latency_ms": null },
+                { "backend": "b2", "eligible": false, "weight": 1, "effective_weight": 1.0, "in_flight": 0 },
+                { "backend": "b3", "eligible": true, "weight": 2, "effective_weight": 0.4, "in_flight": 0 },
             ],
         });
         let wanted = "\
@@ -123,6 +126,7 @@ pool default        ring 1, generation 3
 picked by           lb's own fallback: not_eligible
 backend b1          eligible, weight 1, 2 in flight, 0.250 ms on average
 backend b2          not eligible, weight 1, 0 in flight
+backend b3          eligible, weight 2 (0.4 in slow start), 0 in flight
 the strategy says   {\"point\":1}
 ";
         assert_eq!(page(&answer), wanted);

@@ -1,4 +1,4 @@
-//! `lb status` and `lb backends`: ask the running lb, and print its response as text.
+//! `lb status`, `lb backends` and `lb health`: ask the running lb, and print its response as text.
 //!
 //! Invariants: with `--json` the response is printed unchanged, as compact JSON. A key that this version does not know
 //! is ignored, because the running lb may be newer.
@@ -21,8 +21,23 @@ pub(super) fn backends(admin: &Admin, as_json: bool) -> Result<(), CliError> {
     print(&if as_json { answer.to_string() } else { backends_page(&answer) })
 }
 
+/// Any failure is "not healthy": a caller, such as Docker, knows no other.
+pub(super) fn health(admin: &Admin, ready: bool, as_json: bool) -> Result<(), CliError> {
+    let path = if ready { "/readyz" } else { "/healthz" };
+    let answer = client::probe(admin, path).map_err(|error| CliError::Refused(error.to_string()))?;
+    if answer.status == 200 {
+        return print(if as_json { r#"{"ok":true}"# } else { "ok\n" });
+    }
+    let said = client::message(&answer.body).unwrap_or_else(|| format!("{path} returned {}", answer.status));
+    Err(CliError::Refused(said))
+}
+
 pub(super) fn asked(admin: &Admin, path: &str) -> Result<Value, CliError> {
-    let answer = client::get(admin, path)?;
+    checked(&client::get(admin, path)?)
+}
+
+/// The JSON of a success.
+pub(super) fn checked(answer: &client::Answer) -> Result<Value, CliError> {
     let value: Value = serde_json::from_str(&answer.body).unwrap_or_default();
     if answer.status == 200 && !value.is_null() {
         return Ok(value);
@@ -101,13 +116,16 @@ fn backends_page(backends: &Value) -> String {
     let head = ["POOL", "BACKEND", "ADDRESS", "WEIGHT", "FROM", "STATE", "IN FLIGHT"].map(str::to_owned);
     let rows = list(backends).iter().map(|backend| {
         let state = match () {
-            () if backend["draining"] == true => "draining".to_owned(),
+            () if backend["draining"] == true => draining(&backend["drain"]),
             () if backend["healthy"] != true => {
                 let reason = backend["reason"].as_str().map(|reason| format!(": {reason}"));
                 format!("down{}", reason.unwrap_or_default())
             }
             () if backend["ejection"].is_object() => ejected(&backend["ejection"], backend["eligible"] == true),
+            () if stands_by(backend) => "up, backup stands by".to_owned(),
             () if backend["eligible"] != true => "no new requests".to_owned(),
+            () if backend["backup"] == true => "up, backup in use".to_owned(),
+            () if backend["slow_start"].is_object() => starting(&backend["slow_start"]),
             () if backend["checked"] == false => "unchecked".to_owned(),
             () => "up".to_owned(),
         };
@@ -133,6 +151,28 @@ fn ejected(ejection: &Value, is_eligible: bool) -> String {
         false => format!("ejected for {seconds} s: {reason}"),
         true => format!("up, ejection suspended: {reason}"),
     }
+}
+
+/// Whether it is a backup that waits until no other backend can serve.
+fn stands_by(backend: &Value) -> bool {
+    backend["backup"] == true && backend["eligible"] != true && backend["weight"] != 0
+}
+
+/// The column beside it has the requests in flight.
+fn draining(drain: &Value) -> String {
+    let seconds = |key: &str| drain[key].as_u64().map(|ms| ms.div_ceil(1_000));
+    let since = seconds("for_ms").map(|since| format!(" for {since} s")).unwrap_or_default();
+    let end = match (drain["cut"].as_u64(), seconds("left_ms")) {
+        (Some(cut), _) => format!(", {cut} ended by the deadline"),
+        (None, Some(left)) => format!(", deadline in {left} s"),
+        (None, None) => String::new(),
+    };
+    format!("draining{since}{end}")
+}
+
+fn starting(slow_start: &Value) -> String {
+    let seconds = slow_start["left_ms"].as_u64().unwrap_or_default().div_ceil(1_000);
+    format!("up, {} % of its share, slow start ends in {seconds} s", slow_start["percent"])
 }
 
 pub(super) fn list(value: &Value) -> &[Value] {
@@ -206,19 +246,29 @@ access log          stdout: 1 line, 0 dropped
                 "reason": if healthy { Value::Null } else { "connection refused".into() },
             })
         };
-        let rows = [
+        let mut rows = [
             backend("a", true, false, 1),
             backend("b2", false, false, 1),
             backend("c", true, true, 1),
             backend("d", true, false, 0),
+            backend("e", true, false, 3),
+            backend("f", true, false, 1),
+            backend("g", true, false, 1),
         ];
+        [5, 6].into_iter().for_each(|row| rows[row]["backup"] = true.into());
+        rows[5]["eligible"] = false.into();
+        rows[2]["drain"] = json!({ "for_ms": 2_000, "left_ms": 28_000 });
+        rows[4]["slow_start"] = json!({ "percent": 40, "left_ms": 5_800 });
         let page = backends_page(&rows.to_vec().into());
         let wanted = "\
-POOL     BACKEND  ADDRESS      WEIGHT  FROM  STATE                     IN FLIGHT
-default  a        127.0.0.1:1  1       file  up                        0
-default  b2       127.0.0.1:1  1       file  down: connection refused  0
-default  c        127.0.0.1:1  1       file  draining                  0
-default  d        127.0.0.1:1  0       file  no new requests           0";
+POOL     BACKEND  ADDRESS      WEIGHT  FROM  STATE                                          IN FLIGHT
+default  a        127.0.0.1:1  1       file  up                                             0
+default  b2       127.0.0.1:1  1       file  down: connection refused                       0
+default  c        127.0.0.1:1  1       file  draining for 2 s, deadline in 28 s             0
+default  d        127.0.0.1:1  0       file  no new requests                                0
+default  e        127.0.0.1:1  3       file  up, 40 % of its share, slow start ends in 6 s  0
+default  f        127.0.0.1:1  1       file  up, backup stands by                           0
+default  g        127.0.0.1:1  1       file  up, backup in use                              0";
         assert_eq!(page, wanted);
         assert_eq!(backends_page(&json!([])).lines().count(), 1);
     }

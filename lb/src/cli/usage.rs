@@ -15,6 +15,11 @@ pub(super) fn one_line(error: &clap::Error) -> String {
     {
         return refusal;
     }
+    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
+        && (word.ends_with(".toml") || word.contains('/'))
+    {
+        return format!("{word:?} is no command; if it is the configuration file: lb --config {word}");
+    }
     let text = error.render().to_string();
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.next().unwrap_or("the command line is invalid");
@@ -65,6 +70,8 @@ mod tests {
             "unexpected argument '--strateggy' found; a similar argument exists: '--strategy' (see lb --help)"
         );
         assert!(said("lb confg").starts_with("unrecognized subcommand 'confg'; a similar subcommand exists: 'config'"));
+        let file = r#""config/assignment.toml" is no command; if it is the configuration file: lb --config config/assignment.toml"#;
+        assert_eq!(said("lb config/assignment.toml"), file);
         assert!(said("lb --set nothing").contains("it has no `=`"));
         assert!(said("lb --config").starts_with("a value is required for '--config <PATH>'"));
         for line in ["lb --strateggy x", "lb confg", "lb --set x", "lb --config"] {

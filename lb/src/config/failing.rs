@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Fault, choices};
 use super::key_path::KeyPath;
 use super::section::{Scope, section};
-use super::validate::{milliseconds, within};
+use super::validate::{milliseconds, status_code, within};
 use super::validated::RetryPolicy;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -175,7 +175,7 @@ fn check_on(words: &[String], section: &KeyPath) -> Result<RetryOn, Fault> {
             "connect" => on.connect = true,
             "reset" => on.reset = true,
             "timeout" => on.timeout = true,
-            status => is_known = status.parse().is_ok_and(|status| on.statuses.insert(status)),
+            status => is_known = status_code(status).is_some_and(|status| on.statuses.insert(status)),
         }
         if !is_known {
             let known = [&CAUSES[..], &["400 … 599"]].concat();

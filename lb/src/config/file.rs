@@ -19,6 +19,8 @@ use super::failing::{Outlier, Panic, PartialOutlier, PartialPanic, PartialRetry,
 use super::queue::{PartialQueue, Queue, default_priority};
 use super::schema;
 use super::section::{Scope, section};
+use super::slow_start::{PartialSlowStart, SlowStart};
+use super::sticky::{PartialSticky, Sticky};
 use super::validated::{CheckKind, Fallback, HashFunction, InitialState, LogFormat};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -37,7 +39,9 @@ pub(super) struct File {
     pub(super) health: Health,
     pub(super) outlier: Outlier,
     pub(super) panic: Panic,
+    pub(super) slow_start: SlowStart,
     pub(super) retry: Retry,
+    pub(super) sticky: Sticky,
     pub(super) queue: Queue,
     pub(super) timeouts: Timeouts,
     pub(super) limits: Limits,
@@ -91,6 +95,8 @@ pub(super) struct BackendTable {
     pub(super) address: String,
     #[serde(default = "one")]
     pub(super) weight: i64,
+    #[serde(default)]
+    pub(super) backup: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -101,7 +107,9 @@ pub(super) struct PoolTable {
     pub(super) health: PartialHealth,
     pub(super) outlier: PartialOutlier,
     pub(super) panic: PartialPanic,
+    pub(super) slow_start: PartialSlowStart,
     pub(super) retry: PartialRetry,
+    pub(super) sticky: PartialSticky,
     pub(super) queue: PartialQueue,
     pub(super) timeouts: PartialTimeouts,
     pub(super) limits: PartialLimits,

@@ -10,7 +10,7 @@ use super::error::Fault;
 use super::file;
 use super::key_path::KeyPath;
 use super::section::Partial;
-use super::validate::{milliseconds, small, within};
+use super::validate::{milliseconds, small, status_code, within};
 use super::validated::{CheckKind, Health, InitialState};
 
 /// Between two checks of a backend.
@@ -120,7 +120,7 @@ fn check_statuses(texts: &[String], key: &KeyPath) -> Result<Vec<RangeInclusive<
 
 /// `"200"` or `"200-399"`.
 fn check_status(text: &str) -> Result<RangeInclusive<u16>, String> {
-    let status = |text: &str| text.parse::<u16>().ok().filter(|status| (100..=599).contains(status));
+    let status = |text: &str| status_code(text).filter(|status| (100..=599).contains(status));
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     match (status(first), status(last)) {
         (Some(first), Some(last)) if first <= last => Ok(first..=last),
@@ -138,7 +138,21 @@ mod tests {
     fn a_status_is_a_code_or_a_range() {
         assert_eq!(check_status("204"), Ok(204..=204));
         assert_eq!(check_status("200-399"), Ok(200..=399));
-        for wrong in ["", "-", "200-", "-200", "399-200", "99", "600", "2xx", "200 - 399", "200-300-400"] {
+        for wrong in [
+            "",
+            "-",
+            "200-",
+            "-200",
+            "399-200",
+            "99",
+            "600",
+            "2xx",
+            "200 - 399",
+            "200-300-400",
+            "+200",
+            "200-+299",
+            "0200",
+        ] {
             assert!(check_status(wrong).is_err(), "{wrong}");
         }
     }

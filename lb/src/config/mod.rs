@@ -32,6 +32,8 @@ mod reach;
 mod regular;
 mod schema;
 mod section;
+mod slow_start;
+mod sticky;
 mod token;
 mod validate;
 pub mod validated;

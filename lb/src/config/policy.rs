@@ -1,14 +1,14 @@
 //! The sections that pools and routes may set for themselves, level by level: lb, pool, route.
 //!
-//! A level is checked as a whole, in full form. So a value is checked where it was typed, and an inherited one has
-//! passed already.
+//! A level is checked as a whole, in full form. So a value is checked where it was typed. A key that limits another one
+//! is also checked with an inherited value, and the error is at the level that sets the other.
 //!
 //! Invariants: the policy of pool N is the one at N; those of routes follow. A key whose scope
 //! ([`Scope`](super::section::Scope)) forbids it at a level has the value of the level above.
 
 use std::sync::Arc;
 
-use lb_balance::{OutlierRules, PanicRules};
+use lb_balance::{OutlierRules, PanicRules, Ramp};
 
 use super::error::Fault;
 use super::failing::{Outlier, Panic, PartialOutlier, PartialPanic, PartialRetry, Retry};
@@ -17,7 +17,9 @@ use super::health::check_health;
 use super::key_path::KeyPath;
 use super::queue::{PartialQueue, Queue};
 use super::section::{Owner, Partial, check_scopes};
-use super::validate::{milliseconds, size, small, within};
+use super::slow_start::{PartialSlowStart, SlowStart};
+use super::sticky::{PartialSticky, Sticky};
+use super::validate::{Surroundings, milliseconds, size, small, within};
 use super::validated::{Health, Limits, PRIORITY_DEFAULT, Policy, Timeouts};
 
 /// The sections of one level that rule requests, in full form.
@@ -51,18 +53,28 @@ pub(super) struct Rules {
     checked_health: Arc<Health>,
     /// The global sections.
     failing: (Outlier, Panic),
+    /// The global section.
+    sticky: Sticky,
+    slow_start: SlowStart,
 }
 
 // === impl Rules ===
 
 impl Rules {
     /// The rules of lb, which are those of the pool `default`.
-    pub(super) fn global(sections: Sections, health: &file::Health, failing: (Outlier, Panic)) -> Result<Self, Fault> {
+    pub(super) fn global(
+        sections: Sections,
+        health: &file::Health,
+        failing: (Outlier, Panic),
+        slow_start: SlowStart,
+        sticky: Sticky,
+    ) -> Result<Self, Fault> {
         let top = KeyPath::default();
         let policies = vec![sections.check(&top)?];
         let own = file::PartialHealth::changed_in(health);
         let checked_health = Arc::new(check_health(health, &own, &top.key("health"))?);
-        Ok(Self { sections: vec![sections], policies, health: health.clone(), checked_health, failing })
+        let (sections, health) = (vec![sections], health.clone());
+        Ok(Self { sections, policies, health, checked_health, failing, slow_start, sticky })
     }
 
     /// Adds the rules of the next pool, which is at `key`.
@@ -80,8 +92,22 @@ impl Rules {
             return Ok(pool);
         }
         let sections = own.over(&self.sections[pool], key, Owner::Route)?;
-        self.policies.push(Policy { priority, ..sections.check(key)? });
+        let sticky = self.policies[pool].sticky.clone();
+        self.policies.push(Policy { sticky, priority, ..sections.check(key)? });
         Ok(self.policies.len() - 1)
+    }
+
+    /// Adds the sessions of `pool`, which is at `key`. Call it before [`Self::add_route`].
+    pub(super) fn add_sticky(
+        &mut self,
+        pool: usize,
+        (own, key): (&PartialSticky, &KeyPath),
+        around: &Surroundings,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), Fault> {
+        let sticky = own.over(&self.sticky).check(&key.key("sticky"), around, warnings)?;
+        self.policies[pool].sticky = sticky.map(Arc::new);
+        Ok(())
     }
 
     /// The rules for the checks of the backends of lb, or of a pool, if it has its own.
@@ -106,6 +132,12 @@ impl Rules {
         };
         let outlier = own_outlier.over(outlier).check(&key.key("outlier"))?;
         Ok((outlier, own_panic.over(panic).check(&key.key("panic"))?))
+    }
+
+    /// The rules for the shares of new and returning backends of lb, or of a pool.
+    pub(super) fn slow_start(&self, pool: Option<(&PartialSlowStart, &KeyPath)>) -> Result<Option<Ramp>, Fault> {
+        let (own, key) = pool.map_or((&PartialSlowStart::NONE, KeyPath::default()), |(own, key)| (own, key.clone()));
+        own.over(&self.slow_start).check(&key.key("slow_start"))
     }
 
     /// The global policy.
@@ -155,6 +187,7 @@ impl Sections {
             timeouts: check_timeouts(timeouts, &key.key("timeouts"))?,
             limits: check_limits(limits, &key.key("limits"))?,
             retry: retry.check(&key.key("retry"))?,
+            sticky: None,
             queue: queue.check(&key.key("queue"))?,
             priority: PRIORITY_DEFAULT,
         })

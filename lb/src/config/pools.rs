@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::error::{Fault, choices};
@@ -14,10 +15,11 @@ use super::path::normal_path;
 use super::policy::{Own, Rules};
 use super::queue::{PartialQueue, check_priority};
 use super::reach::Reach;
+use super::sticky::PartialSticky;
 use super::validate::{Surroundings, absolute};
 use super::validated::{
-    Admin, BackendConfig, DEFAULT_POOL, HostMatch, ID_BYTES_MAX, KeySource, Plugin, PoolConfig, Proxy, Route, Strategy,
-    check_id, check_weight, resolve_address,
+    Admin, BackendConfig, DEFAULT_POOL, HostMatch, ID_BYTES_MAX, KeySource, Launcher, Plugin, PoolConfig, Proxy, Route,
+    Strategy, check_id, check_weight, resolve_address,
 };
 
 /// The strategy of a pool that names none.
@@ -45,10 +47,24 @@ pub(super) fn check_pools(
     let strategy = check_strategy(strategy, &top.key("strategy"), around, warnings)?;
     let backends = check_backends(backends, &top.key("backends"))?;
     let (outlier, panic) = rules.failing(None)?;
-    let health = rules.health(None)?;
-    let mut pools = vec![PoolConfig { name: DEFAULT_POOL.to_owned(), strategy, backends, health, outlier, panic }];
+    rules.add_sticky(0, (&PartialSticky::NONE, &top), around, warnings)?;
+    let (health, slow_start) = (rules.health(None)?, rules.slow_start(None)?);
+    let name = DEFAULT_POOL.to_owned();
+    let mut pools = vec![PoolConfig { name, strategy, backends, health, outlier, panic, slow_start }];
     for (name, pool) in named {
-        let file::PoolTable { strategy, backends, health, outlier, panic, retry, queue, timeouts, limits } = pool;
+        let file::PoolTable {
+            strategy,
+            backends,
+            health,
+            outlier,
+            panic,
+            slow_start,
+            retry,
+            queue,
+            sticky,
+            timeouts,
+            limits,
+        } = pool;
         let key = top.key("pools").key(name);
         check_id(name).map_err(|what| Fault::new(key.clone(), what))?;
         if name == DEFAULT_POOL {
@@ -56,6 +72,7 @@ pub(super) fn check_pools(
             return Err(Fault::new(key, what));
         }
         rules.add_pool(Own { timeouts, limits, retry, queue }, &key)?;
+        rules.add_sticky(pools.len(), (sticky, &key), around, warnings)?;
         let (outlier, panic) = rules.failing(Some((outlier, panic, &key)))?;
         pools.push(PoolConfig {
             name: name.clone(),
@@ -64,6 +81,7 @@ pub(super) fn check_pools(
             health: rules.health(Some((health, &key)))?,
             outlier,
             panic,
+            slow_start: rules.slow_start(Some((slow_start, &key)))?,
         });
     }
     Ok(pools)
@@ -116,10 +134,15 @@ pub(super) fn check_reach(
     pools: &[PoolConfig],
     proxy: &Proxy,
     admin: &Admin,
-    launches: bool,
+    launcher: Option<&Launcher>,
     warnings: &mut Vec<String>,
 ) -> Result<(), Fault> {
     let reach = Reach::of(proxy, admin);
+    if let Some(launcher) = launcher {
+        // Their ports are not known yet. Their checks may all go to one port.
+        let fault = |what| Fault::new(KeyPath::of(&["health", "port"]), format!("of launched servers: {what}"));
+        reach.check(SocketAddr::new(launcher.host, 0), &pools[0].health).map_err(fault)?;
+    }
     for pool in pools {
         let is_default = pool.name == DEFAULT_POOL;
         let key = match is_default {
@@ -128,10 +151,12 @@ pub(super) fn check_reach(
         };
         for (index, backend) in pool.backends.iter().enumerate() {
             let fault = |what| Fault::new(key.key("backends").index(index).key("address"), what);
-            reach.check(backend.socket).map_err(fault)?;
+            reach.check(backend.socket, &pool.health).map_err(fault)?;
         }
-        if pool.backends.is_empty() && !(is_default && launches) {
+        if pool.backends.is_empty() && !(is_default && launcher.is_some()) {
             warnings.push(format!("pool {:?} has no backends yet", pool.name));
+        } else if !(is_default && launcher.is_some()) && pool.backends.iter().all(|backend| backend.backup) {
+            warnings.push(format!("pool {:?} has only backups, so they get all requests", pool.name));
         }
     }
     Ok(())
@@ -143,7 +168,7 @@ fn check_backends(backends: &[file::BackendTable], section: &KeyPath) -> Result<
         return Err(Fault::new(section.clone(), what));
     }
     let mut checked: Vec<BackendConfig> = Vec::with_capacity(backends.len());
-    for (index, file::BackendTable { id, address, weight }) in backends.iter().enumerate() {
+    for (index, file::BackendTable { id, address, weight, backup }) in backends.iter().enumerate() {
         let key = section.index(index);
         let fault = |name: &str| {
             let key = key.key(name);
@@ -159,6 +184,7 @@ fn check_backends(backends: &[file::BackendTable], section: &KeyPath) -> Result<
             weight: check_weight(*weight).map_err(fault("weight"))?,
             socket: resolve_address(address).map_err(fault("address"))?,
             address: address.clone(),
+            backup: *backup,
         });
     }
     Ok(checked)

@@ -2,12 +2,13 @@
 //! machines' credentials.
 //!
 //! Why by meaning and not by text: many spellings reach one socket (`0.0.0.0`, all of 127.0.0.0/8, `::ffff:127.0.0.1`,
-//! a name). A backend that is lb makes each request call itself until all connections are used. Invariant: the same
-//! rules hold for the file, for `/add` and for the changes kept from an earlier run.
+//! a name). A backend that is lb makes each request call itself until all connections are used. Invariants: the same
+//! rules hold for the file, for `/add` and for the changes kept from an earlier run. They hold for the place of health
+//! checks, too: lb's own response would say that any backend is up.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use super::validated::{Admin, Proxy};
+use super::validated::{Admin, Health, Proxy};
 
 /// An address at which lb listens, with its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +34,18 @@ impl Reach {
         Self { own, allow_link_local: proxy.allow_link_local }
     }
 
-    /// Checks that `backend` is allowed; the error is a clause that follows a place.
-    pub fn check(&self, backend: SocketAddr) -> Result<(), String> {
+    /// Checks that `backend` is allowed, and the place of its checks; the error is a clause that follows a place.
+    pub fn check(&self, backend: SocketAddr, health: &Health) -> Result<(), String> {
+        self.check_address(backend)?;
+        match health.port {
+            Some(port) if health.enabled => self
+                .check_address(health.target(backend))
+                .map_err(|what| format!("its health checks go to port {port} (health.port): {what}")),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_address(&self, backend: SocketAddr) -> Result<(), String> {
         if let Some(OwnAddress { key, address }) = self.own.iter().find(|own| leads_to(backend, own.address)) {
             return Err(format!("{backend} is where lb itself listens ({key} {address}): it would call itself"));
         }
@@ -110,7 +121,7 @@ mod tests {
 
     fn says(listen: &str, backend: &str, allow_link_local: bool) -> Option<String> {
         let own = vec![OwnAddress { key: "proxy.listen", address: listen.parse().unwrap() }];
-        Reach { own, allow_link_local }.check(backend.parse().unwrap()).err()
+        Reach { own, allow_link_local }.check_address(backend.parse().unwrap()).err()
     }
 
     #[test]

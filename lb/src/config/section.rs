@@ -130,8 +130,9 @@ pub(super) fn not_for_a_route(key: &KeyPath) -> Option<String> {
     let [Step::Key(routes), Step::Index(_), Step::Key(section)] = key.steps() else { return None };
     let why = match section.as_str() {
         "health" => "lb checks backends, which belong to a pool",
+        "sticky" => "a session belongs to a backend of a pool",
+        "outlier" | "panic" | "slow_start" => "the rule is about backends, which belong to a pool",
         "queue" => "the requests of all routes wait in the queue of their pool",
-        "outlier" | "panic" => "the rule is about backends, which belong to a pool",
         _ => return None,
     };
     (routes == "routes").then(|| format!("{why}: set it in [pools.NAME.{section}] or [{section}]"))

@@ -51,14 +51,19 @@ pub(super) fn admin_token(
     }
     let Some(path) = token_file else { return Ok(None) };
     let path = absolute(path, key.clone(), around)?;
+    Ok(Some((secret_in_file(&path, &key, warnings)?, origin)))
+}
+
+/// The secret in the file that `key` names. It has the requirements of a token, so `lb token` makes it.
+pub(super) fn secret_in_file(path: &Path, key: &KeyPath, warnings: &mut Vec<String>) -> Result<Secret, Fault> {
     let fault = |what: String| Fault::new(key.clone(), format!("{} {what}", path.display()));
     let unreadable = |error: String| fault(format!("cannot be read: {error}"));
-    let bytes = read_bytes(&path, TOKEN_BYTES_MAX).map_err(unreadable)?;
-    let token = check_token(text_of(&bytes).map_err(unreadable)?).map_err(fault)?;
-    if open_to_all(&path) {
+    let bytes = read_bytes(path, TOKEN_BYTES_MAX).map_err(unreadable)?;
+    let secret = check_token(text_of(&bytes).map_err(unreadable)?).map_err(fault)?;
+    if open_to_all(path) {
         warnings.push(format!("{key}: {} can be read by every user; chmod 600 it", path.display()));
     }
-    Ok(Some((token, origin)))
+    Ok(secret)
 }
 
 /// A token is sent in a header, so it is visible ASCII; the line end of an editor does not count.

@@ -57,8 +57,10 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
         health,
         outlier,
         panic,
+        slow_start,
         retry,
         queue,
+        sticky,
         timeouts,
         limits,
         reload,
@@ -70,11 +72,12 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
     let admin = check_admin(admin, around, &proxy)?;
     let sections =
         Sections { timeouts: timeouts.clone(), limits: limits.clone(), retry: retry.clone(), queue: queue.clone() };
-    let mut rules = Rules::global(sections, health, (outlier.clone(), panic.clone()))?;
+    let failing = (outlier.clone(), panic.clone());
+    let mut rules = Rules::global(sections, health, failing, slow_start.clone(), sticky.clone())?;
     let pools = pools::check_pools(strategy, backends, pools, &mut rules, around, warnings)?;
     let routes = pools::check_routes(routes, &pools, &mut rules)?;
     let launcher = check_launcher(launcher, around, warnings)?;
-    pools::check_reach(&pools, &proxy, &admin, launcher.is_some(), warnings)?;
+    pools::check_reach(&pools, &proxy, &admin, launcher.as_ref(), warnings)?;
     if launcher.is_some() && pools[0].health.port.is_some() {
         warnings.push("health.port: the checks of all launched servers go to this one port".to_owned());
     }
@@ -120,6 +123,12 @@ pub(super) fn within(key: KeyPath, value: i64, min: i64, max: i64) -> Result<i64
         return Ok(value);
     }
     Err(Fault::new(key, format!("must be from {min} to {max}, not {value}")))
+}
+
+/// A number of three digits, without a sign.
+pub(super) fn status_code(text: &str) -> Option<u16> {
+    let is_plain = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_plain.then(|| text.parse().ok()).flatten()
 }
 
 fn plugin_dirs(dirs: &[PathBuf], around: &Surroundings) -> Result<Vec<PathBuf>, Fault> {

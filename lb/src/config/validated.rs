@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use lb_balance::{BudgetRules, Fallback, HashFunction, KeySource, OutlierRules, PanicRules, RetryRules, ShedRules};
+pub use lb_balance::{
+    BudgetRules, Fallback, HashFunction, KeySource, OutlierRules, PanicRules, Ramp, RetryRules, ShedRules,
+};
 
 pub use super::values::{ID_BYTES_MAX, IpNetwork, Secret, WEIGHT_MAX, check_id, check_weight, resolve_address};
 
@@ -94,6 +96,8 @@ pub struct PoolConfig {
     pub outlier: OutlierRules,
     /// What happens if too few of its backends are up.
     pub panic: PanicRules,
+    /// The curve of the share of a new or returning backend; `None`: it has its full share at once.
+    pub slow_start: Option<Ramp>,
 }
 
 /// When requests are retried, and how many retries there may be.
@@ -136,6 +140,8 @@ pub struct BackendConfig {
     pub socket: SocketAddr,
     /// 0 to 256; a backend with 0 gets no new requests.
     pub weight: u16,
+    /// Gets requests only if no other backend of the pool can.
+    pub backup: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +167,21 @@ pub struct Policy {
     pub queue: QueuePolicy,
     /// In the queue; 255 is the highest.
     pub priority: u8,
+    /// That of a route is that of its pool.
+    pub sticky: Option<Arc<StickySessions>>,
+}
+
+/// A cookie keeps the requests of a session on one backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StickySessions {
+    /// The name of the cookie.
+    pub cookie: String,
+    /// Signs the cookies.
+    pub secret: Secret,
+    /// 0: until the browser ends.
+    pub max_age_s: u64,
+    /// Browsers send it only over https.
+    pub secure: bool,
 }
 
 /// How requests wait while the backends of their pool are full.
@@ -232,6 +253,17 @@ pub struct Health {
     pub up_after: u32,
     /// `Up` if checks are off.
     pub initial: InitialState,
+}
+
+impl Health {
+    /// Where the checks of the backend at `socket` go.
+    #[must_use]
+    pub fn target(&self, mut socket: SocketAddr) -> SocketAddr {
+        if let Some(port) = self.port {
+            socket.set_port(port);
+        }
+        socket
+    }
 }
 
 /// What a health check does.

@@ -144,7 +144,7 @@ impl Actor {
             Message::Checked(checked) => self.membership.checked(desk, checked),
             Message::Report(report) => self.membership.reported(desk, report),
             Message::Resolved(resolved) => self.membership.resolved(desk, resolved),
-            Message::Drained(drained) => self.membership.drained(drained),
+            Message::Drained(drained) => self.membership.drained(desk, drained),
             Message::Alarm => self.membership.look_at_outliers(desk, true),
             Message::Prepared(prepared) => self.reloads.prepared(desk, prepared),
             Message::Progress(Progress::Ended(ended)) => self.built(ended),
@@ -190,8 +190,10 @@ impl Actor {
     fn look(&mut self) {
         let desk = &mut self.desk;
         self.membership.fail_late_joins(desk);
+        self.membership.cut_late_drains(desk);
         self.membership.look_at_outliers(desk, false);
         self.membership.follow_eligibility(desk);
+        self.membership.look_at_shares(desk);
         desk.tell_if_stuck();
         self.reloads.look_at_probation(desk);
         if !desk.is_building() {
@@ -222,7 +224,9 @@ impl Actor {
             FollowUp::Replaced(backends) => backends.iter().for_each(|backend| close(backend)),
             FollowUp::InCharge { pool, instance } => Reloads::in_charge(desk, pool, instance),
             FollowUp::PoolLeft { pool } => desk.pool_left(pool),
-            FollowUp::Removed { pool, member, supervisor } => self.membership.left(desk, pool, &member, supervisor),
+            FollowUp::Removed { pool, member, supervisor, deadline } => {
+                self.membership.left(desk, pool, &member, supervisor, deadline);
+            }
         }
     }
 

@@ -6,14 +6,18 @@
 mod error;
 mod members;
 mod reload;
+mod safeguards;
 mod status;
 mod strategies;
 
 pub use error::ControlError;
-pub use members::{Add, AttachedBackend, BackendStatus, Change, EjectionStatus, Remove, Replicas};
+pub use members::{
+    Add, AttachedBackend, BackendStatus, Change, DrainStatus, EjectionStatus, Remove, Replicas, SlowStartStatus,
+};
 pub use reload::{
     LastReload, Overriding, OverridingStrategy, PoolReload, ReloadError, ReloadReport, ReloadRequest, ReloadResult,
     ReloadStatus, Reloading, RolledBack, StateHandOver, StrategyChange, Trigger,
 };
+pub(in crate::control) use safeguards::Safeguards;
 pub use status::{AccessLogStatus, OverlayStatus, PoolStatus, Status, WatchStatus};
 pub use strategies::{FoundStrategy, LoadedStrategy, OfferedStrategy};

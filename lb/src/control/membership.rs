@@ -2,13 +2,14 @@
 //!
 //! [`Membership`] is the only place that changes members. So live flags, gauges, checkers, processes, log and the next
 //! build agree. `sources` and `plan` compute which members there should be. `overlay` holds the changes that an
-//! operator made at run time. `checks` takes outcomes of health checks, `outliers` looks at failures of requests.
-//! `replicas`, `joins` and `attach` are the commands of the course. Arrows: membership uses health, launcher, pools and
-//! publish, and none of them names it.
+//! operator made at run time, and `drains` their deadlines. `checks` takes outcomes of health checks, `outliers` looks
+//! at failures of requests, and `shares` has slow start. `replicas`, `joins` and `attach` are the commands of the
+//! course. Arrows: membership uses health, launcher, pools and publish, and none of them names it.
 
 mod attach;
 mod changes;
 mod checks;
+mod drains;
 mod joins;
 mod outliers;
 mod overlay;
@@ -16,18 +17,20 @@ mod plan;
 mod refused;
 mod replicas;
 mod reports;
+mod shares;
 mod sources;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
+use self::drains::Drains;
 use self::joins::Joins;
-use crate::config::{self, Config, Course};
-use crate::control::api::{BackendStatus, ControlError, EjectionStatus, Replicas};
+use crate::config::{Config, Course};
+use crate::control::api::{BackendStatus, ControlError, EjectionStatus, Replicas, SlowStartStatus};
 use crate::control::health::{Checked, Checkers};
 use crate::control::launcher::{Death, Launcher};
 use crate::control::pools::{Entry, Member, Origin, PoolKey, Replaced};
@@ -36,23 +39,17 @@ use crate::control::state::OverlayWriter;
 use crate::telemetry::BackendGauges;
 
 pub(super) use attach::Resolved;
+pub(super) use drains::Drained;
 pub(super) use overlay::Overlay;
 pub(super) use plan::{Plan, Replica, fresh_names, vet_backends};
 pub(super) use replicas::taken_ports;
 pub(super) use sources::Launched;
 
-/// The interval of looks at a draining replica; its counter wakes no task.
-const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// How long a stop waits for the overlay to be written.
 const WRITE_MAX: Duration = Duration::from_secs(5);
 
 /// A backend over all pools.
 pub(super) type BackendKey = (PoolKey, Arc<str>);
-
-/// Sent when a removed replica has no request in flight, or when its drain time has passed.
-pub(super) struct Drained {
-    pub(super) supervisor: u64,
-}
 
 /// The channels on which tasks of membership report.
 pub(super) struct Reports {
@@ -68,6 +65,9 @@ pub(super) struct Membership {
     /// The last death of replicas that have not joined since.
     deaths: HashMap<Arc<str>, Death>,
     joins: Joins,
+    drains: Drains,
+    /// The pools whose backups serve, as the log said.
+    on_backups: HashSet<PoolKey>,
     /// As last written; `None` if unknown.
     overlay: Option<Overlay>,
     writer: Option<OverlayWriter>,
@@ -75,7 +75,7 @@ pub(super) struct Membership {
     random: fastrand::Rng,
     resolved: mpsc::Sender<Resolved>,
     drained: mpsc::Sender<Drained>,
-    /// Zero of the clock of outlier detection.
+    /// Zero of the clock of outlier detection and of slow start.
     opened: Instant,
     /// Until then alarms wait, because a look takes a snapshot of all counts.
     deaf_until: Option<Instant>,
@@ -99,6 +99,8 @@ impl Membership {
             launcher,
             deaths: HashMap::new(),
             joins: Joins::default(),
+            drains: Drains::default(),
+            on_backups: HashSet::new(),
             overlay,
             writer,
             random: random(&desk.config.course),
@@ -117,6 +119,8 @@ impl Membership {
                 }
             }
         }
+        // The first look sees the initial set, which does not start slowly.
+        membership.look_at_shares(desk);
         membership.write_overlay(desk);
         membership
     }
@@ -126,6 +130,9 @@ impl Membership {
         let key = (pool, member.id().clone());
         let gauges = desk.metrics.backend_gauges(&desk.pools[pool].name, member.id());
         self.gauges.insert(key.clone(), gauges);
+        if member.entry.draining {
+            self.drains.note(key.clone());
+        }
         self.show(pool, member);
         let is_launched = member.entry.origin == Origin::Launched;
         if !is_launched || self.is_up(member.id()) {
@@ -141,40 +148,9 @@ impl Membership {
         let key = (pool, member.id().clone());
         self.checkers.forget(&key);
         self.gauges.remove(&key);
+        self.drains.end(&key);
         if pool == PoolKey::DEFAULT {
             self.deaths.remove(member.id());
-        }
-    }
-
-    /// The wait for the workers' views is over. The member's process, if `supervisor` runs one, ends after its last
-    /// request. Requests are counted by id. So the old process stays while a new backend of the same id is busy, at
-    /// most for `timeouts.drain_ms`.
-    pub(super) fn left(&self, desk: &Publisher, pool: PoolKey, member: &Member, supervisor: Option<u64>) {
-        // Without its pool, all series of the pool are removed.
-        if let Some(pool) = desk.pools.get(pool).filter(|pool| !pool.members.contains(member.id())) {
-            desk.metrics.retire_backend(&pool.name, member.id());
-        }
-        let Some(supervisor) = supervisor else { return };
-        let (backend, drained, drain) = (member.backend.clone(), self.drained.clone(), desk.config.timeouts.drain);
-        tokio::spawn(async move {
-            let idle = async {
-                while backend.in_flight() > 0 {
-                    sleep(DRAIN_LOOK).await;
-                }
-            };
-            if tokio::time::timeout(drain, idle).await.is_err() {
-                let (backend, in_flight) = (&backend.id, backend.in_flight());
-                let drain_ms = drain.as_millis() as u64;
-                tracing::warn!(%backend, in_flight, drain_ms, "the replica is stopped: its drain time is over");
-            }
-            let _ = drained.send(Drained { supervisor }).await;
-        });
-    }
-
-    /// The process of a removed replica can end.
-    pub(super) fn drained(&mut self, Drained { supervisor }: Drained) {
-        if let Some(launcher) = &mut self.launcher {
-            launcher.stop(supervisor);
         }
     }
 
@@ -183,7 +159,10 @@ impl Membership {
         for member in &replaced.gone {
             tracing::info!(pool = %desk.pools[pool].name, backend = %member.id(), "backend is removed and drains");
             self.goes(pool, member);
-            desk.wait(pool, FollowUp::Removed { pool, member: Box::new(member.clone()), supervisor: None });
+            desk.wait(
+                pool,
+                FollowUp::Removed { pool, member: Box::new(member.clone()), supervisor: None, deadline: None },
+            );
         }
         for member in &replaced.came {
             self.came(desk, pool, member);
@@ -203,6 +182,7 @@ impl Membership {
         if let Some(gauges) = self.gauges.get(&(pool, member.id().clone())) {
             gauges.set_up(member.backend.is_eligible());
             gauges.set_weight(u32::from(member.entry.weight));
+            gauges.set_share(member.share());
             gauges.set_ejected(member.eligibility().ejected);
         }
     }
@@ -225,10 +205,11 @@ impl Membership {
     }
 
     /// Shows and publishes what a change of one member changed for others.
-    pub(in crate::control) fn follow_eligibility(&self, desk: &mut Publisher) {
+    pub(in crate::control) fn follow_eligibility(&mut self, desk: &mut Publisher) {
         for pool in desk.pools.keys() {
             if desk.pools[pool].members.take_changed() {
                 self.show_all(desk, pool);
+                self.tell_backups(desk, pool);
                 if desk.pools[pool].is_outdated() {
                     desk.touch(pool);
                 }
@@ -236,17 +217,32 @@ impl Membership {
         }
     }
 
+    /// Logs that backups begin or end to serve.
+    fn tell_backups(&mut self, desk: &Publisher, pool: PoolKey) {
+        let state = &desk.pools[pool];
+        match state.members.has_backups_in_use() {
+            true if self.on_backups.insert(pool) => {
+                tracing::warn!(pool = %state.name, "no other backend can serve: the backups of the pool get requests");
+            }
+            false if self.on_backups.remove(&pool) => {
+                tracing::info!(pool = %state.name, "the backups of the pool stand by again");
+            }
+            _ => {}
+        }
+    }
+
     /// The next time at which something may be due without a message.
     pub(in crate::control) fn next_look(&self, desk: &Publisher) -> Option<Instant> {
         let hears = self.deaf_until.filter(|until| *until > Instant::now());
-        [self.next_join_look(), self.next_outlier_look(desk), hears].into_iter().flatten().min()
+        let looks = [self.next_join_look(), self.next_outlier_look(desk), self.next_share_look(desk)];
+        looks.into_iter().chain([self.next_drain_look(), hears]).flatten().min()
     }
 
-    /// Gives each pool its rules for failing backends.
+    /// Gives each pool its rules for failing and starting backends.
     fn follow_new_rules(&mut self, desk: &mut Publisher) {
-        for config::PoolConfig { name, outlier, panic, .. } in desk.config.pools.clone() {
-            let Some(pool) = desk.pools.key_of(&name) else { continue };
-            desk.pools[pool].set_rules(outlier, panic);
+        for configured in desk.config.pools.clone() {
+            let Some(pool) = desk.pools.key_of(&configured.name) else { continue };
+            desk.pools[pool].set_rules(&configured);
             self.show_all(desk, pool);
             if desk.pools[pool].is_dirty {
                 desk.touch(pool);
@@ -296,12 +292,15 @@ impl Membership {
             id: member.entry.id.clone(),
             address: member.entry.address.clone(),
             weight: member.entry.weight,
+            backup: member.entry.backup,
             origin: member.entry.origin.name(),
             eligible: member.backend.is_eligible(),
             healthy: member.standing.is_healthy(),
             checked: member.standing.is_checked(),
             draining: member.entry.draining,
+            drain: self.drains.status(&(pool, member.id().clone())).filter(|_| member.entry.draining),
             ejection: self.ejection(desk, pool, member),
+            slow_start: self.slow_start(desk, pool, member),
             in_flight: member.backend.in_flight(),
             consecutive_errors: member.backend.stats.consecutive_errors.load(Relaxed),
             reason: member.standing.reason().map(str::to_owned),
@@ -317,6 +316,11 @@ impl Membership {
             left_ms: ejection.until_ns.saturating_sub(self.clock_ns(Instant::now())) / 1_000_000,
             count: state.count,
         })
+    }
+
+    fn slow_start(&self, desk: &Publisher, pool: PoolKey, member: &Member) -> Option<SlowStartStatus> {
+        let left_ns = desk.pools[pool].members.slow_start_left_ns(member, self.clock_ns(Instant::now()))?;
+        Some(SlowStartStatus { percent: (member.share() / 10) as u8, left_ms: left_ns.div_ceil(1_000_000) })
     }
 
     /// Ends the processes and writes the last change.

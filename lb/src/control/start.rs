@@ -35,7 +35,7 @@ use crate::telemetry::Metrics;
 
 pub use check::{CheckReport, check, list_strategies};
 pub use options::Options;
-pub use preflight::{Preflight, preflight};
+pub use preflight::{Preflight, preflight, refuse_second};
 pub use report::{StartError, StartReport};
 
 /// Commands that may wait for the actor.
@@ -185,6 +185,7 @@ fn reserve(
             origin: Origin::Launched,
             order,
             draining: replica.draining,
+            backup: false,
         };
     Ok(plan.replicas.iter().zip(sockets).enumerate().map(entry).collect())
 }

@@ -3,11 +3,15 @@
 //! Parsed by hand and not by serde, because the sentences are for students. They name the key, the value found and the
 //! value wanted. Invariants: no input panics; an unknown key is an error, so a mistyped `hostname` is not ignored.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use crate::config::check_weight;
 use crate::control::{Add, AttachedBackend, Remove};
 
+/// A day, in milliseconds.
+pub(crate) const DEADLINE_MS_MAX: i64 = 86_400_000;
 const ADD_EXAMPLE: &str = r#"{"n":2,"hostnames":["S1","S2"]}"#;
 const REMOVE_EXAMPLE: &str = r#"{"n":1,"hostnames":["S1"]}"#;
 
@@ -31,12 +35,13 @@ pub fn parse_add(body: &[u8]) -> Result<Add, String> {
     backends.iter().enumerate().map(|(index, value)| backend(index, value)).collect::<Result<_, _>>().map(Add::Attach)
 }
 
-/// `{"n":…,"hostnames":[…]}`.
+/// `{"n":…,"hostnames":[…],"deadline_ms":…}`.
 pub fn parse_remove(body: &[u8]) -> Result<Remove, String> {
     let object = object(body, REMOVE_EXAMPLE)?;
-    known_keys(&object, "", &["n", "hostnames"])?;
+    known_keys(&object, "", &["n", "hostnames", "deadline_ms"])?;
     let (n, hostnames) = count_and_names(&object, "removable", REMOVE_EXAMPLE)?;
-    Ok(Remove { n, hostnames })
+    let deadline = object.get("deadline_ms").map(deadline).transpose();
+    Ok(Remove { n, hostnames, deadline: deadline.map_err(|sentence| format!("deadline_ms: {sentence}"))? })
 }
 
 fn object(body: &[u8], example: &str) -> Result<Map<String, Value>, String> {
@@ -92,7 +97,7 @@ fn backend(index: usize, value: &Value) -> Result<AttachedBackend, String> {
     let Value::Object(object) = value else {
         return Err(format!("{place} must be an object with id and address, not {}", kind(value)));
     };
-    known_keys(object, &format!("{place}: "), &["id", "address", "weight"])?;
+    known_keys(object, &format!("{place}: "), &["id", "address", "weight", "backup"])?;
     let text = |key: &str| match object.get(key) {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(other) => Err(format!("{place}.{key} must be a string, not {}", kind(other))),
@@ -102,13 +107,28 @@ fn backend(index: usize, value: &Value) -> Result<AttachedBackend, String> {
         None => 1,
         Some(value) => weight(value).map_err(|sentence| format!("{place}.weight: {sentence}"))?,
     };
-    Ok(AttachedBackend { id: text("id")?, address: text("address")?, weight })
+    let backup = match object.get("backup") {
+        None => false,
+        Some(Value::Bool(backup)) => *backup,
+        Some(other) => return Err(format!("{place}.backup must be a boolean, not {}", kind(other))),
+    };
+    Ok(AttachedBackend { id: text("id")?, address: text("address")?, weight, backup })
 }
 
 /// A weight in JSON.
 pub(crate) fn weight(value: &Value) -> Result<u16, String> {
     match whole(value) {
         Some(weight) => check_weight(weight),
+        None if value.is_number() => Err(format!("must be a whole number, not {value}")),
+        None => Err(format!("must be a whole number, not {}", kind(value))),
+    }
+}
+
+/// The time of a drain, in milliseconds, in JSON.
+pub(crate) fn deadline(value: &Value) -> Result<Duration, String> {
+    match whole(value) {
+        Some(ms @ 0..=DEADLINE_MS_MAX) => Ok(Duration::from_millis(ms.unsigned_abs())),
+        Some(other) => Err(format!("must be from 0 to {DEADLINE_MS_MAX}, not {other}")),
         None if value.is_number() => Err(format!("must be a whole number, not {value}")),
         None => Err(format!("must be a whole number, not {}", kind(value))),
     }
@@ -149,7 +169,7 @@ mod tests {
         let add = parse_add(br#"{"n":4,"hostnames":["S5","S4","S10","S11"]}"#);
         assert_eq!(add, Ok(Add::Launch { n: 4, hostnames: names(&["S5", "S4", "S10", "S11"]) }));
         let remove = parse_remove(br#"{"n":3,"hostnames":["S5","S4"]}"#);
-        assert_eq!(remove, Ok(Remove { n: 3, hostnames: names(&["S5", "S4"]) }));
+        assert_eq!(remove, Ok(Remove { n: 3, hostnames: names(&["S5", "S4"]), deadline: None }));
         assert_eq!(parse_add(br#" {"n": 1} "#), Ok(Add::Launch { n: 1, hostnames: vec![] }));
     }
 
@@ -167,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_whole_number_may_have_a_fraction_of_zero() {
-        assert_eq!(parse_remove(br#"{"n":2.0}"#), Ok(Remove { n: 2, hostnames: vec![] }));
+        assert_eq!(parse_remove(br#"{"n":2.0}"#), Ok(Remove { n: 2, hostnames: vec![], deadline: None }));
         assert_eq!(weight(&serde_json::json!(5.0)), Ok(5));
         for number in ["1.5", "1e300", "9007199254740994.0", "-0.5"] {
             assert!(parse_remove(format!("{{\"n\":{number}}}").as_bytes()).is_err(), "{number}");
@@ -175,13 +195,32 @@ mod tests {
     }
 
     #[test]
+    fn a_removal_may_have_a_deadline() {
+        let remove = parse_remove(br#"{"n":1,"deadline_ms":2500}"#).unwrap();
+        assert_eq!(remove.deadline, Some(Duration::from_millis(2500)));
+        for (value, sentence) in [
+            ("-1", "deadline_ms: must be from 0 to 86400000, not -1"),
+            ("86400001", "deadline_ms: must be from 0 to 86400000, not 86400001"),
+            ("1.5", "deadline_ms: must be a whole number, not 1.5"),
+            ("null", "deadline_ms: must be a whole number, not null"),
+        ] {
+            let body = format!(r#"{{"n":1,"deadline_ms":{value}}}"#);
+            assert_eq!(parse_remove(body.as_bytes()).unwrap_err(), sentence);
+        }
+    }
+
+    #[test]
     fn servers_can_be_attached() {
-        let body = br#"{"backends":[{"id":"b1","address":"127.0.0.1:5001"},{"id":"b2","address":"h:1","weight":0}]}"#;
-        let attached =
-            |id: &str, address: &str, weight| AttachedBackend { id: id.into(), address: address.into(), weight };
+        let body = br#"{"backends":[{"id":"b1","address":"127.0.0.1:5001"},{"id":"b2","address":"h:1","weight":0,"backup":true}]}"#;
+        let attached = |id: &str, address: &str, weight, backup| AttachedBackend {
+            id: id.into(),
+            address: address.into(),
+            weight,
+            backup,
+        };
         assert_eq!(
             parse_add(body),
-            Ok(Add::Attach(vec![attached("b1", "127.0.0.1:5001", 1), attached("b2", "h:1", 0)]))
+            Ok(Add::Attach(vec![attached("b1", "127.0.0.1:5001", 1, false), attached("b2", "h:1", 0, true)]))
         );
     }
 
@@ -208,11 +247,15 @@ mod tests {
             (r#"{"backends":[{"id":1,"address":"a:1"}]}"#, "backends[0].id must be a string, not a number"),
             (
                 r#"{"backends":[{"id":"a","adress":"a:1"}]}"#,
-                "backends[0]: unknown key \"adress\"; known here: id, address, weight",
+                "backends[0]: unknown key \"adress\"; known here: id, address, weight, backup",
             ),
             (
                 r#"{"backends":[{"id":"a","address":"a:1","weight":"2"}]}"#,
                 "backends[0].weight: must be a whole number, not a string",
+            ),
+            (
+                r#"{"backends":[{"id":"a","address":"a:1","backup":1}]}"#,
+                "backends[0].backup must be a boolean, not a number",
             ),
         ];
         for (body, sentence) in cases {

@@ -32,6 +32,11 @@ impl PoolGeneration {
         };
         chooser.choose(request, has_room, ask)
     }
+
+    /// Whether the backend at `index` may get a request that has tried `tried`, without a pick of the strategy.
+    pub fn may_serve(&self, index: usize, tried: &[u32]) -> bool {
+        self.backends[index].is_eligible() && !tried.contains(&(index as u32))
+    }
 }
 
 // === impl Lookup ===

@@ -53,6 +53,7 @@ pub(crate) fn policies(settings: &Settings, retry: RetryPolicy, pools: usize) ->
         retry,
         queue: QueuePolicy::default(),
         priority: PRIORITY_DEFAULT,
+        sticky: None,
     };
     vec![policy; pools].into()
 }

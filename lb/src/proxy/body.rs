@@ -109,9 +109,9 @@ impl RequestBody {
         !self.is_touched || self.kept.is_some()
     }
 
-    /// Whether that will be so whatever is taken, as far as it is known.
+    /// Whether that will be so whatever is taken: there is no body, or its known length is kept.
     pub(super) fn is_kept_or_absent(&self) -> bool {
-        self.has_ended() || self.kept.is_some()
+        self.has_ended() || (self.kept.is_some() && self.exact().is_some())
     }
 
     /// The next attempt begins: what was taken is returned again, then the rest.
@@ -225,4 +225,31 @@ fn hyper_frame(body: &mut hyper::body::Incoming, cx: &mut Context<'_>) -> Poll<O
             }
         }))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::http1::Length;
+    use crate::net::{Buffers, Descriptors, Stream};
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn only_a_known_length_within_the_limit_is_kept_for_certain() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let wire =
+            Wire::new(Stream::Plain(near, Descriptors::of_process(1).take().unwrap()), Rc::new(Buffers::default()));
+        for (length, is_certain) in [(Length::Exact(7), true), (Length::Exact(8), false), (Length::Chunked, false)] {
+            wire.begin(length, true, false);
+            let mut body = RequestBody::http1(ClientBody::new(&wire));
+            assert!(!body.is_kept_or_absent());
+            body.keep(7);
+            assert_eq!(body.is_kept_or_absent(), is_certain, "{length:?}");
+        }
+        assert!(RequestBody::empty().is_kept_or_absent());
+    }
 }

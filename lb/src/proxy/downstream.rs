@@ -23,7 +23,7 @@ use super::local::Local;
 use super::peer::Peer;
 use crate::net::Stream;
 
-/// Wakes a connection's task, because draining has begun.
+/// Wakes a connection's task, because draining has begun, or because the requests of a backend were cut.
 #[derive(Default)]
 pub(super) struct Signal(RefCell<Option<Waker>>);
 

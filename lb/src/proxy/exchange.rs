@@ -167,12 +167,13 @@ impl Exchange {
             return Err(Fault::BodyTooLarge);
         }
         self.key = self.take_key();
-        let rules = &self.policy.retry.rules;
-        let has_key = rules.idempotency_key && self.head.fields.has(b"idempotency-key");
-        self.idempotency = rules.idempotency(&self.head.method, has_key);
         let has_body = !self.body.has_ended();
         let settings = &self.guard.settings;
         self.upgrade = headers::forward_request(&mut self.head, classes, has_body, &self.context.peer, settings);
+        let rules = &self.policy.retry.rules;
+        // Only a key that the backend gets: `Connection` may have named it.
+        let key = || self.head.fields.get(b"idempotency-key").is_some_and(|key| !key.trim_ascii().is_empty());
+        self.idempotency = rules.idempotency(&self.head.method, rules.idempotency_key && key());
         if has_body {
             self.body.meter(limit, self.guard.shard(), trailers::forward_trailers);
             if self.idempotency != Idempotency::No && rules.attempts > 1 {
@@ -253,9 +254,12 @@ impl Exchange {
 
     #[inline]
     fn pass_on(mut self, answer: Answer) -> Response {
-        let Answer { mut head, upstream, attempt } = answer;
+        let Answer { mut head, upstream, mut attempt } = answer;
         self.body.keep_no_more();
         headers::forward_response(&mut head);
+        if let Some(cookie) = attempt.set_cookie.take() {
+            head.fields.push(b"set-cookie", &cookie);
+        }
         self.sign(&mut head.fields, None);
         self.context.local.requests.give_back(self.head);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -272,10 +276,14 @@ impl Exchange {
 
     /// Reads and drops the backend's body, so that its connection can be used again. The request ends when the client
     /// has lb's response.
-    async fn say_missing(mut self, answer: Answer, message: &str) -> Response {
+    async fn say_missing(mut self, mut answer: Answer, message: &str) -> Response {
+        let cookie = answer.attempt.set_cookie.take();
         response::discard(answer, &self.context, &self.policy, self.guard.started, &mut self.body).await;
         let words = message.replace("{path}", self.head.target.path());
         let mut reply = reply::failure(StatusCode::BAD_REQUEST, &words);
+        if let Some(cookie) = cookie {
+            reply.head.fields.push(b"set-cookie", &cookie);
+        }
         self.sign(&mut reply.head.fields, None);
         Response::own(reply, Some((self.guard, None)), false)
     }

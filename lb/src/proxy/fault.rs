@@ -47,6 +47,8 @@ pub(in crate::proxy) enum Fault {
     BackendReset,
     /// The backend was found to be unreachable or silent while lb waited for its response.
     BackendLost,
+    /// The deadline of the backend's drain has passed.
+    Drained,
     /// The backend's response is not HTTP/1.
     BadResponse,
     /// The backend sent 101 without a request for it, or names another protocol.
@@ -84,6 +86,7 @@ impl Fault {
             Self::BackendTimeout => ErrorReason::Timeout,
             Self::BackendReset => ErrorReason::Reset,
             Self::BackendLost => ErrorReason::BackendDown,
+            Self::Drained => ErrorReason::Drained,
             Self::BadResponse | Self::SwitchedUnasked => ErrorReason::BadResponse,
             Self::TunnelIdle => ErrorReason::TunnelIdle,
         }
@@ -100,7 +103,7 @@ impl Fault {
             Self::SlowHead | Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::ClientGone | Self::BodyBrokeOff => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             Self::NoBackend | Self::BackendsBusy => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NoDescriptor => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoDescriptor | Self::Drained => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectFailed | Self::BackendReset | Self::BackendLost => StatusCode::BAD_GATEWAY,
             Self::BadResponse | Self::SwitchedUnasked => StatusCode::BAD_GATEWAY,
             // A tunnel has no response left to send; the number is for the metrics.
@@ -114,7 +117,7 @@ impl Fault {
             Self::BodyTooLarge | Self::SlowHead | Self::SlowBody => Blame::Client,
             Self::ClientGone | Self::BodyBrokeOff | Self::TunnelIdle => Blame::Client,
             Self::NoDescriptor => Blame::Balancer,
-            Self::NoBackend | Self::BackendsBusy => Blame::Operator,
+            Self::NoBackend | Self::BackendsBusy | Self::Drained => Blame::Operator,
             Self::ConnectFailed | Self::ConnectTimeout | Self::BackendTimeout => Blame::Backend,
             Self::BackendReset | Self::BackendLost | Self::BadResponse | Self::SwitchedUnasked => Blame::Backend,
         }
@@ -136,7 +139,7 @@ impl Fault {
         match self {
             Self::ConnectFailed | Self::ConnectTimeout => Some(FailureCause::Connect),
             Self::BackendReset => Some(FailureCause::Reset),
-            Self::BackendTimeout | Self::BackendLost => Some(FailureCause::Timeout),
+            Self::BackendTimeout | Self::BackendLost | Self::Drained => Some(FailureCause::Timeout),
             _ => None,
         }
     }
@@ -147,6 +150,7 @@ impl Fault {
             _ if !was_sent => RetryReason::NotSent,
             Self::BackendTimeout => RetryReason::Timeout,
             Self::BackendLost => RetryReason::BackendDown,
+            Self::Drained => RetryReason::Drained,
             _ => RetryReason::Reset,
         }
     }
@@ -176,6 +180,7 @@ impl Fault {
             Self::BackendTimeout => "the backend did not answer in time",
             Self::BackendReset => "the backend closed the connection without an answer",
             Self::BackendLost => "the backend was found to be lost before it responded",
+            Self::Drained => "the backend is taken out of service, and the time for its requests is over",
             Self::BadResponse => "the backend's answer is not HTTP",
             Self::SwitchedUnasked => "the backend switched to a protocol that it was not asked for",
             Self::TunnelIdle => "the tunnel was silent for too long",
@@ -191,7 +196,9 @@ impl Fault {
         fields.push(b"x-lb-error", self.reason().as_str().as_bytes());
         match self {
             Self::MethodNotAllowed => fields.push(b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-            Self::NoBackend | Self::BackendsBusy | Self::NoDescriptor => fields.push(b"retry-after", b"1"),
+            Self::NoBackend | Self::BackendsBusy | Self::NoDescriptor | Self::Drained => {
+                fields.push(b"retry-after", b"1");
+            }
             _ => {}
         }
         reply
@@ -220,6 +227,7 @@ mod tests {
             (Fault::BackendReset, Reset, "reset"),
             (Fault::BackendTimeout, Timeout, "timeout"),
             (Fault::BackendLost, Timeout, "backend_down"),
+            (Fault::Drained, Timeout, "drained"),
         ] {
             let was_sent = cause != Connect;
             assert_eq!((fault.cause(), fault.retry_reason(was_sent).as_str()), (Some(cause), reason));

@@ -6,5 +6,6 @@ use crate::http1::ResponseHead;
 pub(super) trait Interim {
     /// Whether one more can be taken. If not, the exchange is polled again when it can.
     fn has_room(&self) -> bool;
-    fn send(&self, head: &ResponseHead);
+    /// Returns whether the client gets it.
+    fn send(&self, head: &ResponseHead) -> bool;
 }

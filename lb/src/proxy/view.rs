@@ -20,8 +20,9 @@ use self::adaptive::Adaptive;
 use super::listeners::Listeners;
 use super::owner::Owner;
 use super::queue::{Line, Lines};
+use super::sessions::Sessions;
 use super::upstream::{Idle, Waiting};
-use crate::config::Policy;
+use crate::config::{Policy, StickySessions};
 use crate::generation::{Generation, Place, PoolGeneration, Settings};
 use crate::pool::Backend;
 use crate::telemetry::{BackendShard, Metrics, PoolShard};
@@ -58,11 +59,17 @@ pub(super) struct PoolView {
     pub(super) line: Rc<Line>,
 }
 
+/// A retry out of the budget. It is put back on drop, unless an attempt followed: the client may leave, and the pick
+/// may fail.
+pub(super) struct TakenRetry(Option<Rc<PoolView>>);
+
 /// One generation's data of a pool.
 pub(super) struct Current {
     pub(super) shared: Arc<PoolGeneration>,
     /// In the order of `shared.backends`.
     pub(super) members: Vec<Rc<MemberView>>,
+    /// If they are sticky.
+    pub(super) sessions: Option<Sessions>,
 }
 
 /// A backend with this worker's data: the shared counters, its own shard, its own idle connections, and its requests
@@ -91,7 +98,8 @@ impl View {
             .iter()
             .enumerate()
             .map(|(index, shared)| {
-                let budget = generation.policies[index].retry.budget;
+                let policy = &generation.policies[index];
+                let budget = policy.retry.budget;
                 let pool = old
                     .and_then(|old| old.pools.iter().find(|pool| pool.name == shared.name))
                     .cloned()
@@ -200,9 +208,14 @@ impl PoolView {
         self.budget.borrow_mut().1.request(now_ns);
     }
 
-    /// Takes a retry out of the budget; false if there is none.
-    pub(super) fn take_retry(&self, now_ns: u64) -> bool {
-        self.budget.borrow_mut().1.take(now_ns)
+    /// Whether the budget has a retry now.
+    pub(super) fn has_retry(&self, now_ns: u64) -> bool {
+        self.budget.borrow_mut().1.left(now_ns) > 0
+    }
+
+    /// Takes a retry out of the budget, if there is one.
+    pub(super) fn take_retry(self: &Rc<Self>, now_ns: u64) -> Option<TakenRetry> {
+        self.budget.borrow_mut().1.take(now_ns).then(|| TakenRetry(Some(self.clone())))
     }
 
     fn each_member(&self, mut visit: impl FnMut(&MemberView)) {
@@ -213,7 +226,7 @@ impl PoolView {
 
     /// Takes up the pool at `index` of a generation.
     fn replace(&self, generation: &Generation, index: usize, metrics: &Metrics, owner: Owner) {
-        let (shared, Policy { retry, limits, queue, .. }) =
+        let (shared, Policy { retry, limits, queue, sticky, .. }) =
             (generation.pools[index].clone(), &generation.policies[index]);
         let rules = retry.budget;
         self.caps
@@ -224,7 +237,8 @@ impl PoolView {
             self.budget.replace(full_budget(owner, rules));
         }
         let mut current = self.current.borrow_mut();
-        let old = current.take().map_or(Vec::new(), |old| old.members);
+        let (old, old_sessions) = current.take().map_or_else(Default::default, |old| (old.members, old.sessions));
+        let sessions = sticky.as_ref().map(|rules| sessions(rules, &shared, old_sessions));
         let mut old: HashMap<_, _> = old.into_iter().map(|member| (Arc::as_ptr(&member.backend), member)).collect();
         let members = shared
             .backends
@@ -241,7 +255,7 @@ impl PoolView {
             member.idle.close();
         }
         let thresholds = shared.thresholds;
-        for member in &current.insert(Current { shared, members }).members {
+        for member in &current.insert(Current { shared, members, sessions }).members {
             member.thresholds.set(thresholds);
             member.look();
         }
@@ -272,6 +286,28 @@ fn priorities(generation: &Generation, index: usize) -> impl Iterator<Item = u8>
     // A request without a route is for `default`.
     let unrouted = (index == 0).then_some(0);
     routed.chain(unrouted).map(|policy| generation.policies[policy].priority)
+}
+
+fn sessions(rules: &Arc<StickySessions>, shared: &PoolGeneration, old: Option<Sessions>) -> Sessions {
+    let ids = shared.backends.iter().map(|backend| backend.id.clone()).collect();
+    Sessions::new(rules, &shared.name, ids, old)
+}
+
+// === impl TakenRetry ===
+
+impl TakenRetry {
+    /// The attempt follows.
+    pub(super) fn spend(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for TakenRetry {
+    fn drop(&mut self) {
+        if let Some(pool) = &self.0 {
+            pool.budget.borrow_mut().1.put_back();
+        }
+    }
 }
 
 // === impl MemberView ===

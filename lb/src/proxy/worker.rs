@@ -176,7 +176,7 @@ async fn run(worker: &Rc<Worker>, mut seat: Seat, mut messages: mpsc::UnboundedR
 
 impl Worker {
     /// Takes up the newest generation, drops the old one and acknowledges. Until it returns, this worker serves no
-    /// request.
+    /// request. Wakes all connections if the requests of a backend were cut: only they know their backends.
     fn follow(&self, seat: &mut Seat) {
         let began = std::time::Instant::now();
         let generation = seat.take();
@@ -192,6 +192,9 @@ impl Worker {
         let old = local.view.replace(next);
         drop(old);
         seat.acknowledge(number);
+        if seat.take_cuts() {
+            self.connections.borrow().values().for_each(|signal| signal.wake());
+        }
         self.shard.taken_up(began.elapsed());
     }
 

@@ -15,7 +15,7 @@ use super::hub::Shared;
 use super::names;
 use super::reason::{
     EjectionReason, ErrorReason, FallbackReason, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome, RetryReason,
-    SwapKind,
+    SessionResult, SwapKind,
 };
 use super::reloads::Reloads;
 use super::shard::METHODS;
@@ -117,6 +117,12 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
         e.number(&names::RETRIES, &[name, reason.as_str()], count as f64);
     }
     e.number(&names::RETRIES_DENIED, &[name], pool.retries_denied as f64);
+    // Most pools have no sticky sessions.
+    if pool.sessions.iter().any(|count| *count > 0) {
+        for (result, count) in SessionResult::ALL.iter().zip(pool.sessions) {
+            e.number(&names::SESSIONS, &[name, result.as_str()], count as f64);
+        }
+    }
     e.number(&names::QUEUE_REQUESTS, &[name], pool.queued as f64);
     e.number(&names::QUEUE_ENTRIES, &[name], pool.queue_entries as f64);
     e.number(&names::QUEUE_WAIT, &[name], pool.queue_wait_ns as f64 / 1e9);
@@ -164,9 +170,10 @@ fn tell_backend(e: &mut Exposition, backend: &BackendSum) {
 }
 
 fn tell_health(e: &mut Exposition, [pool, name]: [&str; 2], health: &Health) {
-    if let Some((up, weight)) = health.standing {
+    if let Some((up, weight, share)) = health.standing {
         e.number(&names::BACKEND_UP, &[pool, name], up as f64);
         e.number(&names::BACKEND_WEIGHT, &[pool, name], weight as f64);
+        e.number(&names::BACKEND_SHARE, &[pool, name], share as f64 / 1e3);
     }
     if let Some(ejected) = health.ejected {
         e.number(&names::BACKEND_EJECTED, &[pool, name], ejected as f64);

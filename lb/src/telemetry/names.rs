@@ -64,6 +64,11 @@ pub const RETRIES_DENIED: Metric = counter(
     &["pool"],
     "Requests that were not retried because the pool's budget for retries was used up.",
 );
+pub const SESSIONS: Metric = counter(
+    "lb_sessions_total",
+    &["pool", "result"],
+    "Choices of a backend in a pool with sticky sessions: by a session, for a new one, or for one that moves.",
+);
 pub const QUEUE_REQUESTS: Metric =
     gauge("lb_queue_requests", &["pool"], "Requests that now wait for a backend with room.");
 pub const QUEUE_ENTRIES: Metric =
@@ -103,6 +108,11 @@ pub const BACKEND_CONNECTIONS_OPENED: Metric =
     counter("lb_backend_connections_opened_total", &["pool", "backend"], "Connections opened to a backend.");
 pub const BACKEND_UP: Metric = gauge("lb_backend_up", &["pool", "backend"], "1 when the backend may get requests.");
 pub const BACKEND_WEIGHT: Metric = gauge("lb_backend_weight", &["pool", "backend"], "Weight in force.");
+pub const BACKEND_SHARE: Metric = gauge(
+    "lb_backend_share",
+    &["pool", "backend"],
+    "Part of its weight that the backend gets: 1, or less while it starts slowly ([slow_start] in lb.toml).",
+);
 pub const BACKEND_HEALTH_CHECKS: Metric =
     counter("lb_backend_health_checks_total", &["pool", "backend", "result"], "Active health checks, by result.");
 pub const BACKEND_HEALTH_TRANSITIONS: Metric =
@@ -200,6 +210,7 @@ pub const HUB: &[&Metric] = &[
     &PROXY_ERRORS,
     &RETRIES,
     &RETRIES_DENIED,
+    &SESSIONS,
     &QUEUE_REQUESTS,
     &QUEUE_ENTRIES,
     &QUEUE_WAIT,
@@ -216,6 +227,7 @@ pub const HUB: &[&Metric] = &[
     &BACKEND_CONNECTIONS_OPENED,
     &BACKEND_UP,
     &BACKEND_WEIGHT,
+    &BACKEND_SHARE,
     &BACKEND_HEALTH_CHECKS,
     &BACKEND_HEALTH_TRANSITIONS,
     &BACKEND_EJECTED,

@@ -48,6 +48,8 @@ words! {
         Reset = "reset",
         /// The backend was marked down, because it responds to nothing, before its response began.
         BackendDown = "backend_down",
+        /// The deadline of the backend's drain has passed.
+        Drained = "drained",
         /// The backend's response is not valid HTTP.
         BadResponse = "bad_response",
         /// A limit of the balancer is reached.
@@ -88,16 +90,30 @@ words! {
     pub enum RetryReason {
         /// Nothing of the request had been sent.
         NotSent = "not_sent",
-        /// A keep-alive connection ended before any byte of the response, and the request may be sent again.
+        /// A keep-alive connection ended within 1 s and before a byte of the response; the request may be sent again.
         ReusedConnection = "reused_connection",
         /// The backend was found to be lost before its response began, and the request may be sent again.
         BackendDown = "backend_down",
-        /// A new connection ended before the head of the response, and the request may be sent again.
+        /// The deadline of the backend's drain passed before its response began, and the request may be sent again.
+        Drained = "drained",
+        /// The connection ended before the head of the response, and the request may be sent again.
         Reset = "reset",
         /// The head of the response did not arrive in time, and the request may be sent again.
         Timeout = "timeout",
         /// The response has a status of `retry.on`, and the request may be sent again.
         Status = "status",
+    }
+}
+
+words! {
+    /// What became of the session of a request to a pool with sticky sessions.
+    pub enum SessionResult {
+        /// Its backend got the request.
+        Kept = "kept",
+        /// It had no valid cookie of the pool.
+        New = "new",
+        /// Its backend could not get the request, so it goes on with another one.
+        Moved = "moved",
     }
 }
 

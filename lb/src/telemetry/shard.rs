@@ -11,7 +11,7 @@ use http::Method;
 
 use super::cell::{Counter, Gauge, Histogram, PAUSE_BOUNDS_NS, PICK_BOUNDS_NS, REQUEST_BOUNDS_NS, SLOW_PICK_NS};
 use super::code::{ByClass, CodeTable};
-use super::reason::{EjectionReason, ErrorReason, FallbackReason, QueueRefusal, RetryReason};
+use super::reason::{EjectionReason, ErrorReason, FallbackReason, QueueRefusal, RetryReason, SessionResult};
 
 /// A worker's counts about itself.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ pub struct PoolShard {
     pub(super) errors: [Counter; ErrorReason::COUNT],
     pub(super) retries: [Counter; RetryReason::COUNT],
     pub(super) retries_denied: Counter,
+    pub(super) sessions: [Counter; SessionResult::COUNT],
     /// Requests in the queue now.
     pub(super) queued: Gauge,
     pub(super) queue_entries: Counter,
@@ -74,6 +75,8 @@ pub struct BackendShard {
 pub struct BackendGauges {
     pub(super) up: Gauge,
     pub(super) weight: Gauge,
+    /// In thousandths.
+    pub(super) share: Gauge,
     pub(super) checks_ok: Counter,
     pub(super) checks_failed: Counter,
     pub(super) transitions_up: Counter,
@@ -138,6 +141,7 @@ impl PoolShard {
             errors: [const { Counter::new() }; ErrorReason::COUNT],
             retries: [const { Counter::new() }; RetryReason::COUNT],
             retries_denied: Counter::new(),
+            sessions: [const { Counter::new() }; SessionResult::COUNT],
             queued: Gauge::new(),
             queue_entries: Counter::new(),
             queue_wait_ns: Counter::new(),
@@ -174,6 +178,12 @@ impl PoolShard {
     /// A request is not retried, because the budget for retries is used up.
     pub fn retry_denied(&self) {
         self.retries_denied.inc();
+    }
+
+    /// A backend was chosen for a request to a pool with sticky sessions.
+    #[inline]
+    pub fn session(&self, result: SessionResult) {
+        self.sessions[result as usize].inc();
     }
 
     /// A request begins to wait for a backend with room.
@@ -272,6 +282,11 @@ impl BackendGauges {
     /// The weight in force.
     pub fn set_weight(&self, weight: u32) {
         self.weight.set(i64::from(weight));
+    }
+
+    /// The part of its weight that it gets, in thousandths.
+    pub fn set_share(&self, share: u32) {
+        self.share.set(i64::from(share));
     }
 
     /// An active health check ended.

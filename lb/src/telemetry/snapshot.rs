@@ -13,7 +13,7 @@ use tokio::runtime::RuntimeMetrics;
 use super::cell::{HistogramSum, PAUSE_BOUNDS_NS, REQUEST_BOUNDS_NS};
 use super::code::{KNOWN_BACKEND_CODES, KNOWN_CODES};
 use super::hub::{self, State};
-use super::reason::{EjectionReason, ErrorReason, QueueRefusal, RetryReason, SwapKind};
+use super::reason::{EjectionReason, ErrorReason, QueueRefusal, RetryReason, SessionResult, SwapKind};
 use super::reloads::Reloads;
 use super::retired::{Past, add};
 use super::shard::{BackendShard, GET, PoolShard};
@@ -67,6 +67,7 @@ pub(super) struct PoolSum {
     pub errors: [u64; ErrorReason::COUNT],
     pub retries: [u64; RetryReason::COUNT],
     pub retries_denied: u64,
+    pub sessions: [u64; SessionResult::COUNT],
     pub queued: i64,
     pub queue_entries: u64,
     pub queue_wait_ns: u64,
@@ -98,8 +99,8 @@ pub(super) struct BackendSum {
 
 /// The state of one backend, set by control.
 pub(super) struct Health {
-    /// Whether it is up, and its weight; `None` for a removed backend.
-    pub standing: Option<(i64, i64)>,
+    /// Whether it is up, its weight, and its share in thousandths; `None` for a removed backend.
+    pub standing: Option<(i64, i64, i64)>,
     pub checks_ok: u64,
     pub checks_failed: u64,
     pub transitions_up: u64,
@@ -219,6 +220,7 @@ impl Requests {
             errors: _,
             retries: _,
             retries_denied: _,
+            sessions: _,
             queued: _,
             queue_entries: _,
             queue_wait_ns: _,
@@ -258,6 +260,7 @@ impl Default for PoolSum {
             errors: [0; ErrorReason::COUNT],
             retries: [0; RetryReason::COUNT],
             retries_denied: 0,
+            sessions: [0; SessionResult::COUNT],
             queued: 0,
             queue_entries: 0,
             queue_wait_ns: 0,
@@ -277,6 +280,7 @@ impl PoolSum {
     fn add(&mut self, shard: &PoolShard) {
         add(&mut self.errors, &shard.errors);
         add(&mut self.retries, &shard.retries);
+        add(&mut self.sessions, &shard.sessions);
         add(&mut self.queue_refusals, &shard.queue_refusals);
         self.retries_denied += shard.retries_denied.get();
         self.queued += shard.queued.get();
@@ -287,6 +291,7 @@ impl PoolSum {
     fn take_over(&mut self, past: &Past) {
         self.errors.iter_mut().zip(past.errors).for_each(|(sum, past)| *sum += past);
         self.retries.iter_mut().zip(past.retries).for_each(|(sum, past)| *sum += past);
+        self.sessions.iter_mut().zip(past.sessions).for_each(|(sum, past)| *sum += past);
         self.queue_refusals.iter_mut().zip(past.queue_refusals).for_each(|(sum, past)| *sum += past);
         self.retries_denied += past.retries_denied;
         self.queue_entries += past.queue_entries;
@@ -332,7 +337,7 @@ impl BackendSum {
             sum.to_head.add(to_head);
         }
         sum.health = backend.gauges.as_ref().map(|gauges| Health {
-            standing: backend.retired.is_none().then(|| (gauges.up.get(), gauges.weight.get())),
+            standing: backend.retired.is_none().then(|| (gauges.up.get(), gauges.weight.get(), gauges.share.get())),
             checks_ok: gauges.checks_ok.get(),
             checks_failed: gauges.checks_failed.get(),
             transitions_up: gauges.transitions_up.get(),

@@ -13,7 +13,7 @@ fn metrics_come_with_the_content_type_that_prometheus_wants() {
     let balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
     assert_eq!(get(balancer.proxy, "/home").status, 200);
     let metrics = get(balancer.admin, "/metrics");
-    assert_eq!(metrics.header("content-type"), Some(lb::telemetry::CONTENT_TYPE));
+    assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4"));
     assert!(metrics.body.lines().any(|line| line.starts_with("lb_generation ")), "{}", metrics.body);
 }
 

@@ -43,7 +43,7 @@ fn course_answers_golden_bytes(address: SocketAddr) {
     check(
         delete(r#"{"hostname":["Server 1"]}"#),
         400,
-        r#"{"message":"<Error> unknown key \"hostname\"; known here: n, hostnames","status":"failure"}"#,
+        r#"{"message":"<Error> unknown key \"hostname\"; known here: n, hostnames, deadline_ms","status":"failure"}"#,
     );
     for body in ["", "{", "[]", r#"{"n":"1"}"#, r#"{"n":1,"hostnames":"x"}"#] {
         let answer = delete(body);

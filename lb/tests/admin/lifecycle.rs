@@ -1,5 +1,7 @@
 //! Start of lb, signals to it, and its end.
 
+use std::process::Command;
+
 use lb_test_support::{Balancer, Reply, backends, command, finish, folder, get, mock, send, wait_for};
 use mock_server::{Change, Running};
 use rustix::process::{Pid, Signal, kill_process};
@@ -123,6 +125,22 @@ fn changes_survive_a_restart_until_a_fresh_start() {
     assert_eq!(second.end().code(), Some(0));
 
     assert_eq!(replicas(&Balancer::start_with(&config, &["--set", &state, "--fresh"])), 1);
+}
+
+#[test]
+fn a_second_lb_is_told_of_the_first_and_not_of_its_ports() {
+    let home = tempfile::tempdir().unwrap();
+    let state = format!("state.dir={:?}", home.path().join("state"));
+    let first = Balancer::start_with(STRATEGY, &["--set", &state]);
+    let folder = folder(STRATEGY);
+    let mut second = Command::new(env!("CARGO_BIN_EXE_lb"));
+    let (listen, admin) = (first.proxy.to_string(), first.admin.to_string());
+    second.current_dir(folder.path()).args(["--config", "lb.toml", "--set", &state]);
+    second.args(["--listen", &listen, "--admin-listen", &admin]);
+    let output = finish(second);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("another lb (pid ") && !said.contains("in use by another process"), "{said}");
 }
 
 #[test]

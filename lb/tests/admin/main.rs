@@ -7,9 +7,11 @@
 mod access_log;
 mod api;
 mod attacks;
+mod backups;
 mod client;
 mod course;
 mod descriptors;
+mod drains;
 mod explain;
 mod guard;
 mod lifecycle;
@@ -22,3 +24,4 @@ mod notify;
 mod openapi;
 mod outliers;
 mod places;
+mod slow_start;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// The commands of lb.
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 16] = [
     "check",
     "config",
     "schema",
@@ -13,6 +13,9 @@ const COMMANDS: [&str; 13] = [
     "rollback",
     "status",
     "backends",
+    "health",
+    "drain",
+    "ready",
     "explain",
     "token",
     "check-strategy",
@@ -52,7 +55,7 @@ fn help_of_a_command_lists_only_options_that_it_takes() {
     for command in COMMANDS {
         assert_eq!(printed(&["help", command]), printed(&[command, "--help"]), "{command}");
     }
-    for command in ["reload", "rollback", "status", "backends", "explain"] {
+    for command in ["reload", "rollback", "status", "backends", "health", "drain", "ready", "explain"] {
         let help = printed(&["help", command]);
         for option in ["--config", "--admin-listen", "--json"] {
             assert!(help.contains(option), "{option} is not in\n{help}");
@@ -73,7 +76,7 @@ fn bash_completes_commands_and_their_options() {
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("lb.bash");
     std::fs::write(&script, printed(&["completions", "bash"])).unwrap();
-    assert_eq!(offered(&script, &["lb", "re"]), ["reload"]);
+    assert_eq!(offered(&script, &["lb", "re"]), ["reload", "ready"]);
     assert_eq!(offered(&script, &["lb", "check-"]), ["check-strategy"]);
     assert_eq!(offered(&script, &["lb", "--config", "x", "reload", "--d"]), ["--dry-run"]);
     assert_eq!(offered(&script, &["lb", "status", "--w"]), [""]);

@@ -1,6 +1,6 @@
 //! Backends that fail the requests of clients although their health checks are good, and pools with too few backends.
 
-use lb_test_support::{Balancer, Hostile, backends, get, mock, send, wait_until};
+use lb_test_support::{Balancer, Client, Hostile, backends, get, mock, request, send, wait_until};
 use mock_server::{Change, Running};
 use serde_json::Value;
 
@@ -69,6 +69,24 @@ fn a_backend_that_fails_all_but_its_checks_is_ejected_with_every_strategy() {
         assert_eq!(backend(&lb, "b3")["eligible"], true);
         assert_eq!(backend(&lb, "b3")["ejection"], Value::Null);
     }
+}
+
+#[test]
+fn a_backend_that_breaks_off_each_body_is_ejected() {
+    let good = mock("b1");
+    let breaks = Hostile::closing_after(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart");
+    let list = [("b1", good.addr), ("b2", good.addr), ("b3", breaks.addr)];
+    let checks = "[health]\nkind = \"tcp\"\n";
+    let lb = Balancer::start(&(strategy("round_robin") + checks + LONG + &backends(&list)));
+    let mut asked = 0;
+    wait_until("the ejection", || {
+        let mut client = Client::connect(lb.proxy);
+        client.send(&request("GET", "/home", &[]));
+        let _broken = client.answer_to("GET");
+        asked += 1;
+        backend(&lb, "b3")["eligible"] == false
+    });
+    assert_eq!(backend(&lb, "b3")["ejection"]["reason"], "5 gateway failures in a row", "after {asked} requests");
 }
 
 #[test]

@@ -155,12 +155,34 @@ async fn the_first_check_of_backends_that_wait_decides_and_the_start_waits_for_a
 
     // A backend that comes later waits, and lb stays ready.
     gate.store(false, SeqCst);
-    let later = AttachedBackend { id: "b3".into(), address: server.addr.to_string(), weight: 1 };
+    let later = AttachedBackend { id: "b3".into(), address: server.addr.to_string(), weight: 1, backup: false };
     bounded("the attach", rig.handle().add(Add::Attach(vec![later]))).await.unwrap();
     let (pool, awaited) = (rig.pool(), rig.control.hall.current().awaited);
     assert_eq!((listed(&pool), awaited), (vec![("b1", true), ("b2", false), ("b3", false)], 0));
     gate.store(true, SeqCst);
     rig.until_pool(&[("b1", true), ("b2", false), ("b3", true)]).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn bad_checks_of_a_backend_that_begins_down_are_not_repeated_sooner() {
+    let (folder, server) = (folder(), Hostile::answering(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n"));
+    let pool = |initial: &str| pool(initial, server.addr, &format!("path = \"/{initial}\"\ninitial = {initial:?}"));
+    let health = "[health]\ninterval_ms = 86400000\nfast_interval_ms = 10\ntimeout_ms = 60000\ndown_after = 1000\n";
+    let text = backend("b1", server.addr) + health + &pool("up") + &pool("down") + &pool("wait");
+    let rig = Rig::start(folder.path(), &text).await;
+    let checks = |initial: &str| {
+        let line = format!("GET /{initial} ");
+        server.heads().iter().filter(|head| head.starts_with(&line)).count()
+    };
+    // Only a backend that counts as up is in doubt.
+    bounded("some checks of the one that begins up", async {
+        while checks("up") <= 5 || checks("down") + checks("wait") <= 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!((checks("down"), checks("wait")), (1, 1));
     rig.stop().await;
 }
 

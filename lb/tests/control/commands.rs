@@ -86,7 +86,12 @@ async fn without_a_launcher_the_error_of_an_add_names_the_attach() {
 async fn every_mistake_of_an_attach_is_refused_and_changes_nothing() {
     let (folder, one) = (folder(), mock("b1"));
     let rig = Rig::start(folder.path(), &(backend("b1", one.addr) + SLOW_HEALTH)).await;
-    let attached = |id: &str, address: &str, weight| AttachedBackend { id: id.into(), address: address.into(), weight };
+    let attached = |id: &str, address: &str, weight| AttachedBackend {
+        id: id.into(),
+        address: address.into(),
+        weight,
+        backup: false,
+    };
     let good = attached("a1", &one.addr.to_string(), 1);
     for (wrong, word) in [
         (vec![], "empty"),

@@ -36,7 +36,7 @@ pub(crate) fn add(n: usize, hostnames: &[&str]) -> Add {
 }
 
 pub(crate) fn remove(n: usize, hostnames: &[&str]) -> Remove {
-    Remove { n, hostnames: hostnames.iter().map(|name| (*name).to_owned()).collect() }
+    Remove { n, hostnames: hostnames.iter().map(|name| (*name).to_owned()).collect(), deadline: None }
 }
 
 async fn pids(rig: &Rig) -> HashMap<String, Pid> {
@@ -139,6 +139,28 @@ async fn removed_replicas_drain_before_they_are_stopped() {
         }
     })
     .await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_removed_replica_ends_after_its_deadline_also_if_it_is_busy() {
+    let folder = folder();
+    // Without the deadline it would have a day.
+    let config = launcher(1) + QUICK_HEALTH + "[timeouts]\ndrain_ms = 86400000\n";
+    let rig = Rig::start(folder.path(), &config).await;
+    bounded("all replicas", rig.handle().all_joined()).await.unwrap();
+    let (busy, pid) = (rig.backend("Server 1"), pids(&rig).await["Server 1"]);
+    busy.attempt_begins();
+    let deadline = Some(std::time::Duration::from_millis(20));
+    let command = Remove { deadline, ..remove(1, &["Server 1"]) };
+    bounded("/rm", rig.handle().remove(command)).await.unwrap();
+    bounded("the end of the process", async {
+        while test_kill_process(pid).is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!((busy.cuts(), busy.in_flight()), (1, 1), "workers were told to end it first");
     rig.stop().await;
 }
 

@@ -7,4 +7,5 @@ mod health;
 mod launcher;
 mod overlay;
 mod publishing;
+mod shares;
 mod start;

@@ -10,7 +10,7 @@ use crate::harness::{Rig, SLOW_HEALTH, backend, bounded, folder};
 use crate::start::HUGE_RING;
 
 fn attach(id: &str, address: std::net::SocketAddr, weight: u16) -> Add {
-    Add::Attach(vec![AttachedBackend { id: id.into(), address: address.to_string(), weight }])
+    Add::Attach(vec![AttachedBackend { id: id.into(), address: address.to_string(), weight, backup: false }])
 }
 
 #[tokio::test]
@@ -28,7 +28,7 @@ async fn an_attach_and_a_removal_publish_the_new_list_before_they_return() {
 
     rig.backend("a1").attempt_begins();
     let gone = rig.backend("a1");
-    let remove = Remove { n: 1, hostnames: vec!["a1".into()] };
+    let remove = Remove { n: 1, hostnames: vec!["a1".into()], deadline: None };
     let replicas = bounded("the removal", rig.handle().remove(remove)).await.unwrap();
     assert_eq!(replicas.0, ["b1"]);
     assert_eq!(rig.pool().backends.len(), 1);
@@ -135,6 +135,19 @@ async fn a_list_that_the_strategy_refuses_is_undone_and_reported() {
     assert!(rig.backend("b1").is_eligible());
     bounded("a list that the strategy accepts", rig.handle().add(attach("a1", one.addr, 2))).await.unwrap();
     assert_eq!(rig.replicas().await, ["b1", "a1"]);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn first_checks_are_over_also_if_the_strategy_refuses_the_list_that_they_lead_to() {
+    let (folder, one) = (folder(), mock("b1"));
+    let library = folder.path().join("libbroken.so");
+    lb_test_support::compile("examples/broken/refuses_eligible.c", &[], &library);
+    let strategy = format!("[strategy]\npath = {library:?}\n");
+    let health = "initial = \"wait\"\ntimeout_ms = 60000\n";
+    let text = strategy + SLOW_HEALTH + health + &backend("b1", one.addr);
+    let mut rig = Rig::start(folder.path(), &text).await;
+    rig.until("the first check", |generation| (generation.awaited == 0).then_some(())).await;
     rig.stop().await;
 }
 

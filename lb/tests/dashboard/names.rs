@@ -23,6 +23,8 @@ const OF_THE_TARGET: &[&str] = &["job", "instance"];
 /// Metrics that neither the dashboard nor a rule uses, and why.
 const UNUSED: &[(&str, &str)] = &[
     ("lb_access_log_lines_total", "the log is off by default, and a panel that always shows zero is of no use"),
+    ("lb_backend_share", "slow start is off by default, and a panel that always shows one is of no use"),
+    ("lb_sessions_total", "sessions are not sticky by default"),
     ("lb_queue_requests", NO_CAPS),
     ("lb_queue_entries_total", NO_CAPS),
     ("lb_queue_wait_seconds_total", NO_CAPS),

@@ -1,7 +1,7 @@
 //! The budget of a pool's retries. One worker, so that it has the whole budget and the numbers are exact.
 
 use lb::config::{HostMatch, RetryPolicy, Route};
-use lb_test_support::{closed_address, wait_until};
+use lb_test_support::{Hostile, closed_address, request, wait_until};
 
 use crate::support::{Setup, backend, policy};
 
@@ -16,6 +16,23 @@ fn two_thousand_failing_requests_get_a_fifth_of_retries_and_the_reserve() {
     let retries = lb.metric("lb_retries_total", &["reason=\"not_sent\""]);
     assert_eq!((retries, lb.metric("lb_retries_denied_total", &[])), (0.2 * 2_000.0 + 100.0, 1_500.0));
     assert_eq!(lb.metric("lb_backend_errors_total", &["reason=\"connect\""]), 2_000.0 + retries);
+}
+
+#[test]
+fn a_retry_for_which_no_backend_is_free_stays_in_the_budget() {
+    let server = Hostile::start(|_, wire| wire.hold());
+    let setup = Setup::new(&[closed_address(), server.addr]).with(|setup| setup.workers = 1);
+    let few = |retry: &mut RetryPolicy| (retry.budget.percent, retry.budget.reserve_per_s) = (0, 1);
+    let lb = setup.retry(few).limits(|limits| limits.requests_in_flight_per_backend = Some(1)).start();
+    let mut waiting = lb.client();
+    waiting.send(&request("GET", "/", &[]));
+    wait_until("a request to be in flight", || lb.backends[1].in_flight() == 1);
+    for _ in 0..20 {
+        lb.client().get("/").is_own(502, "connect");
+    }
+    waiting.reset();
+    lb.comes_to_rest();
+    assert_eq!(lb.metric("lb_retries_denied_total", &[]), 0.0, "the reserve is 10 retries");
 }
 
 #[test]

@@ -100,6 +100,31 @@ fn a_100_comes_once_and_only_to_a_client_that_waits_for_it() {
 }
 
 #[test]
+fn an_interim_response_forbids_a_retry_only_if_the_client_gets_it() {
+    const OLD: &[u8] = b"GET / HTTP/1.0\r\nhost: a\r\n\r\n";
+    let new = request("GET", "/", &[]);
+    for (request, interim, status) in [(OLD, "103", 200), (&new, "100", 200), (&new, "103", 502)] {
+        let accepted = AtomicU64::new(0);
+        let script = Arc::new(move |wire: &mut lb_test_support::Wire| {
+            wire.head();
+            if accepted.fetch_add(1, SeqCst) > 0 {
+                return wire.write(OK);
+            }
+            wire.write(format!("HTTP/1.1 {interim} Interim\r\n\r\n").as_bytes());
+        });
+        let servers = [(); 2].map(|()| {
+            let script = script.clone();
+            Hostile::start(move |_, wire| script(wire))
+        });
+        let lb = Setup::new(&servers.each_ref().map(|server| server.addr)).start();
+        let mut client = lb.client();
+        client.send(request);
+        assert_eq!(statuses(&mut client).last(), Some(&status), "{interim}");
+        lb.comes_to_rest();
+    }
+}
+
+#[test]
 fn a_refused_body_gets_no_100() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).limits(|limits| limits.body_bytes = Some(10)).start();

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Instant;
 
-use lb_test_support::{Hostile, mock_with, request_with};
+use lb_balance::BudgetRules;
+use lb_test_support::{Hostile, Wire, mock_with, request_with, wait_until};
 
-use crate::support::{Balancer, Setup};
+use crate::support::{Balancer, Setup, ms};
 
 /// 16 clients send `each` requests. Returns the number of responses by status.
 fn load(lb: &Balancer, each: usize, method: &str, path: &str) -> BTreeMap<u16, u64> {
@@ -54,6 +56,52 @@ fn no_post_is_processed_twice_when_backends_close_keep_alive_connections() {
         assert_eq!((lb.ended_with(502), lb.errors("reset")), (code(502), code(502)));
         println!("closing after {after}: {codes:?}");
         assert!(code(200) > 800, "most of the closed connections are noticed before a request is sent: {codes:?}");
+    }
+}
+
+/// Each connection serves one request, then runs `then` behind the head of the second one.
+fn serving_one(then: fn(&mut Wire)) -> Hostile {
+    Hostile::start(move |_, wire| {
+        if wire.head().is_some() {
+            wire.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        }
+        if wire.head().is_some() {
+            then(wire);
+        }
+    })
+}
+
+#[test]
+fn a_request_that_was_sent_on_a_closed_connection_is_sent_once_if_resets_are_not_retried() {
+    let server = serving_one(Wire::reset);
+    let setup = Setup::new(&[server.addr]).retry(|retry| retry.rules.on.reset = false);
+    let lb = Setup { workers: 1, ..setup }.start();
+    let mut client = lb.client();
+    assert_eq!(client.get("/").status(), 200);
+    client.get("/").is_own(502, "reset");
+    lb.comes_to_rest();
+    assert_eq!((server.heads().len(), lb.metric("lb_retries_total", &[])), (2, 0.0));
+}
+
+#[test]
+fn a_connection_that_ends_long_after_the_request_is_a_failure_of_the_backend_and_needs_budget() {
+    let server = serving_one(|wire| {
+        let began = Instant::now();
+        wait_until("more than the time of a race", || began.elapsed() > ms(1_050));
+        wire.reset();
+    });
+    for (reserve_per_s, retries) in [(0, 0.0), (1, 1.0)] {
+        let budget = BudgetRules { percent: 0, reserve_per_s };
+        let lb = Setup { workers: 1, ..Setup::new(&[server.addr]).retry(|retry| retry.budget = budget) }.start();
+        let mut client = lb.client();
+        assert_eq!(client.get("/").status(), 200);
+        match reserve_per_s {
+            0 => client.get("/").is_own(502, "reset"),
+            _ => assert_eq!(client.get("/").status(), 200),
+        }
+        lb.comes_to_rest();
+        let retried = lb.metric("lb_retries_total", &["reason=\"reset\""]);
+        assert_eq!((retried, lb.metric("lb_retries_denied_total", &[])), (retries, 1.0 - retries));
     }
 }
 

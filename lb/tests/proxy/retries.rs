@@ -133,7 +133,14 @@ fn a_failure_that_is_not_listed_is_not_retried() {
 
 #[test]
 fn a_post_is_repeated_only_with_a_key_and_where_keys_are_configured() {
-    for (is_configured, has_key) in [(true, true), (true, false), (false, true)] {
+    let key: &[&str] = &["Idempotency-Key: 7"];
+    for (is_configured, fields, is_repeated) in [
+        (true, key, true),
+        (true, &[], false),
+        (false, key, false),
+        (true, &["Idempotency-Key:"], false),
+        (true, &["Idempotency-Key: 7", "Connection: idempotency-key"], false),
+    ] {
         let servers = pair(|number, wire| {
             wire.head();
             match number {
@@ -145,10 +152,8 @@ fn a_post_is_repeated_only_with_a_key_and_where_keys_are_configured() {
             }
         });
         let lb = before(&servers).retry(|retry| retry.rules.idempotency_key = is_configured).start();
-        let fields: &[&str] = if has_key { &["Idempotency-Key: 7"] } else { &[] };
         let status = lb.client().post("/", fields, b"abc").status();
-        let is_repeated = is_configured && has_key;
-        assert_eq!(status, if is_repeated { 200 } else { 502 });
+        assert_eq!(status, if is_repeated { 200 } else { 502 }, "{fields:?}");
         lb.comes_to_rest();
         assert_eq!(heads(&servers), if is_repeated { 2 } else { 1 });
     }
@@ -187,15 +192,21 @@ fn long_pause(retry: &mut RetryPolicy) {
 }
 
 #[test]
-fn a_pause_ends_when_the_client_leaves() {
+fn a_pause_ends_when_the_client_leaves_and_its_retry_stays_in_the_budget() {
     let server = [Hostile::start(|_, wire| reset(wire))];
-    let lb = before(&server).retry(long_pause).start();
-    let mut client = lb.client();
-    client.send(&request("GET", "/", &[]));
-    wait_until("the first attempt to fail", || lb.metric("lb_backend_errors_total", &["reason=\"reset\""]) == 1.0);
-    client.reset();
-    lb.comes_to_rest();
-    assert_eq!((lb.ended_with(499), heads(&server), lb.metric("lb_retries_total", &[])), (1, 1, 0.0));
+    let few = |retry: &mut RetryPolicy| (retry.budget.percent, retry.budget.reserve_per_s) = (0, 1);
+    let lb = before(&server).retry(long_pause).retry(few).start();
+    let failed = || lb.metric("lb_backend_errors_total", &["reason=\"reset\""]);
+    // The reserve is 10 retries.
+    for number in 1..=12 {
+        let mut client = lb.client();
+        client.send(&request("GET", "/", &[]));
+        wait_until("the first attempt to fail", || failed() == f64::from(number));
+        client.reset();
+        lb.comes_to_rest();
+    }
+    assert_eq!((lb.ended_with(499), heads(&server), lb.metric("lb_retries_total", &[])), (12, 12, 0.0));
+    assert_eq!(lb.metric("lb_retries_denied_total", &[]), 0.0);
 }
 
 #[test]

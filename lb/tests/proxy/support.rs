@@ -88,7 +88,7 @@ pub(crate) fn policy(settings: &Settings) -> Policy {
     let retry = RetryPolicy::default();
     let queue = QueuePolicy { length: 0, ..QueuePolicy::default() };
     let (timeouts, limits) = (settings.timeouts.clone(), settings.limits.clone());
-    Policy { timeouts, limits, retry, queue, priority: PRIORITY_DEFAULT }
+    Policy { timeouts, limits, retry, queue, priority: PRIORITY_DEFAULT, sticky: None }
 }
 
 fn policies(settings: &Settings, pools: &[PoolSetup]) -> Vec<Policy> {
@@ -257,6 +257,12 @@ impl Balancer {
     pub(crate) fn publish(&self, pools: &[PoolSetup]) -> u64 {
         let policies = policies(&self.settings, pools);
         self.publish_generation(pools.iter().map(pool).collect(), policies, self.settings.clone())
+    }
+
+    /// Puts a generation with these pools and policies in charge, and waits until all workers have it.
+    pub(crate) fn publish_with(&self, pools: &[PoolSetup], policies: Vec<Policy>) {
+        let pools = pools.iter().map(pool).collect();
+        self.await_workers(self.publish_generation(pools, policies, self.settings.clone()));
     }
 
     /// Puts a generation with other settings in charge, and waits until all workers have it.

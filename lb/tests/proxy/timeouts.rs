@@ -71,6 +71,39 @@ fn a_connection_that_takes_too_long_is_retried_on_another_backend_or_504() {
 }
 
 #[test]
+fn a_connection_takes_no_longer_than_the_whole_request_may() {
+    let (address, _queued, _socket) = full_queue();
+    let lb = Setup::new(&[address; 2]).timeouts(|timeouts| timeouts.total = Some(SHORT)).attempts(5).start();
+    within(SHORT, || lb.client().get("/home").is_own(504, "connect_timeout"));
+    lb.comes_to_rest();
+    assert_eq!(lb.metric("lb_retries_total", &[]), 0.0);
+}
+
+#[test]
+fn a_post_that_timed_out_is_sent_once_on_a_new_and_on_a_kept_connection() {
+    let servers = [(); 2].map(|()| {
+        Hostile::start(|_, wire| {
+            while wire.head().is_some_and(|head| head.starts_with("GET")) {
+                wire.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+            }
+            wire.hold();
+        })
+    });
+    let setup = Setup::new(&servers.each_ref().map(|server| server.addr)).with(|setup| setup.workers = 1);
+    let lb = setup.timeouts(|timeouts| timeouts.response_head = ms(1_000)).attempts(5).start();
+    let mut client = lb.client();
+    for body in [&b""[..], b"abcd"] {
+        for warm in [0, 2] {
+            (0..warm).for_each(|_| assert_eq!(client.get("/").status(), 200));
+            client.post("/", &[], body).is_own(504, "timeout");
+        }
+    }
+    lb.comes_to_rest();
+    let heads = servers.iter().flat_map(Hostile::heads);
+    assert_eq!(heads.filter(|head| head.starts_with("POST")).count(), 4);
+}
+
+#[test]
 fn a_slow_head_is_408_even_if_each_byte_comes_in_time() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.head = SHORT).start();

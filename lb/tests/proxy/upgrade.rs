@@ -1,8 +1,10 @@
 //! Tunnels: another protocol than HTTP passes byte for byte, and each direction closes independently.
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use lb_test_support::{Client, Hostile, mock, request, wait_until};
+use lb_test_support::{Client, Hostile, Wire, mock, request, wait_until};
 
 use crate::support::Setup;
 
@@ -59,6 +61,40 @@ fn bytes_that_a_backend_sends_with_its_101_belong_to_the_tunnel() {
     assert_eq!(client.raw(5), b"hello");
     drop(client);
     lb.comes_to_rest();
+}
+
+#[test]
+fn an_upgrade_is_retried_after_a_reset_and_after_a_status() {
+    let fails: [fn(&mut Wire); 2] =
+        [Wire::reset, |wire| wire.write(b"HTTP/1.1 503 Busy\r\ncontent-length: 2\r\n\r\nno")];
+    for fails in fails {
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let servers = [(); 2].map(|()| {
+            let accepted = accepted.clone();
+            Hostile::start(move |_, wire| {
+                let head = wire.head().unwrap().to_lowercase() + "\r\n";
+                assert!(
+                    head.contains("\r\nconnection: upgrade\r\n") && head.contains("\r\nupgrade: echo\r\n"),
+                    "{head}"
+                );
+                if accepted.fetch_add(1, SeqCst) == 0 {
+                    return fails(wire);
+                }
+                wire.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n");
+                let got = wire.raw(5);
+                wire.write(&got.unwrap_or_default());
+            })
+        });
+        let lb = Setup::new(&servers.each_ref().map(|server| server.addr)).start();
+        let mut client = lb.client();
+        client.send(&request("GET", "/", &ASK));
+        switched(&mut client);
+        client.send(b"hello");
+        assert_eq!(client.raw(5), b"hello");
+        drop(client);
+        lb.comes_to_rest();
+        assert_eq!((accepted.load(SeqCst), lb.metric("lb_retries_total", &[])), (2, 1.0));
+    }
 }
 
 #[test]

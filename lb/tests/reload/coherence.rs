@@ -111,12 +111,13 @@ async fn every_pick_is_a_backend_of_its_own_list_while_members_and_strategies_ch
         match random.u8(0..3) {
             0 if !there.is_empty() => {
                 let id = there.swap_remove(random.usize(..there.len()));
-                handle.remove(Remove { n: 1, hostnames: vec![id] }).await.unwrap();
+                handle.remove(Remove { n: 1, hostnames: vec![id], deadline: None }).await.unwrap();
             }
             1 => drop(handle.change("default", "b1", Change::Weight(random.u16(0..=3))).await.unwrap()),
             _ => {
                 let id = format!("a{change}");
-                let attached = AttachedBackend { id: id.clone(), address: "127.0.0.1:9".into(), weight: 1 };
+                let attached =
+                    AttachedBackend { id: id.clone(), address: "127.0.0.1:9".into(), weight: 1, backup: false };
                 handle.add(Add::Attach(vec![attached])).await.unwrap();
                 there.push(id);
             }

@@ -59,6 +59,26 @@ fn a_file_with_an_address_of_lb_as_backend_is_refused_in_every_spelling() {
 }
 
 #[test]
+fn checks_that_would_go_to_lb_are_refused_in_a_file_and_for_an_attached_backend() {
+    let bench = start();
+    let lb = Balancer::start_in(folder(&named("round_robin")), &["--set", "reload.watch=false"]);
+    let ports = |lb: &Balancer| [("proxy.listen", lb.proxy.port()), ("admin.listen", lb.admin.port())];
+    for (key, port) in ports(&bench.lb) {
+        let pool = format!(
+            "[pools.other.health]\nport = {port}\n[[pools.other.backends]]\nid = \"bad\"\naddress = \"127.0.0.2:1\"\n"
+        );
+        let says = ["health.port", "where lb itself listens", key, "\"bad\""];
+        refused(&bench, &format!("{ANY_PORT}{}{pool}", named("round_robin")), &says);
+    }
+    for (_, port) in ports(&lb) {
+        std::fs::write(lb.path("lb.toml"), format!("{}[health]\nport = {port}\n", named("round_robin"))).unwrap();
+        assert_eq!(post(lb.admin, "/reload", "").status, 200, "no backend is checked at this port");
+        let answer = post(lb.admin, "/add", r#"{"backends":[{"id":"bad","address":"127.0.0.2:1"}]}"#);
+        assert!(answer.status == 400 && answer.body.contains("health.port"), "{}", answer.body);
+    }
+}
+
+#[test]
 fn lb_does_not_listen_on_the_address_of_a_backend() {
     let bench = start();
     let server = mock("4");

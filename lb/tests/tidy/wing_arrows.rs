@@ -34,12 +34,16 @@ const PROXY: Wing = Wing {
         ("queue", &["owner"]),
         ("upstream", &["body", "fault", "queue"]),
         // the state of a worker
-        ("view", &["listeners", "owner", "queue", "upstream"]),
+        ("sessions", &[]),
+        ("view", &["listeners", "owner", "queue", "sessions", "upstream"]),
         ("local", &["listeners", "owner", "queue", "view"]),
         // one request; `owner` and `stand` are for its tests
         (
             "exchange",
-            &["body", "fault", "interim", "local", "owner", "peer", "queue", "reply", "stand", "upstream", "view"],
+            &[
+                "body", "fault", "interim", "local", "owner", "peer", "queue", "reply", "sessions", "stand",
+                "upstream", "view",
+            ],
         ),
         // towards clients; `interim` and `stand` are for the sketch of HTTP/2
         ("downstream", &["body", "exchange", "fault", "interim", "local", "peer", "stand"]),

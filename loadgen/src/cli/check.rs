@@ -172,7 +172,7 @@ fn tell_of_run(run: &Run, is_without_thresholds: bool) -> bool {
         tell!("loadgen: this run is partial: {reason}");
     }
     let is_void = Conclusion::all().iter().all(|conclusion| !run.manifest.supports(*conclusion));
-    !(run.manifest.is_partial() || is_void || is_without_thresholds && !run.manifest.answers())
+    !(run.manifest.is_partial() || is_void || is_without_thresholds && !run.answers())
 }
 
 /// For example ` in its latency and throughput`; empty if every conclusion is void.

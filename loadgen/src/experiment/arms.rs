@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::plan::{ArmPlan, Plan};
 use super::run::ExperimentError;
 use crate::lab::{self, Programs, Setup, StrategyFile};
-use crate::model;
+use crate::model::{self, Safeguards};
 
 /// The strategies that lb found, with their declarations.
 #[derive(Clone, Debug, Default)]
@@ -19,12 +19,16 @@ pub fn check(plan: &Plan, programs: &Programs, scratch: &Path) -> Result<(), Exp
 /// Has lb check the configuration of each arm, then writes that of the first arm into `folder`. So an error in a later
 /// arm is found before the measurement.
 pub(super) fn tried(plan: &Plan, programs: &Programs, folder: &Path) -> Result<(PathBuf, Declared), ExperimentError> {
-    let config = lab::write_config(programs, &setup(plan, &plan.arms[0]), folder)?;
+    // without the keys of single arms, whose errors name the arm
+    let bare = ArmPlan { lb: toml::Table::new(), ..plan.arms[0].clone() };
+    let config = lab::write_config(programs, &setup(plan, &bare), folder)?;
     let declared = Declared(lab::strategies(programs, &config)?);
     plan.arms.iter().try_for_each(|arm| declared.check(&arm.strategy))?;
     let mut known: Vec<&ArmPlan> = Vec::new();
     for arm in &plan.arms {
-        if known.iter().any(|other| (&other.strategy, &other.options) == (&arm.strategy, &arm.options)) {
+        let same =
+            |other: &&ArmPlan| (&other.strategy, &other.options, &other.lb) == (&arm.strategy, &arm.options, &arm.lb);
+        if known.iter().any(same) {
             continue;
         }
         lab::write_config(programs, &setup(plan, arm), folder)?;
@@ -42,8 +46,11 @@ pub(super) fn replicas(plan: &Plan) -> u32 {
     *plan.sizes.first().unwrap_or(&3)
 }
 
-fn setup(plan: &Plan, arm: &ArmPlan) -> Setup {
+/// The configuration of lb for an arm: its keys over those of the plan.
+pub(super) fn setup(plan: &Plan, arm: &ArmPlan) -> Setup {
     let mocks = &plan.mocks;
+    let mut keys = plan.lb.clone();
+    lab::merge(&mut keys, &arm.lb);
     let flags = [
         ("--service-time", mocks.service_time.clone()),
         ("--concurrency", mocks.concurrency.to_string()),
@@ -54,7 +61,7 @@ fn setup(plan: &Plan, arm: &ArmPlan) -> Setup {
         options: arm.options.clone(),
         replicas: replicas(plan),
         mock_flags: flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect(),
-        keys: plan.lb.clone(),
+        keys,
     }
 }
 
@@ -100,7 +107,7 @@ impl Declared {
         self.0.is_empty() || declared["balance"] == "by_options"
     }
 
-    pub(super) fn arm(&self, arm: &ArmPlan, config_sha256: &str) -> model::Arm {
+    pub(super) fn arm(&self, arm: &ArmPlan, config_sha256: &str, safeguards: Option<&Safeguards>) -> model::Arm {
         let file = self.file(&arm.strategy);
         model::Arm {
             label: arm.label.clone(),
@@ -110,6 +117,7 @@ impl Declared {
             cost_factor: arm.cost_factor,
             config_sha256: config_sha256.to_owned(),
             expectation: self.of(&arm.strategy).to_owned(),
+            safeguards: safeguards.cloned(),
         }
     }
 }

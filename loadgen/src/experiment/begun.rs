@@ -6,6 +6,7 @@ use super::arms::{self, Declared};
 use super::membership::Membership;
 use super::plan::Plan;
 use super::run::{ExperimentError, Place};
+use super::safeguards::Watched;
 use super::stage::{self, Stage};
 use crate::lab::{self, Balancer, Interrupt};
 use crate::model::{self, Folder, PLAN_FILE};
@@ -74,6 +75,10 @@ impl Begun {
         (form, origin): (Form, Instant),
     ) -> (Stage, Declared) {
         let in_charge = self.in_charge(plan, place);
+        let safeguards = match place {
+            Place::Ours(programs) => Watched::ours(programs, plan, folder.file("lb")),
+            Place::Theirs { .. } => Watched::default(),
+        };
         let stage = Stage {
             folder,
             interrupt: interrupt.clone(),
@@ -84,6 +89,7 @@ impl Begun {
             accounting: Vec::new(),
             in_charge,
             membership: Membership::default(),
+            safeguards,
             balancer: self.balancer,
         };
         (stage, self.declared)

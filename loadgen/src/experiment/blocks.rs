@@ -4,6 +4,9 @@
 //! from the beginning. The wash-out is not counted, the segment is. So all arms of a block get the same requests with
 //! the same gaps, and no arm gets the queue of the arm before it. The whole run is one stretch of accounting.
 //!
+//! Faults are the same in every segment: their times count from its start, and they are undone at its end. A segment
+//! with a late fault is repeated.
+//!
 //! A block with a late generator is dropped in all arms ([`Lateness`]). While the budget allows, further blocks replace
 //! it.
 
@@ -12,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::arms::Declared;
 use super::calibration::{Rated, engine_plan, judged, rated};
 use super::conductor::{Conductor, Flow};
+use super::faults::{self, Script};
 use super::judge::{self, Measured};
 use super::late::Lateness;
 use super::plan::{ArmPlan, BlockPlan, ENDING, LoadPlan, Plan};
@@ -19,8 +23,8 @@ use super::record::{About, Record};
 use super::run::ExperimentError;
 use super::seeds::Seeds;
 use super::stage::{Stage, client_count};
-use crate::lab::{ClientCount, Snapshot};
-use crate::load::Stop;
+use crate::lab::{ClientCount, Ledger, Snapshot};
+use crate::load::{LEAD_NS, Stop};
 use crate::model::{CellKey, Comparison, Conclusion, Load, Mark, Severity};
 use crate::report::measure_name;
 use crate::statistics::{Looks, Orders, StopRule, Width, fewest_blocks, is_invalid, precision};
@@ -28,6 +32,11 @@ use crate::view::{self, Precision};
 
 /// The time of a turn apart from wash-out and segment: the swap, and the counts before and after.
 const TURN: Duration = Duration::from_millis(150);
+/// A fault may be late by this time, or by this part of a segment, if that is longer.
+const FAULT_LATE_MAX: Duration = Duration::from_millis(50);
+const FAULT_LATE_PART: u32 = 50;
+/// The most tries of a segment.
+const TRIES: u32 = 5;
 const WHOLE: &str = "whole run";
 
 /// The data that all segments share.
@@ -39,11 +48,13 @@ struct Course<'a> {
     declared: &'a Declared,
     lateness: Lateness,
     client: ClientCount,
+    ledger: Ledger,
     /// The start of the first block.
     began: Instant,
 }
 
 /// The turn of one arm in one block.
+#[derive(Clone, Copy)]
 struct Turn<'a> {
     block: u32,
     at: usize,
@@ -66,7 +77,6 @@ pub(super) fn run(
     let rated = rated(stage, plan, seeds)?;
     *load = super::described::open_load(&rated, outstanding);
     let blocks = &judged(stage, plan, blocks, &rated)?;
-    let ledger = stage.open_ledger(WHOLE)?;
     let mut course = Course {
         plan,
         blocks,
@@ -75,18 +85,20 @@ pub(super) fn run(
         declared,
         lateness: Lateness::default(),
         client: ClientCount::default(),
+        ledger: stage.open_ledger(WHOLE)?,
         began: Instant::now(),
     };
     course.tell_precision(stage, record, 0);
     let ended = course.go_on(stage, seeds, record);
-    let closed = stage.close_ledger(ledger, WHOLE, course.client);
+    let Course { ledger, lateness, client, .. } = course;
+    let closed = stage.close_ledger(ledger, WHOLE, client);
     let (completed, stopped) = match &ended {
         Ok(ended) => ended.clone(),
         Err(_) => (complete_blocks(record, plan.arms.len()), "the run was interrupted".to_owned()),
     };
     // one mark for the run, not one for each segment
     let labels: Vec<&str> = plan.arms.iter().map(|arm| arm.label.as_str()).collect();
-    for mark in course.lateness.marks(&labels, completed.max(1)) {
+    for mark in lateness.marks(&labels, completed.max(1)) {
         if mark.severity != Severity::Passed {
             stage.progress.say(&format!("doubtful: {}", mark.reason));
         }
@@ -97,7 +109,7 @@ pub(super) fn run(
         record.drop_blocks_after(completed);
     }
     if completed > 0 && plan.arms.len() > 1 {
-        let dropped = course.lateness.dropped(completed);
+        let dropped = lateness.dropped(completed);
         let measured = Measured { record, arms: &plan.arms, plan: blocks, blocks: completed, dropped: &dropped };
         let comparison = measured.comparison(stopped);
         if let Some(drift) = comparison.drift.as_ref().filter(|drift| is_invalid(drift)) {
@@ -162,25 +174,51 @@ impl Course<'_> {
         unreachable!("orders never end")
     }
 
-    /// Runs the turn of one arm.
+    /// Runs the turn of one arm. A turn with a late fault is repeated: its arm would have fewer requests during the fault
+    /// than the others.
     fn segment(
+        &mut self,
+        stage: &mut Stage,
+        arm: &ArmPlan,
+        turn: Turn<'_>,
+        record: &mut Record,
+    ) -> Result<(), ExperimentError> {
+        stage.swap(arm)?;
+        let mut tries = 1;
+        while let Some(late) = self.turn(stage, arm, turn, record)? {
+            let what = format!("in block {}, with {}, a fault {late}", turn.block, arm.label);
+            if tries == TRIES {
+                return Err(ExperimentError::LateFault(format!("{what}, at the last of {TRIES} tries")));
+            }
+            tries += 1;
+            stage.progress.say(&format!("{what}: the segment is repeated"));
+            stage.swap(arm)?;
+        }
+        Ok(())
+    }
+
+    /// Runs and keeps the segment. If one of its faults was late, keeps nothing and returns by how much, in words.
+    fn turn(
         &mut self,
         stage: &mut Stage,
         arm: &ArmPlan,
         Turn { block, at, seed, next }: Turn<'_>,
         record: &mut Record,
-    ) -> Result<(), ExperimentError> {
-        stage.swap(arm)?;
+    ) -> Result<Option<String>, ExperimentError> {
         let retries = Snapshot::take(&stage.balancer.admin)?.retries();
         let stop = Stop::AfterTime(self.blocks.segment);
         let mut engine = engine_plan(stage, self.plan, arm, self.rated.arrivals, stop, seed);
         engine.warm_up = self.blocks.wash_out;
+        engine.hot_keys = faults::hot_keys(&self.plan.faults);
         let place = format!("block {block}, arm {} of {}", at + 1, self.plan.arms.len());
         let mut conductor = Conductor::start(stage, engine, &place, ("wash-out", "segment"))?;
-        let end = Instant::now() + self.blocks.wash_out + self.blocks.segment;
-        conductor.comes(end, next.map_or_else(|| format!("end of block {block}"), |next| format!("{next} takes over")));
-        let flow = conductor.until(None);
+        // the earliest send time of a measured request
+        let start = conductor.began + Duration::from_nanos(LEAD_NS) + self.blocks.wash_out;
+        let next = next.map_or_else(|| format!("end of block {block}"), |next| format!("{next} takes over"));
+        let mut script = Script::new(&self.plan.faults, &self.pool);
+        let flow = script.play(&mut conductor, &mut self.ledger, start, (start + self.blocks.segment, &next));
         let began_ms = conductor.began_ms;
+        let put_right = script.put_right(conductor.stage);
         let (outcome, watch) = conductor.finish()?;
         let part = client_count(outcome.warm_up.iter().chain(&outcome.segments));
         self.client.sent += part.sent;
@@ -188,11 +226,22 @@ impl Course<'_> {
         if flow? == Flow::Interrupted {
             return Err(ExperimentError::Interrupted(format!("in block {block}")));
         }
+        put_right?;
+        let fault_late_max = FAULT_LATE_MAX.max(self.blocks.segment / FAULT_LATE_PART);
+        match script.late() {
+            None => return Ok(Some("did not begin".to_owned())),
+            Some(late) if late > fault_late_max => return Ok(Some(format!("came {} ms late", late.as_millis()))),
+            Some(_) => {}
+        }
         if let Some(late) = self.lateness.note(block, &arm.label, &outcome) {
-            stage.progress.say(&format!("the generator was late, {late}: block {block} does not count, in any arm"));
+            stage.progress.say(&format!(
+                "the generator was late, {late}: the latencies of block {block} do not count, in any arm"
+            ));
         }
         stage.check_in_charge(arm)?;
-        let law = judge::law(stage, self.declared, self.plan, arm, &self.pool, record);
+        // a declaration is about a healthy pool, so it does not apply with faults
+        let is_calm = self.plan.faults.is_empty();
+        let law = is_calm.then(|| judge::law(stage, self.declared, self.plan, arm, &self.pool, record)).flatten();
         let retried = Snapshot::take(&stage.balancer.admin)?.retries().saturating_sub(retries);
         let about = About {
             key: CellKey { arm: arm.label.clone(), n: self.pool.len() as u32, block },
@@ -203,7 +252,7 @@ impl Course<'_> {
             began_ms,
         };
         record.keep(about, &outcome.total(), &outcome, &watch);
-        Ok(())
+        Ok(None)
     }
 
     /// The number of comparisons that Holm's correction covers.

@@ -54,7 +54,8 @@ pub(super) fn rated(stage: &mut Stage, plan: &plan::Plan, seeds: &Seeds) -> Resu
         Rate::OfCapacity(part) => part,
     };
     let even = ArmPlan::plain("round_robin, to calibrate", "round_robin");
-    let is_in_charge = plan.arms.iter().any(|arm| arm.label == stage.in_charge && arm.strategy == even.strategy);
+    let is_even = |arm: &ArmPlan| arm.strategy == even.strategy && arm.lb.is_empty();
+    let is_in_charge = plan.arms.iter().any(|arm| arm.label == stage.in_charge && is_even(arm));
     if !is_in_charge {
         stage.swap(&even)?;
     }

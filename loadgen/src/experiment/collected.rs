@@ -62,7 +62,7 @@ impl Collected {
             started: started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             duration_ms: stage.now_ms(),
             budget_ms: u64::try_from(plan.budget.as_millis()).unwrap_or(u64::MAX),
-            arms: plan.arms.iter().map(|arm| declared.arm(arm, &stage.balancer.config_sha256)).collect(),
+            arms: plan.arms.iter().map(|arm| stage.arm(declared, arm)).collect(),
             load: self.load,
             backends: described::backends(plan, &stage.balancer),
             seeds: seeds.by_name(),

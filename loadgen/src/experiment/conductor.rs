@@ -211,7 +211,10 @@ impl Watch {
             if is_lost && !self.missing.contains(&state.id) {
                 self.missing.push(state.id.clone());
                 self.is_disturbed = true;
-                let text = format!("{} gets no more requests", state.id);
+                let text = match &state.ejection {
+                    Some(ejection) => format!("{} is ejected: {}", state.id, ejection.reason),
+                    None => format!("{} gets no more requests", state.id),
+                };
                 stage.event(EventKind::Detected, Some(state.id.clone()), text);
             }
             if now.eligible && self.missing.contains(&state.id) {

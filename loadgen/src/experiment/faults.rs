@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::conductor::{Conductor, Flow};
 use super::plan::{Fault, FaultKind};
 use super::run::ExperimentError;
 use super::stage::Stage;
@@ -21,6 +22,8 @@ pub(super) struct Script<'a> {
     pool: &'a [String],
     steps: Vec<Step>,
     done: usize,
+    /// The longest time that a step came after its time.
+    late: Duration,
     /// For each fault: its state while it is in effect and must be undone.
     going_on: Vec<Option<GoingOn>>,
 }
@@ -77,7 +80,8 @@ fn steps(faults: &[Fault]) -> Vec<Step> {
 
 impl<'a> Script<'a> {
     pub(super) fn new(faults: &'a [Fault], pool: &'a [String]) -> Self {
-        Self { faults, pool, steps: steps(faults), done: 0, going_on: faults.iter().map(|_| None).collect() }
+        let going_on = faults.iter().map(|_| None).collect();
+        Self { faults, pool, steps: steps(faults), done: 0, late: Duration::ZERO, going_on }
     }
 
     /// The next step and its time, from the start of the measured load.
@@ -86,6 +90,28 @@ impl<'a> Script<'a> {
         let fault = &self.faults[step.fault];
         let end = if step.is_end { "end of: " } else { "" };
         Some((step.at, format!("{end}{}", fault.in_words(self.name(fault)))))
+    }
+
+    /// Executes the faults at their times, measured from `start`, until the load ends. `last`: the next event after them.
+    pub(super) fn play(
+        &mut self,
+        conductor: &mut Conductor<'_>,
+        ledger: &mut Ledger,
+        start: Instant,
+        last: (Instant, &str),
+    ) -> Result<Flow, ExperimentError> {
+        while let Some((at, what)) = self.next() {
+            conductor.comes(start + at, what);
+            let flow = conductor.until(Some(start + at))?;
+            if flow != Flow::Reached {
+                return Ok(flow);
+            }
+            self.carry_out(conductor.stage, ledger)?;
+            self.late = self.late.max(Instant::now().saturating_duration_since(start + at));
+            conductor.look()?;
+        }
+        conductor.comes(last.0, last.1);
+        conductor.until(None)
     }
 
     /// Executes the next step.
@@ -149,6 +175,11 @@ impl<'a> Script<'a> {
             }
         }
         first
+    }
+
+    /// The longest time that a step was late; `None` if a fault did not begin before the load ended.
+    pub(super) fn late(&self) -> Option<Duration> {
+        self.left().is_empty().then_some(self.late)
     }
 
     /// The faults that were not executed.

@@ -5,16 +5,16 @@ use super::plan::{ArmPlan, BlockPlan, Plan};
 use super::record::Record;
 use super::stage::Stage;
 use crate::load::Keys;
-use crate::model::{Cell, CellKey, Comparison, DroppedBlock, Failures, Latencies, percentile_ns};
+use crate::model::{Cell, CellKey, Comparison, DroppedBlock, Failures, GOOD_SHARE, Latencies, percentile_ns};
 use crate::statistics::{
     ArmBlocks, DRIFT_LIMIT, Law, Measure, Question, Settings, Width, compare_family, describe, drift, half_widths,
-    judge_failures, max_over_mean, ribbon,
+    judge_failures, max_over_mean, ribbon, typical_share,
 };
 
 /// Measures that are reported without a verdict, beside the judged ones. For all of them less is better.
 ///
 /// Errors are not among them: most blocks have none, and a ratio to 0 is undefined. They are judged first, by their
-/// share of all requests ([`judge_failures`]). Throughput is not among them either: in an open loop it is the planned
+/// share of all requests ([`judge_failures`]). A plan about failures judges the share of good responses. Throughput is not among them either: in an open loop it is the planned
 /// rate minus the failures.
 const DESCRIBED: [&str; 5] = ["latency_p50", "latency_p90", "latency_p99", "service_p99", EVENNESS];
 /// The highest count of a server over the mean. It is compared only between arms that both declare their counts. A
@@ -32,7 +32,7 @@ pub(super) fn law(
     pool: &[String],
     record: &mut Record,
 ) -> Option<Law> {
-    let file = declared.arm(arm, "");
+    let file = declared.arm(arm, "", None);
     let ring = if declared.may_tell_shares(&arm.strategy) { record.ring(stage, &arm.label, pool) } else { None };
     let told = ring.filter(|_| plan.requests.keys == Keys::Uniform).map(|ring| ring.shares.as_slice());
     // a malformed declaration is reported by the strategy's score card, not by a run
@@ -83,16 +83,25 @@ fn of_cell(cell: &Cell, latencies: &Latencies, measure: &str) -> Option<f64> {
         "latency_p99" => percentile(&latencies.latency, 0.99),
         "service_p99" => percentile(&latencies.service, 0.99),
         EVENNESS => max_over_mean(&cell.loads()),
+        GOOD_SHARE => good_share(cell),
         _ => None,
     }
 }
 
 /// Failures over all blocks; [`judge_failures`] decides whether the arm is comparable.
-fn failures(record: &Record, arm: &str, blocks: u32) -> Failures {
+fn failures(record: &Record, arm: &str, blocks: u32, confidence: f64) -> Failures {
     let cells = || record.cells.iter().filter(|cell| cell.arm == arm && cell.block <= blocks);
     let (failed, unsent) = (cells().map(|cell| cell.errors).sum(), cells().map(|cell| cell.unsent).sum());
     let due = cells().map(|cell| cell.requests).sum::<u64>() + unsent;
-    Failures { arm: arm.to_owned(), due, failed, unsent, is_comparable: true }
+    let shares: Vec<f64> = cells().filter_map(good_share).map(|good| 1.0 - good).collect();
+    let in_a_block = typical_share(&shares, confidence);
+    Failures { arm: arm.to_owned(), due, failed, unsent, is_comparable: true, in_a_block }
+}
+
+/// The share of the scheduled requests with a good response.
+fn good_share(cell: &Cell) -> Option<f64> {
+    let due = cell.requests + cell.unsent;
+    (due > 0).then(|| cell.good() as f64 / due as f64)
 }
 
 // === impl Measured ===
@@ -111,7 +120,8 @@ impl<'a> Measured<'a> {
             let numbers = self.of_all(measure);
             ratios.extend(describe(&numbers.question(&numbers.arms()), settings(plan)));
         }
-        let mut failures: Vec<Failures> = arms.iter().map(|arm| failures(record, &arm.label, blocks)).collect();
+        let mut failures: Vec<Failures> =
+            arms.iter().map(|arm| failures(record, &arm.label, blocks, plan.confidence)).collect();
         judge_failures(&mut failures, &mut ratios);
         let ribbons =
             arms.iter().filter_map(|arm| ribbon(&arm.label, &self.histograms(arm), &QUANTILES, plan.confidence));
@@ -145,7 +155,7 @@ impl<'a> Measured<'a> {
             let key = CellKey { arm: arm.to_owned(), n: cell.n, block };
             of_cell(cell, self.record.latencies.get(&key)?, measure)
         };
-        let counts = |block: &u32| measure == EVENNESS || !self.is_dropped(*block);
+        let counts = |block: &u32| [EVENNESS, GOOD_SHARE].contains(&measure) || !self.is_dropped(*block);
         (1..=self.blocks).filter(counts).map(number).collect()
     }
 
@@ -154,7 +164,7 @@ impl<'a> Measured<'a> {
         let is_compared = |arm: &&ArmPlan| measure != EVENNESS || (self.has_law(baseline) && self.has_law(arm));
         let of = |arm: &'a ArmPlan| (arm.label.as_str(), self.numbers(&arm.label, measure));
         Numbers {
-            measure: Measure { name: measure, more_is_better: false },
+            measure: Measure { name: measure, more_is_better: measure == GOOD_SHARE },
             baseline: self.numbers(&baseline.label, measure),
             others: others.iter().filter(is_compared).map(of).collect(),
         }
@@ -242,6 +252,29 @@ mod tests {
         let failures = comparison.failures_of("sink").expect("counted");
         assert_eq!((failures.due, failures.failed, failures.unsent), (8000, 5744, 0));
         assert_eq!(comparison.ratio("quick", "latency_p90").expect("said").verdict, Verdict::Better);
+    }
+
+    #[test]
+    fn good_responses_are_judged_by_their_share_also_in_dropped_blocks_and_without_failures() {
+        let mut record = Record::default();
+        for (arm, failed) in [("base", 500), ("half", 250), ("none", 0)] {
+            measured(&mut record, arm, 8, failed, 10);
+        }
+        let Plan { arms, blocks: plan, .. } = plan(&["base", "half", "none"]);
+        let verdicts = vec![GOOD_SHARE.to_owned()];
+        let plan = BlockPlan { primary: GOOD_SHARE.to_owned(), verdicts, ..plan.expect("blocks") };
+        let dropped = [DroppedBlock { block: 2, arms: vec!["half".into()], reason: "by 1 s at p50".into() }];
+        let measured = Measured { record: &record, arms: &arms, plan: &plan, blocks: 8, dropped: &dropped };
+        let comparison = measured.comparison("it was enough".into());
+        for (arm, ratio, share) in [("half", 1.5, 0.25), ("none", 2.0, 0.0)] {
+            let found = comparison.ratio(arm, GOOD_SHARE).expect("judged");
+            assert!((found.ratio - ratio).abs() < 1e-9 && found.left_out == 0, "{found:?}");
+            assert_eq!((found.verdict, found.more_is_better), (Verdict::Better, true), "{found:?}");
+            let typical = comparison.failures_of(arm).and_then(|it| it.in_a_block).expect("blocks");
+            assert_eq!((typical.low, typical.share, typical.high, typical.is_sound), (share, share, share, true));
+        }
+        let p90 = comparison.ratio("none", "latency_p90").expect("described");
+        assert_eq!(p90.verdict, Verdict::NotComparable, "latencies are of other requests");
     }
 
     #[test]

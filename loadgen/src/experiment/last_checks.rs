@@ -28,6 +28,9 @@ pub(super) fn mark(
     }
     mark_generator(stage, plan);
     mark_accounting(stage);
+    if let Some(mark) = stage.safeguards.mark() {
+        stage.mark(mark);
+    }
     let (taken, budget) = (stage.origin.elapsed(), plan.budget);
     if taken > budget.mul_f64(OVER_BUDGET) {
         let reason = format!(

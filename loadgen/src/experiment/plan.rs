@@ -114,6 +114,9 @@ pub struct ArmPlan {
     /// The cost of its requests relative to the other arms: 1, or a difference on purpose.
     #[serde(default = "no_handicap")]
     pub cost_factor: f64,
+    /// Sections of lb.toml for this arm alone: those of safeguards.
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    pub lb: toml::Table,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -286,7 +289,8 @@ fn no_handicap() -> f64 {
 impl ArmPlan {
     /// An arm without options.
     pub fn plain(label: &str, strategy: &str) -> Self {
-        Self { label: label.into(), strategy: strategy.into(), options: toml::Table::new(), cost_factor: 1.0 }
+        let (label, strategy) = (label.to_owned(), strategy.to_owned());
+        Self { label, strategy, options: toml::Table::new(), cost_factor: 1.0, lb: toml::Table::new() }
     }
 }
 

@@ -12,7 +12,7 @@ use super::host::HostWatch;
 use super::plan::{LoadPlan, Plan, did_you_mean};
 use super::seeds::Seeds;
 use super::stage::Stage;
-use super::{blocks, cells, last_checks, preflight, timeline};
+use super::{blocks, cells, last_checks, preflight, safeguards, timeline};
 use crate::lab::{self, BalancerError, Interrupt, Programs, Recorder};
 use crate::load;
 use crate::model::{self, Folder, Mark, Run};
@@ -87,6 +87,10 @@ pub enum ExperimentError {
     BrokenStrategy { name: String, reason: String },
     #[error("arm {label}: {reason}")]
     Arm { label: String, reason: String },
+    #[error("the running lb has other safeguards than the plan gives to {label}: {}; did something reload it?", differences.join("; "))]
+    Safeguards { label: String, differences: Vec<String> },
+    #[error("{0}: this machine is too busy for faults in segments of this length")]
+    LateFault(String),
     #[error("blocks.segment: {0}")]
     TooFewRequests(String),
     #[error("there is no backend {0:?} for this fault")]
@@ -120,6 +124,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     if folder.file("run.json").exists() {
         return Err(ExperimentError::Taken(out.clone()));
     }
+    safeguards::refuse(plan, place)?;
     let (origin, started) = (Instant::now(), jiff::Timestamp::now());
     let (host, seeds) = (HostWatch::begin(), Seeds::new(*seed));
     let machine = preflight::judge(&preflight::look(host.host(), interrupt), plan);
@@ -172,6 +177,8 @@ fn course(
     declared: &Declared,
     Collected { record, disruptions, load, compared }: &mut Collected,
 ) -> Result<(), ExperimentError> {
+    let status = stage.balancer.admin.status()?;
+    stage.safeguards.check(&plan.arms[0], &status)?;
     match (&plan.blocks, &plan.load) {
         (Some(blocks), _) => blocks::run(stage, plan, blocks, seeds, declared, (record, load, compared)),
         (None, LoadPlan::Open { .. }) => timeline::run(stage, plan, seeds, declared, record, load),

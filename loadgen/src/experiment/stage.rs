@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use super::arms::Declared;
 use super::doubts;
 use super::membership::{Change, Membership};
 use super::plan::{ArmPlan, LoadPlan, Plan};
 use super::run::ExperimentError;
+use super::safeguards::Watched;
 use crate::lab::{BackendStatus, Balancer, ClientCount, Interrupt, Ledger, Snapshot, natural};
 use crate::load::{Outcome, Segment};
-use crate::model::{Conclusion, Event, EventKind, Folder, Mark};
+use crate::model::{self, Conclusion, Event, EventKind, Folder, Mark};
 use crate::view::{Board, Form, Member, View};
 
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub(super) struct Stage {
     /// The arm in charge, by label.
     pub(super) in_charge: String,
     pub(super) membership: Membership,
+    pub(super) safeguards: Watched,
 }
 
 /// The interval between lines of progress.
@@ -61,22 +64,24 @@ impl Stage {
         self.marks.extend(doubts::marks(outcome, is_closed_loop));
     }
 
-    /// Swaps to an arm, if it is not already in charge.
+    /// Swaps to an arm, if it is not already in charge. With safeguards it is put in charge again, because lb may remember
+    /// failures from its last turn.
     pub(super) fn swap(&mut self, arm: &ArmPlan) -> Result<(), ExperimentError> {
-        if self.in_charge == arm.label {
+        if self.in_charge == arm.label && !self.safeguards.are_studied() {
             return Ok(());
         }
-        let options = serde_json::to_value(&arm.options).unwrap_or_default();
-        self.balancer.admin.swap(&arm.strategy, &options)?;
+        self.safeguards.swap(&self.balancer, arm, &self.interrupt)?;
         self.in_charge.clone_from(&arm.label);
         self.progress.board().tell(|facts| facts.strategy.clone_from(&arm.label));
         self.event(EventKind::Swap, None, format!("{} takes over", arm.label));
         Ok(())
     }
 
-    /// Marks the run if lb replaced this arm: lb rolls back a strategy that fails in its first seconds.
+    /// Marks the run if lb replaced this arm: lb rolls back a strategy that fails in its first seconds. An error if lb
+    /// has other safeguards than the plan gives this arm.
     pub(super) fn check_in_charge(&mut self, arm: &ArmPlan) -> Result<(), ExperimentError> {
         let status = self.balancer.admin.status()?;
+        self.safeguards.check(arm, &status)?;
         let found = status.pools.into_iter().find(|pool| pool.name == "default").map(|pool| pool.strategy);
         if let Some(found) = found.filter(|found| *found != arm.strategy) {
             let reason =
@@ -85,6 +90,12 @@ impl Stage {
             self.in_charge.clear();
         }
         Ok(())
+    }
+
+    /// An arm in the form of the manifest.
+    pub(super) fn arm(&self, declared: &Declared, arm: &ArmPlan) -> model::Arm {
+        let digest = self.safeguards.digest(&arm.label).unwrap_or(&self.balancer.config_sha256);
+        declared.arm(arm, digest, self.safeguards.of(&arm.label))
     }
 
     /// The ids of the pool in natural order: `Server 2` before `Server 10`.

@@ -12,7 +12,6 @@ use super::record::{About, Record};
 use super::run::ExperimentError;
 use super::seeds::Seeds;
 use super::stage::{Stage, client_count};
-use crate::lab::Ledger;
 use crate::load::{LEAD_NS, Stop};
 use crate::model::{CellKey, Load, Mark};
 
@@ -70,7 +69,7 @@ fn one(
         conductor.look_closely();
     }
     let mut script = Script::new(&plan.faults, pool);
-    let flow = play(&mut conductor, &mut script, &mut ledger, start, duration);
+    let flow = script.play(&mut conductor, &mut ledger, start, (start + duration, "the end"));
     let began_ms = conductor.began_ms;
     let (put_right, left) = (script.put_right(conductor.stage), script.left());
     let (outcome, watch) = conductor.finish()?;
@@ -99,25 +98,4 @@ fn one(
     closed?;
     stage.check_in_charge(arm)?;
     Ok(flow)
-}
-
-/// Executes the faults at their times, measured from `start`, until the load ends.
-fn play(
-    conductor: &mut Conductor<'_>,
-    script: &mut Script<'_>,
-    ledger: &mut Ledger,
-    start: Instant,
-    duration: Duration,
-) -> Result<Flow, ExperimentError> {
-    while let Some((at, what)) = script.next() {
-        conductor.comes(start + at, what);
-        let flow = conductor.until(Some(start + at))?;
-        if flow != Flow::Reached {
-            return Ok(flow);
-        }
-        script.carry_out(conductor.stage, ledger)?;
-        conductor.look()?;
-    }
-    conductor.comes(start + duration, "the end");
-    conductor.until(None)
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::web::{Web, WebError};
+use crate::model::Safeguards;
 
 #[derive(Clone, Debug)]
 pub struct Admin {
@@ -33,6 +34,9 @@ pub struct Status {
     pub version: String,
     pub pools: Vec<PoolStatus>,
     pub workers: usize,
+    /// Old generations that a worker may still use.
+    #[serde(default)]
+    pub retired_generations: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -40,6 +44,9 @@ pub struct PoolStatus {
     pub name: String,
     pub strategy: String,
     pub strategy_sha256: Option<String>,
+    /// The safeguards in force; `None` if this lb does not report them.
+    #[serde(default)]
+    pub safeguards: Option<Safeguards>,
     pub backends: Vec<BackendStatus>,
 }
 
@@ -53,10 +60,22 @@ pub struct BackendStatus {
     pub origin: String,
     pub eligible: bool,
     #[serde(default)]
+    pub healthy: bool,
+    #[serde(default)]
     pub draining: bool,
     pub in_flight: u32,
     #[serde(default)]
     pub pid: Option<u32>,
+    /// Why it gets no requests for a while although it is healthy.
+    #[serde(default)]
+    pub ejection: Option<Ejection>,
+}
+
+/// The used fields of an ejection by outlier detection.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Ejection {
+    /// Such as `5 server errors in a row`.
+    pub reason: String,
 }
 
 /// A strategy of `lb strategies --json`.
@@ -155,6 +174,12 @@ impl Admin {
         Ok(())
     }
 
+    /// Ends the ejection of a backend, and forgets its failures.
+    pub fn pardon(&self, id: &str) -> Result<(), AdminError> {
+        self.own.post(&format!("{}/backends/{}/ready", self.base, in_path(id)), "")?;
+        Ok(())
+    }
+
     /// Removes these backends. Returns when they get no new requests.
     pub fn remove(&self, ids: &[String]) -> Result<(), AdminError> {
         self.own.delete(&format!("{}/rm", self.base), &json!({ "n": ids.len(), "hostnames": ids }).to_string())?;
@@ -170,6 +195,12 @@ impl Admin {
     fn misunderstood(&self, url: String, error: &serde_json::Error) -> AdminError {
         AdminError::Format { url, reason: error.to_string() }
     }
+}
+
+/// An id as a part of a path.
+fn in_path(id: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+    id.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 #[cfg(test)]

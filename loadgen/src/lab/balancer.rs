@@ -17,6 +17,7 @@ use super::interrupt::Interrupt;
 use super::process::Process;
 use super::programs::Programs;
 use super::web::Web;
+use crate::model::{SAFEGUARDS, Safeguard};
 
 /// The settings of an lb that loadgen starts.
 #[derive(Clone, Debug)]
@@ -277,8 +278,8 @@ fn silence(log: &Path) -> String {
 }
 
 /// The configuration: the keys of loadgen, overridden by those of the experiment. lb does not watch files, so
-/// rebuilding a library during the run does not change the arm. Ejections, panic and retries of requests that a backend
-/// may have processed are off: an experiment about them has keys for them.
+/// rebuilding a library during the run does not change the arm. All safeguards are off: an experiment about them has
+/// keys for them.
 fn config_text(programs: &Programs, setup: &Setup, state: &Path) -> String {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let mut command = vec![text(&programs.mock_server)];
@@ -293,12 +294,6 @@ fn config_text(programs: &Programs, setup: &Setup, state: &Path) -> String {
         first_port = 0
         [timeouts]
         drain_ms = 5000
-        [outlier]
-        enabled = false
-        [panic]
-        below_percent = 0
-        [retry]
-        on = ["connect"]
         [reload]
         watch = false
     };
@@ -315,13 +310,26 @@ fn config_text(programs: &Programs, setup: &Setup, state: &Path) -> String {
         ("launcher".to_owned(), launcher.into()),
         ("state".to_owned(), Table::from_iter([("dir".to_owned(), Value::from(text(state)))]).into()),
     ]);
+    merge(&mut config, &off());
     merge(&mut config, &ours);
     merge(&mut config, &setup.keys);
     format!("# Written by loadgen for one run.\n{config}")
 }
 
+/// The keys that switch all safeguards off, by section.
+pub(crate) fn off() -> Table {
+    let key = |it: &Safeguard| Table::from_iter([(it.switch.to_owned(), it.off.into())]);
+    SAFEGUARDS.iter().map(|safeguard| (safeguard.section.to_owned(), key(safeguard).into())).collect()
+}
+
+/// The digest of a configuration file.
+pub(crate) fn digest(config: &Path) -> Result<String, BalancerError> {
+    let text = std::fs::read(config).map_err(|source| BalancerError::Start { path: config.to_owned(), source })?;
+    Ok(hex(&Sha256::digest(&text)))
+}
+
 /// Merges `over` into `table`, table by table.
-fn merge(table: &mut Table, over: &Table) {
+pub(crate) fn merge(table: &mut Table, over: &Table) {
     for (key, value) in over {
         match (table.get_mut(key), value) {
             (Some(Value::Table(below)), Value::Table(above)) => merge(below, above),
@@ -360,6 +368,9 @@ mod tests {
         assert_eq!(config["proxy"]["listen"].as_str(), Some("127.0.0.1:0"));
         assert_eq!(config["timeouts"]["drain_ms"].as_integer(), Some(1));
         assert_eq!(config["launcher"]["command"].as_array().map(Vec::len), Some(3));
+        for safeguard in SAFEGUARDS {
+            assert_eq!(config[safeguard.section][safeguard.switch], safeguard.off.into(), "{}", safeguard.name);
+        }
         assert_eq!(config["strategy"]["config"]["round_robin"]["a"].as_integer(), Some(1));
     }
 }

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::manifest::Conclusion;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// The label of the arm by which the others are divided.
@@ -46,8 +48,11 @@ pub struct DroppedBlock {
     pub reason: String,
 }
 
+/// The measure of good responses: their share of the scheduled requests. Its verdict is about counts, not about times.
+pub const GOOD_SHARE: &str = "good_share";
+
 /// Requests of an arm without a good response, over all blocks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failures {
     pub arm: String,
     /// Requests in the schedule, sent or not.
@@ -59,13 +64,26 @@ pub struct Failures {
     /// Whether its share of failures is close to that of the baseline, so that the good responses of both are to the
     /// same requests.
     pub is_comparable: bool,
+    /// The share of such requests in a block; `None` with fewer than two blocks, and in older runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_a_block: Option<TypicalShare>,
+}
+
+/// The typical share of the blocks, 0..1, with its interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TypicalShare {
+    pub share: f64,
+    pub low: f64,
+    pub high: f64,
+    /// Whether there were enough blocks for the confidence. If not, `low` and `high` are only a guide.
+    pub is_sound: bool,
 }
 
 /// An arm divided by the baseline, pair by pair within blocks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ratio {
     pub arm: String,
-    /// `latency_p50`, `latency_p90`, `latency_p99`, `service_p99`, `rps`, `max_over_mean`.
+    /// `latency_p50`, `latency_p90`, `latency_p99`, `service_p99`, `good_share`, `rps`, `max_over_mean`.
     pub measure: String,
     /// Whether more of the measure is better, as for `rps`.
     pub more_is_better: bool,
@@ -136,6 +154,11 @@ impl Comparison {
             true => vec![self.primary.as_str()],
             false => self.verdict_measures.iter().map(String::as_str).collect(),
         }
+    }
+
+    /// The conclusion that its verdicts belong to.
+    pub fn conclusion(&self) -> Conclusion {
+        if self.primary == GOOD_SHARE { Conclusion::Counts } else { Conclusion::Latency }
     }
 
     pub fn is_dropped(&self, block: u32) -> bool {

@@ -13,8 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use super::comparison::Comparison;
 use super::histogram::{CellKey, HistogramError, Latencies, read_log, write_log};
-use super::manifest::{Manifest, SCHEMA};
+use super::manifest::{Conclusion, Manifest, SCHEMA};
 use super::recording::RECORDING_FILE;
 use super::results::{Cell, Results};
 use super::series::Series;
@@ -114,6 +115,22 @@ fn too_large(value: &serde_json::Value) -> Option<u64> {
 /// The name of an arm as a part of a file name.
 fn slug(label: &str) -> String {
     label.chars().map(|char| if char.is_ascii_alphanumeric() { char.to_ascii_lowercase() } else { '_' }).collect()
+}
+
+// === impl Run ===
+
+impl Run {
+    /// The conclusion that answers the question of the run. A comparison may be about counts, not about latency.
+    pub fn main_conclusion(&self) -> Conclusion {
+        let of_scenario = self.manifest.scenario.main_conclusion();
+        let compared = self.results.comparison.as_ref().filter(|_| of_scenario == Conclusion::Latency);
+        compared.map_or(of_scenario, Comparison::conclusion)
+    }
+
+    /// Whether that conclusion is valid.
+    pub fn answers(&self) -> bool {
+        self.manifest.supports(self.main_conclusion())
+    }
 }
 
 // === impl Folder ===

@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::safeguards::Safeguards;
+
 /// The version of the files of a run. A reader refuses other versions. A new field needs no new version if old files
 /// still parse.
 pub const SCHEMA: u32 = 1;
@@ -86,6 +88,9 @@ pub struct Arm {
     /// The strategy's declaration of its shares, as in the contract, for example `{"balance":"exact"}`; "" for none.
     #[serde(default)]
     pub expectation: String,
+    /// The safeguards of lb while this arm was in charge, as lb reported them; `None` if it did not, and in older runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub safeguards: Option<Safeguards>,
 }
 
 /// How requests were sent.
@@ -268,11 +273,6 @@ impl Manifest {
     /// The first check that makes this conclusion void.
     pub fn why_void(&self, conclusion: Conclusion) -> Option<&Mark> {
         self.marks.iter().find(|mark| mark.takes(conclusion))
-    }
-
-    /// Whether the conclusion that answers the scenario's question is valid.
-    pub fn answers(&self) -> bool {
-        self.supports(self.scenario.main_conclusion())
     }
 
     /// Whether `loadgen run` made it: one load on any server, without a plan to replay.

@@ -24,7 +24,7 @@ pub fn replayed(old: &Run, new: &Run) -> Vec<String> {
     let ratios = before.ratios.iter().filter(|ratio| judged.contains(&ratio.measure.as_str()));
     let line = |then: &Ratio| {
         let what = format!("{} over {}, {}", then.arm, before.baseline, measure_name(&then.measure));
-        let judgement = match (void(old, new, Conclusion::Latency), after.ratio(&then.arm, &then.measure)) {
+        let judgement = match (void(old, new, before.conclusion()), after.ratio(&then.arm, &then.measure)) {
             (Some(why), _) => format!("{why}: {CANNOT_TELL}"),
             (None, Some(now)) => compared(then, now),
             (None, None) => format!("has no value this time: {CANNOT_TELL}"),

@@ -6,6 +6,7 @@
 
 mod balance;
 mod blocks;
+mod failures;
 mod forest;
 mod percentiles;
 mod ring;
@@ -71,6 +72,7 @@ fn drawn(run: &Run) -> Vec<Plot> {
     let mut plots = Vec::new();
     let is_compared = run.results.comparison.is_some();
     if is_compared {
+        plots.extend(failures::plot(run));
         plots.extend(forest::plot(run));
         plots.extend(percentiles::plot(run));
         plots.extend(blocks::plot(run));

@@ -19,6 +19,7 @@ mod verdicts;
 
 pub(crate) use answer::{plateau, saturated};
 pub(crate) use compare::judged;
+pub(crate) use faults::has_faults_in_blocks;
 pub(crate) use shares::is_by_load;
 pub(crate) use skew::uneven_pools;
 pub(crate) use validity::why_void;
@@ -27,13 +28,14 @@ use super::document::{Block, Document};
 use super::format;
 use super::plots::Plot;
 use super::rows::Row;
-use crate::model::{Load, Run, Scenario};
+use crate::model::{Conclusion, GOOD_SHARE, Load, Run, Scenario};
 
 /// The name of a measure in sentences.
 pub(crate) fn measure_name(measure: &str) -> String {
     match measure {
         "rps" => "throughput".into(),
         "max_over_mean" => "max/mean of counts".into(),
+        GOOD_SHARE => "share of good responses".into(),
         other => match other.split_once('_') {
             Some(("service", percentile)) => format!("{} service time", percentile.replace('_', " ")),
             Some(("latency", percentile)) => format!("{} latency", percentile.replace('_', " ")),
@@ -147,6 +149,9 @@ fn question(run: &Run) -> String {
         Scenario::A3 => "What happens to requests when one backend is killed?",
         Scenario::A4 => "How even are the shares with other hash functions, and what does unevenness cost?",
         Scenario::B => "Which strategy has the lower latency, by how much, and how sure is that?",
+        Scenario::Own if run.main_conclusion() == Conclusion::Counts => {
+            "Which arm has more good responses, by how much, and how sure is that?"
+        }
         Scenario::Own if run.results.comparison.is_some() => {
             "Which arm has the lower latency, by how much, and how sure is that?"
         }
@@ -158,6 +163,13 @@ fn question(run: &Run) -> String {
 /// The subject of a comparison, in two sentences. The end of the report explains the other words.
 fn how_to_read(run: &Run) -> Option<String> {
     let comparison = run.results.comparison.as_ref()?;
+    if comparison.conclusion() == Conclusion::Counts {
+        return Some(format!(
+            "The baseline is {}: each other arm is compared with it. A good response is complete and has a status below 400; its share is that \
+             of all scheduled requests.",
+            comparison.baseline
+        ));
+    }
     Some(format!(
         "The baseline is {}: each other arm is compared with it. Latency is the time from the scheduled send time of a request to the last \
          byte of its response; 50, 90 and 99 of 100 requests took no longer than p50, p90 and p99.",

@@ -128,6 +128,7 @@ fn arm() -> Arm {
         cost_factor: 1.0,
         config_sha256: String::new(),
         expectation: String::new(),
+        safeguards: None,
     }
 }
 

@@ -6,7 +6,8 @@
 //! requests. Then no ratio shows which is better; the failures do. The rule holds in both directions: an arm with fewer
 //! failures is not comparable either.
 
-use crate::model::{Failures, Ratio, Verdict};
+use super::interval::Sample;
+use crate::model::{Failures, GOOD_SHARE, Ratio, TypicalShare, Verdict};
 
 /// If the shares differ by more than one percentage point, the numbers are of different requests.
 pub const LIMIT: f64 = 0.01;
@@ -20,10 +21,18 @@ pub fn judge_failures(failures: &mut [Failures], ratios: &mut [Ratio]) {
         if arm.is_comparable {
             continue;
         }
-        for ratio in ratios.iter_mut().filter(|ratio| ratio.arm == arm.arm) {
+        // the share of good responses is of all requests
+        for ratio in ratios.iter_mut().filter(|ratio| ratio.arm == arm.arm && ratio.measure != GOOD_SHARE) {
             (ratio.verdict, ratio.further_blocks) = (Verdict::NotComparable, None);
         }
     }
+}
+
+/// The typical share of these blocks, each 0..1, with its interval. `None` for fewer than two. Unlike ratios, shares can
+/// be 0, so they are compared on their own scale, not on that of their logarithms.
+pub fn typical_share(shares: &[f64], confidence: f64) -> Option<TypicalShare> {
+    let interval = Sample::new(shares.to_vec())?.interval(confidence).map(|share| share.clamp(0.0, 1.0));
+    Some(TypicalShare { share: interval.estimate, low: interval.low, high: interval.high, is_sound: interval.is_sound })
 }
 
 #[cfg(test)]
@@ -39,6 +48,7 @@ mod tests {
             failed,
             unsent,
             is_comparable: true,
+            in_a_block: None,
         };
         let numbers = |middle: f64| (0..8).map(|block| Some(middle + 0.1 * f64::from(block))).collect::<Vec<_>>();
         let latency = Measure { name: "latency_p90", more_is_better: false };

@@ -138,6 +138,7 @@ fn a_killed_server_is_detected_replaced_and_counted_as_a_lower_bound() {
     assert_eq!(bounds, [false, true, false]);
     let log = std::fs::read_to_string(lab.out().join("lb/lb.log")).expect("lb's log");
     assert!(log.contains("signal 9"), "{log}");
+    assert_eq!(cell(&run).retries, Some(0), "a request that the killed server loses is a failure");
     assert_eq!(cell(&run).backends.len(), 3);
     assert!(cell(&run).backends[1].requests > 0 && cell(&run).backends[0].expected.is_none(), "no band with a fault");
     lab.nothing_is_left_running();

@@ -180,7 +180,7 @@ fn a_value_of_the_wrong_kind_is_an_error_with_the_expected_kind() {
         says(&lab, &text, &format!("line {number}: {wanted}"));
     }
     let blocks = format!("{OPEN}[blocks]\n");
-    let measures = "latency_p50, latency_p90, latency_p99, service_p99";
+    let measures = "latency_p50, latency_p90, latency_p99, service_p99, good_share";
     for (line, wanted) in [
         ("half_width = \"5 %\"", "blocks.half_width: expected a number, not \"5 %\"".to_owned()),
         ("verdicts = \"latency_p50\"", "blocks.verdicts: expected a list of names, such as [\"latency_p50\", \"latency_p90\"], not \"latency_p50\"".to_owned()),
@@ -276,6 +276,14 @@ fn a_value_that_lb_refuses_has_its_line() {
         let said = said(&text);
         assert!(said.starts_with(begins) && said.contains(has), "{said}");
     }
+    let of_arm = said(&arm("[arms.lb.retry]\nattempts = 99\n"));
+    assert!(
+        of_arm.starts_with("line 6: arms.lb.retry.attempts: arm consistent_hash: ") && of_arm.contains("1 to 5"),
+        "{of_arm}"
+    );
+    let typed = said(&arm("[arms.lb.outlier]\nenabled = true\neject = 5\n"));
+    assert!(typed.starts_with("line 7: arms.lb.outlier.eject: arm consistent_hash: "), "{typed}");
+    assert!(typed.contains("eject_ms"), "{typed}");
     let limits = checked(&lab, &format!("{CLOSED}{lb}[lb.retry]\nattempts = 99\n")).err;
     assert!(limits.contains(": lb.retry.attempts: ") && limits.contains("must be from 1 to"), "{limits}");
 }

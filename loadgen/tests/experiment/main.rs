@@ -6,4 +6,5 @@ mod files;
 mod mistakes;
 mod operator;
 mod runs;
+mod safeguards;
 mod support;

@@ -1,6 +1,8 @@
 //! The text of reports about compared arms: the headline, the table of verdicts, their certainty, and dropped blocks.
 
-use loadgen::model::{Comparison, Failures, Ratio, Run, Scenario, Verdict};
+use loadgen::model::{
+    Comparison, Conclusion, Failures, GOOD_SHARE, Mark, Ratio, Run, Safeguards, Scenario, TypicalShare, Verdict,
+};
 
 use crate::synthetic::b;
 use crate::words::{assert_told, told};
@@ -186,7 +188,7 @@ fn dropped_blocks_are_listed_with_the_arms_in_which_the_generator_was_late() {
 }
 
 fn failed(arm: &str, failed: u64, is_comparable: bool) -> Failures {
-    Failures { arm: arm.into(), due: 1000, failed, unsent: 0, is_comparable }
+    Failures { arm: arm.into(), due: 1000, failed, unsent: 0, is_comparable, in_a_block: None }
 }
 
 /// The first sentence of the answer follows the question and the explanations that it needs.
@@ -226,6 +228,57 @@ fn an_arm_with_more_failures_is_not_better_and_that_comes_first() {
             "More requests failed with round_robin than with least_connections, and that is the difference that matters: 50.0 % of the \
              scheduled requests had no good response, and 4.00 % with least_connections.",
         ],
+    );
+}
+
+/// Counts do not depend on the clock of the generator.
+#[test]
+fn a_verdict_on_good_responses_stands_although_latency_is_void() {
+    let mut run = with_verdict(Verdict::Better, 1.495, 1.494, 1.497, None);
+    run.manifest.scenario = Scenario::Own;
+    run.manifest.marks.push(Mark::invalid("generator", "late in 30 of 32 segments", &Conclusion::OF_TIME));
+    assert!(!run.answers(), "a verdict on latency is void");
+    let comparison = run.results.comparison.as_mut().expect("a comparison");
+    comparison.primary = GOOD_SHARE.to_owned();
+    comparison.equivalence = 0.01;
+    comparison.ratios[0].measure = GOOD_SHARE.to_owned();
+    comparison.ratios[0].more_is_better = true;
+    let of = |arm: &str, count: u64, share: f64| Failures {
+        in_a_block: Some(TypicalShare { share, low: share / 1.1, high: share * 1.1, is_sound: true }),
+        ..failed(arm, count, arm == "round_robin")
+    };
+    comparison.failures = vec![of("round_robin", 333, 0.333), of("least_connections", 3, 0.003)];
+    assert!(run.answers());
+    assert_told(
+        &run,
+        &[
+            "Which arm has more good responses, by how much, and how sure is that?",
+            "least_connections is better than round_robin at the share of good responses (50 % higher). ",
+            "0.90 is 10 % less. More is better; a difference within ±1 %",
+            "round_robin baseline 66.7 % 33.3 % (30.3 % to 36.6 %)",
+            "least_connections better 1.495 (1.494 to 1.497) 0.30 % (0.27 % to 0.33 %)",
+            "How sure: the verdicts are from 8 blocks.",
+        ],
+    );
+    let told = told(&run);
+    for wrong in ["not comparable", "took no longer than p50, p90 and p99. "] {
+        assert!(!told.contains(wrong), "{wrong:?} is in\n{told}");
+    }
+}
+
+#[test]
+fn the_safeguards_of_each_arm_are_in_the_setting() {
+    let mut run = with_verdict(Verdict::Better, 0.62, 0.58, 0.66, None);
+    assert!(!told(&run).contains("outlier detection"), "older runs do not know them");
+    let safeguards = |json| serde_json::from_value::<Safeguards>(json).expect("sections");
+    let off = safeguards(serde_json::json!({ "outlier": { "enabled": false }, "retry": { "attempts": 1 } }));
+    run.manifest.arms.iter_mut().for_each(|arm| arm.safeguards = Some(off.clone()));
+    assert_told(&run, &["as the running lb reported them: outlier detection and retries, all off."]);
+    let on = serde_json::json!({ "outlier": { "enabled": false }, "retry": { "attempts": 2, "on": ["500"] } });
+    run.manifest.arms[1].safeguards = Some(safeguards(on));
+    assert_told(
+        &run,
+        &["arm outlier detection retries round_robin off off least_connections off on: attempts = 2, on = [\"500\"]"],
     );
 }
 

@@ -209,6 +209,16 @@ fn an_outage_sends_requests_on_clockwise_and_moves_no_other() {
 }
 
 #[test]
+fn a_slow_start_moves_no_request() {
+    let (all, one_starts) = (servers(1..=4), servers(1..=4).shares(&[1000, 100, 1000, 1000]));
+    let homes = |world: &World| {
+        let (picker, mut requests) = (picker(world, &json!({})), Requests::seeded(12));
+        (0..2_000).map(|_| requests.ask().pick_backend(&picker).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(homes(&one_starts), homes(&all));
+}
+
+#[test]
 fn the_ring_is_kept_while_only_health_changes() {
     let instance = AssignmentRing::new(Options::default(), Host::NONE).unwrap();
     let ring = |world: &World| instance.picker(&world.list().lend()).unwrap().0;

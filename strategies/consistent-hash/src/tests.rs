@@ -324,3 +324,12 @@ fn a_ring_of_too_many_points_is_explained_in_equal_arcs() {
         assert!((part / exact - 1.0).abs() < 0.25, "{part} and {exact}");
     }
 }
+
+#[test]
+fn a_slow_start_moves_no_key() {
+    let world = World::of(4).weights(&[1, 2, 3, 4]);
+    let before = homes(&world);
+    for part in [10, 100, 900] {
+        assert_eq!(homes(&world.clone().shares(&[1000, part, 1000, part])), before, "{part}");
+    }
+}

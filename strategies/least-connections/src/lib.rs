@@ -177,6 +177,16 @@ mod tests {
     }
 
     #[test]
+    fn in_a_slow_start_a_backend_gets_its_part_of_ties_and_of_load() {
+        let world = World::of(3).shares(&[1000, 1000, 100]);
+        let counted = picks(&world, 33, 20_000);
+        let p = chi_square_p(&counted, &[10.0, 10.0, 1.0]);
+        assert!(p > 0.001, "{counted:?} is not 10:10:1, p {p}");
+        [9, 9, 1].into_iter().enumerate().for_each(|(index, load)| world.set_load(index, load));
+        assert_eq!(picks(&world, 34, 100)[2], 0, "one request is its part of ten");
+    }
+
+    #[test]
     fn a_backend_that_was_overtaken_is_not_among_the_tied() {
         let world = World::of(4).weights(&[8, 1, 1, 1]);
         [80, 5, 5, 5].into_iter().enumerate().for_each(|(index, load)| world.set_load(index, load));

@@ -206,6 +206,15 @@ mod tests {
     }
 
     #[test]
+    fn in_a_slow_start_a_backend_has_its_part_of_its_turns() {
+        let world = World::of(3).weights(&[1, 2, 1]);
+        for (share, turns, expected) in [(100, 31, [10, 20, 1]), (500, 7, [2, 4, 1]), (1000, 4, [1, 2, 1])] {
+            let picker = picker(&world.clone().shares(&[1000, 1000, share]));
+            assert_eq!(counts(3, picks(&picker, turns).into_iter()), expected, "{share}");
+        }
+    }
+
+    #[test]
     fn rounding_of_many_large_weights_keeps_all_backends_and_the_proportions() {
         let weights: Vec<u32> = (0..1000).map(|index| 1 + index % 256).collect();
         let mut members: Vec<(u32, u32)> =

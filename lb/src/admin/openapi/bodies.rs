@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 
 use crate::config::{ID_BYTES_MAX, WEIGHT_MAX};
 use crate::control::Overriding;
+use crate::course::DEADLINE_MS_MAX;
 
 /// The body of `POST /add`.
 pub(super) fn add() -> Value {
     let backend = json!({
         "type": "object",
-        "properties": { "id": id(), "address": address(), "weight": weight_number() },
+        "properties": { "id": id(), "address": address(), "weight": weight_number(), "backup": { "type": "boolean" } },
         "required": ["id", "address"],
         "additionalProperties": false,
     });
@@ -31,7 +32,9 @@ pub(super) fn add() -> Value {
 
 /// The body of `DELETE /rm`.
 pub(super) fn remove() -> Value {
-    count_and_names("Remove", "Removes n servers: those in hostnames first, the rest at random.")
+    let mut schema = count_and_names("Remove", "Removes n servers: those in hostnames first, the rest at random.");
+    schema["properties"]["deadline_ms"] = deadline_number();
+    schema
 }
 
 /// The body of `POST /backends/{id}/weight`.
@@ -40,6 +43,16 @@ pub(super) fn weight() -> Value {
         "type": "object",
         "properties": { "weight": weight_number() },
         "required": ["weight"],
+        "additionalProperties": false,
+    })
+}
+
+/// The body of `POST /backends/{id}/drain`, if it has one.
+pub(super) fn drain() -> Value {
+    json!({
+        "type": "object",
+        "properties": { "deadline_ms": deadline_number() },
+        "required": ["deadline_ms"],
         "additionalProperties": false,
     })
 }
@@ -78,6 +91,11 @@ fn id() -> Value {
 
 fn address() -> Value {
     json!({ "type": "string", "description": "HOST:PORT" })
+}
+
+fn deadline_number() -> Value {
+    let description = "Requests that are in flight after this time end. Without it they have no limit.";
+    json!({ "type": "integer", "minimum": 0, "maximum": DEADLINE_MS_MAX, "description": description })
 }
 
 fn weight_number() -> Value {
@@ -124,6 +142,10 @@ mod tests {
             assert_eq!(parse_add(body.as_bytes()).is_ok(), is_valid, "{weight}");
         }
         assert!(parse_remove(format!(r#"{{"n":{}}}"#, i64::MAX).as_bytes()).is_ok());
+        let most = deadline_number()["maximum"].as_i64().unwrap();
+        for (ms, is_valid) in [(0, true), (most, true), (most + 1, false), (-1, false)] {
+            assert_eq!(parse_remove(format!(r#"{{"n":1,"deadline_ms":{ms}}}"#).as_bytes()).is_ok(), is_valid, "{ms}");
+        }
     }
 
     #[test]

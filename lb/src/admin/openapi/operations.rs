@@ -67,7 +67,11 @@ pub(super) fn operation(route: &str, method: &str, schemas: &mut Schemas) -> Ope
         "/login" if reads => redirecting("Redirects to the live page"),
         "/login" => login(),
         "/logout" => redirecting("Ends the session").or(ERRORS_OF_BODIES),
-        "/backends/{id}/drain" => change("The backend gets no new requests", schemas),
+        "/backends/{id}/drain" => {
+            let mut operation = change("The backend gets no new requests", schemas);
+            operation.body = Some(json!({ "required": false, "content": json_of(&bodies::drain()) }));
+            operation
+        }
         "/backends/{id}/ready" => change("The backend gets requests again", schemas),
         "/backends/{id}/weight" => change("Sets the backend's weight", schemas).taking(&bodies::weight()),
         _ => unreachable!("{route} has no description"),

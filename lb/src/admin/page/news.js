@@ -39,7 +39,7 @@ function take(tick) {
   }
   for (const pool of tick.pools) {
     const then = last?.pools.find(then => then.name === pool.name);
-    pool.depends = JSON.stringify([pool.picker, pool.backends.map(backend => [backend.id, backend.eligible, backend.weight])]);
+    pool.depends = JSON.stringify([pool.picker, pool.backends.map(backend => [backend.id, backend.eligible, backend.weight, backend.slow_start_percent])]);
     pool.since_s = then?.depends === pool.depends ? then.since_s : tick.uptime_s;
   }
   ticks.push(tick);

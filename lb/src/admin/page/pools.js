@@ -101,8 +101,9 @@ function drawPool(view, pool, now) {
   text(view.over, over ? `Share of expected, ${over} s` : 'Share of expected');
   const grown = backend => Math.max(0, backend.responses - (then.of.get(keyOf(pool, backend))?.responses ?? backend.responses));
   const all = pool.backends.reduce((sum, backend) => sum + grown(backend), 0);
-  const weights = pool.backends.reduce((sum, backend) => sum + (backend.eligible ? backend.weight : 0), 0);
-  const expectedOf = backend => byRing ? byRing.get(backend.id) ?? 0 : weights && backend.eligible ? backend.weight / weights : 0;
+  const weightOf = backend => backend.eligible ? backend.weight * (backend.slow_start_percent ?? 100) / 100 : 0;
+  const weights = pool.backends.reduce((sum, backend) => sum + weightOf(backend), 0);
+  const expectedOf = backend => byRing ? byRing.get(backend.id) ?? 0 : weights ? weightOf(backend) / weights : 0;
   // The longest bar nearly fills its cell, so that a share of 1 % in a large pool is visible, too.
   const scale = Math.min(1, 1.15 * Math.max(.01, ...pool.backends.flatMap(backend => [expectedOf(backend), all ? grown(backend) / all : 0])));
   const isLarge = pool.backends.length > ROWS_MAX;
@@ -173,12 +174,14 @@ function drawRow(row, pool, backend, now, { share, expected, scale }) {
   const key = keyOf(pool, backend), of = now.of.get(key);
   text(row.address, `${backend.address} · ${backend.origin}`);
   if (!backend.healthy) chip(row.state, 'bad', 'down', 'down');
-  else if (backend.draining) chip(row.state, 'warn', 'refused', backend.in_flight ? 'draining' : 'drained');
+  else if (backend.draining) chip(row.state, 'warn', 'refused', !backend.in_flight ? 'drained' : backend.drain_left_ms ? `drains ${Math.ceil(backend.drain_left_ms / 1000)} s` : 'draining');
   else if (backend.weight === 0) chip(row.state, 'warn', 'refused', 'weight 0');
   else if (backend.ejected) chip(row.state, 'bad', 'down', backend.eligible ? 'suspended' : 'ejected');
+  else if (backend.backup) chip(row.state, backend.eligible ? 'warn' : 'ok', 'change', backend.eligible ? 'backup in use' : 'backup');
   else if (!backend.eligible) chip(row.state, 'warn', 'refused', 'waiting');
+  else if (backend.slow_start_percent != null) chip(row.state, 'warn', 'up', `${backend.slow_start_percent} %`);
   else chip(row.state, 'ok', 'change', 'healthy');
-  row.state.title = backend.reason ?? backend.ejected ?? '';
+  row.state.title = backend.reason ?? backend.ejected ?? (backend.slow_start_percent != null ? 'Slow start: its part of its share' : '');
   row.element.classList.toggle('off', !backend.eligible);
   row.bar.style.setProperty('--w', percent((share ?? 0) / scale).replace(' ', ''));
   row.bar.style.setProperty('--e', percent(expected / scale).replace(' ', ''));

@@ -90,6 +90,7 @@ fn a_wrong_value_is_reported_with_line_key_and_remedy() {
             "[retry]\non = [\"connect\", \"200\"]",
             ":2:18: retry.on[1]: \"200\" is no cause of a retry. Known here: conn",
         ),
+        ("[retry]\non = [\"+502\"]", ":2:7: retry.on[0]: \"+502\" is no cause of a retry. Known here: conn"),
         ("[retry]\non = [503]", ":2:7: retry.on[0]: invalid type: integer `503`, expected a string"),
         ("[retry]\nattempt_timeout_ms = -1", ":2:1: retry.attempt_timeout_ms: must be from 0 to 86400000 milli"),
         ("[retry]\nreplay_bytes = 1048577", ":2:1: retry.replay_bytes: must be from 0 to 1048576, not"),

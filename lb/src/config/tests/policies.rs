@@ -8,6 +8,7 @@ use super::super::failing::{PartialOutlier, PartialPanic, PartialRetry};
 use super::super::file::{PartialHealth, PartialLimits, PartialTimeouts};
 use super::super::queue::PartialQueue;
 use super::super::section::{Partial, Scope};
+use super::super::slow_start::PartialSlowStart;
 use super::*;
 
 const fn ms(milliseconds: u64) -> Duration {
@@ -23,7 +24,7 @@ fn text(global: &str, of_pool: &str, of_route: &str) -> String {
 fn policies(text: &str) -> [Policy; 2] {
     let config = config(text);
     let route = &config.routes[0];
-    let Policy { timeouts, limits, retry: _, queue: _, priority: _ } = &config.policies[0];
+    let Policy { timeouts, limits, retry: _, queue: _, priority: _, sticky: _ } = &config.policies[0];
     assert_eq!((timeouts, limits), (&config.timeouts, &config.limits));
     [config.policies[route.pool].clone(), config.policies[route.policy].clone()]
 }
@@ -41,6 +42,7 @@ fn the_full_and_the_partial_form_of_a_section_have_the_same_keys() {
         ("health", PartialHealth::KEYS),
         ("outlier", PartialOutlier::KEYS),
         ("panic", PartialPanic::KEYS),
+        ("slow_start", PartialSlowStart::KEYS),
         ("retry", PartialRetry::KEYS),
         ("queue", PartialQueue::KEYS),
         ("timeouts", PartialTimeouts::KEYS),
@@ -120,6 +122,33 @@ fn a_pool_has_its_own_rules_for_failing_backends_over_the_global_ones() {
 }
 
 #[test]
+fn a_pool_has_its_own_slow_start_which_is_off_by_default() {
+    let ramps = |global: &str, own: &str| {
+        let config = config(&text(global, own, ""));
+        [0, 1].map(|pool: usize| config.pools[pool].slow_start)
+    };
+    assert_eq!(ramps("[slow_start]\nwindow_ms = 5000", ""), [None; 2]);
+    let [default, api] = ramps("[slow_start]\nenabled = true", "[pools.api.slow_start]\nwindow_ms = 20");
+    assert_eq!(default, Some(Ramp::default()));
+    assert_eq!(api, Some(Ramp { window_ns: 20_000_000, ..Ramp::default() }));
+    assert_eq!(ramps("[slow_start]\nenabled = true", "[pools.api.slow_start]\nenabled = false"), [default, None]);
+}
+
+#[test]
+fn a_backend_is_a_backup_if_it_says_so_and_a_pool_of_backups_only_causes_a_warning() {
+    let backend = |id: &str, more: &str| format!("[[backends]]\nid = \"{id}\"\naddress = \"127.0.0.1:9001\"\n{more}\n");
+    let both = backend("a", "") + &backend("b", "backup = true");
+    let roles: Vec<_> = config(&both).pools[0].backends.iter().map(|backend| backend.backup).collect();
+    assert_eq!(roles, [false, true]);
+    let warns = |text: &str| {
+        let loaded = load_text(&source(&[], &[]), text).unwrap();
+        loaded.warnings.iter().any(|line| line.ends_with("has only backups, so they get all requests"))
+    };
+    let backups = backend("b", "backup = true");
+    assert!(warns(&backups) && !warns(&both) && !warns(&format!("{backups}[launcher]\nkind = \"process\"\n")));
+}
+
+#[test]
 fn one_port_for_the_checks_of_launched_servers_causes_a_warning() {
     let warns = |text: &str| {
         let loaded = load_text(&source(&[], &[]), text).unwrap();
@@ -191,6 +220,9 @@ fn mistakes_in_sections_of_pools_and_routes_are_reported_with_their_place() {
         ),
         ("[pools.api.retry]\nattempts = 6", ":2:1: pools.api.retry.attempts: must be from 1 to 5, not 6"),
         ("[pools.api.outlier]\ninterval_ms = 9", ":2:1: pools.api.outlier.interval_ms: must be from 100 to"),
+        ("[slow_start]\nmin_percent = 0", ":2:1: slow_start.min_percent: must be from 1 to 100, not 0"),
+        ("[slow_start]\naggression = 11", ":2:1: slow_start.aggression: must be from 0.1 to 10.0, not 11"),
+        ("[pools.api.slow_start]\naggression = nan", ":2:1: pools.api.slow_start.aggression: must be from 0.1 to"),
         (
             "[[routes]]\n[routes.panic]\nbelow_percent = 0",
             ":2:9: routes[0].panic: the rule is about backends, which belong to a pool: set it in [pools.NAME.panic]",

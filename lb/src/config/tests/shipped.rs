@@ -105,6 +105,8 @@ fn assignment_toml_is_the_sheet() {
     assert_eq!(strategy.options, sheet);
     assert_eq!(strategy.hash_on, [KeySource::RandomId]);
     assert!(config.course.on_proxy_port && config.course.missing_path_is_400);
+    let (pool, retry) = (&config.pools[0], config.policies[0].retry.rules);
+    assert!(pool.outlier.is_off() && pool.panic.below_percent == 0 && retry.attempts == 1, "safeguards are off");
     let launcher = config.launcher.unwrap();
     assert_eq!((launcher.replicas, launcher.names.as_str()), (3, "Server {n}"));
     assert_eq!(launcher.command, ["mock-server", "--home-id", "{n}"]);

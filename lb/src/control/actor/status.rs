@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use super::Actor;
 use crate::control::api::{
-    AccessLogStatus, BackendStatus, ControlError, LoadedStrategy, OfferedStrategy, PoolStatus, Status,
+    AccessLogStatus, BackendStatus, ControlError, LoadedStrategy, OfferedStrategy, PoolStatus, Safeguards, Status,
 };
 use crate::control::inspect::{ExplainRequest, Explanation, Ring, explain};
 use crate::control::pools::{PoolKey, PoolState};
@@ -93,7 +93,14 @@ impl Actor {
                 let plugin = kept.strategy.plugin();
                 format!("{} {}", plugin.name(), plugin.version())
             }),
+            safeguards: self.safeguards(&pool.name),
             backends: self.membership.backends_of(&self.desk, key),
         }
+    }
+
+    fn safeguards(&self, pool: &str) -> Safeguards {
+        let config = &self.desk.config;
+        let index = config.pools.iter().position(|one| one.name == *pool).unwrap_or_default();
+        Safeguards::of(&config.pools[index], &config.policies[index])
     }
 }

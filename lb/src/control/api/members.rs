@@ -1,5 +1,7 @@
 //! Backends in requests and results, and the changes that a caller may request.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +25,9 @@ pub struct AttachedBackend {
     pub address: String,
     #[serde(default = "weight_one")]
     pub weight: u16,
+    /// Gets requests only if no other backend can.
+    #[serde(default)]
+    pub backup: bool,
 }
 
 /// `DELETE /rm`: `n` replicas of the pool `default`, named ones first, the rest at random.
@@ -30,6 +35,8 @@ pub struct AttachedBackend {
 pub struct Remove {
     pub n: usize,
     pub hostnames: Vec<String>,
+    /// Requests that are in flight after this time end.
+    pub deadline: Option<Duration>,
 }
 
 /// A change of one backend.
@@ -37,6 +44,8 @@ pub struct Remove {
 pub enum Change {
     /// No new requests.
     Drain,
+    /// No new requests, and those that are in flight after this time end.
+    DrainWithin(Duration),
     /// Takes requests again.
     Ready,
     Weight(u16),
@@ -48,6 +57,8 @@ pub struct BackendStatus {
     pub id: String,
     pub address: String,
     pub weight: u16,
+    /// Gets requests only if no other backend of its pool can.
+    pub backup: bool,
     /// The name of its source, such as "file".
     pub origin: &'static str,
     pub eligible: bool,
@@ -55,11 +66,17 @@ pub struct BackendStatus {
     /// `false` until its first health check has ended; it may get requests before.
     pub checked: bool,
     pub draining: bool,
+    /// The progress of its drain, beside the requests in flight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainStatus>,
     pub in_flight: u32,
     pub consecutive_errors: u32,
     /// Why and for how long outlier detection keeps requests away, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ejection: Option<EjectionStatus>,
+    /// Its part of its share, and for how long, while it starts slowly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<SlowStartStatus>,
     /// Why the last check failed, while the backend is down.
     pub reason: Option<String>,
     /// The pid, if lb launched the process.
@@ -76,6 +93,28 @@ pub struct EjectionStatus {
     pub left_ms: u64,
     /// Ejections that are not forgiven yet; each is longer than the one before.
     pub count: u32,
+}
+
+/// The progress of a drain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DrainStatus {
+    /// Since its begin, or since the start of lb.
+    pub for_ms: u64,
+    /// Until its deadline, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_ms: Option<u64>,
+    /// The requests that ended at the deadline, if it has passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<u32>,
+}
+
+/// A slow start after a join or a return.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct SlowStartStatus {
+    /// Of the share that its weight gives it.
+    pub percent: u8,
+    /// The rest of it.
+    pub left_ms: u64,
 }
 
 fn weight_one() -> u16 {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::members::BackendStatus;
 use super::reload::ReloadStatus;
+use super::safeguards::Safeguards;
 
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Status {
@@ -73,6 +74,8 @@ pub struct PoolStatus {
     pub probation_left_ms: Option<u64>,
     /// The strategy that a rollback would put in charge: name and version.
     pub rollback_to: Option<String>,
+    /// The rules for failing backends that are in force.
+    pub safeguards: Safeguards,
     pub backends: Vec<BackendStatus>,
 }
 

@@ -121,7 +121,7 @@ impl<K: Clone + Sync> Target<K> {
         }
         let mut is_first = !joins;
         // The rules that membership applies as well; here they only decide how soon to check again.
-        let mut standing = Standing::unknown();
+        let mut standing = if joins { Standing::unknown() } else { Standing::new(rules.initial) };
         loop {
             let outcome = {
                 // The semaphore is never closed, so this cannot fail.

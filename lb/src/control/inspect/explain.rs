@@ -63,6 +63,8 @@ pub struct Candidate {
     pub backend: String,
     pub eligible: bool,
     pub weight: u32,
+    /// The weight to pick by; less than `weight` while the backend starts slowly.
+    pub effective_weight: f64,
     pub in_flight: u32,
     /// Time to the head of a response; `None` before the first.
     pub ewma_latency_ms: Option<f64>,
@@ -150,6 +152,7 @@ fn candidates(pool: &PoolGeneration) -> Vec<Candidate> {
             backend: backend.id.to_string(),
             eligible: backend.is_eligible(),
             weight: spec.weight,
+            effective_weight: f64::from(spec.effective) / 1e3,
             in_flight: backend.in_flight(),
             ewma_latency_ms: (latency_ns > 0).then_some(latency_ns as f64 / 1e6),
         }

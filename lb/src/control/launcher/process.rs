@@ -78,8 +78,8 @@ impl Process {
 
     /// Waits until the process ends by itself; returns how, as one clause.
     pub(super) async fn ended(&mut self) -> String {
-        let (how, was_killed) = match self.child.wait().await {
-            Ok(status) => (describe(status), status.signal().is_some()),
+        let (how, gave_no_reason) = match self.child.wait().await {
+            Ok(status) => (describe(status), status.signal().is_some() || status.success()),
             Err(error) => (format!("it was lost: {error}"), false),
         };
         // Its children must not outlive it: they would keep the port.
@@ -89,8 +89,8 @@ impl Process {
         {
             reader.abort();
         }
-        // A killed process wrote no reason for its death; the last line on stderr is unrelated.
-        if was_killed {
+        // A process that was killed, or ended as it meant to, wrote no reason: its last line on stderr is unrelated.
+        if gave_no_reason {
             return how;
         }
         let stderr = self.stderr.lock();

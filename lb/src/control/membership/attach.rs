@@ -65,9 +65,9 @@ impl Membership {
     ) -> Result<(), ControlError> {
         let plain: Vec<AttachedBackend> = backends.iter().map(|(backend, _)| backend.clone()).collect();
         check_attached(desk, &plain)?;
-        let reach = desk.reach(&desk.config, desk.listeners.open());
+        let (reach, health) = (desk.reach(&desk.config, desk.listeners.open()), desk.health(PoolKey::DEFAULT));
         for (backend, socket) in &backends {
-            reach.check(*socket).map_err(|what| refused(format!("Backend '{}': {what}", backend.id)))?;
+            reach.check(*socket, &health).map_err(|what| refused(format!("Backend '{}': {what}", backend.id)))?;
         }
         for (backend, socket) in backends {
             let entry = entry(desk, backend, socket);
@@ -84,18 +84,19 @@ impl Membership {
     }
 }
 
-/// A backend with the address and the weight that the file gives it has the origin "file". Any other is attached.
+/// A backend with the address, the weight and the role that the file gives it has the origin "file". Any other is
+/// attached.
 fn entry(desk: &Publisher, backend: AttachedBackend, socket: SocketAddr) -> Entry {
-    let AttachedBackend { id, address, weight } = backend;
-    let of_file = desk.config.pools[0]
-        .backends
-        .iter()
-        .position(|configured| configured.id == id && configured.address == address && configured.weight == weight);
+    let AttachedBackend { id, address, weight, backup } = backend;
+    let of_file = desk.config.pools[0].backends.iter().position(|configured| {
+        let is_same = configured.weight == weight && configured.backup == backup;
+        configured.id == id && configured.address == address && is_same
+    });
     let (origin, order) = match of_file {
         Some(order) => (Origin::File, order),
         None => (Origin::Attached, desk.pools[PoolKey::DEFAULT].members.next_order(Origin::Attached)),
     };
-    Entry { id, address, socket, weight, origin, order, draining: false }
+    Entry { id, address, socket, weight, origin, order, draining: false, backup }
 }
 
 fn check_attached(desk: &Publisher, backends: &[AttachedBackend]) -> Result<(), ControlError> {

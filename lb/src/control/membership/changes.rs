@@ -55,7 +55,7 @@ impl Membership {
         // A replica without a process stays down, also after an operator's `ready`.
         let is_absent = before.entry.origin == Origin::Launched && !self.is_up(id);
         let health = desk.pools[pool].members.update(id, |member| match change {
-            Change::Drain => {
+            Change::Drain | Change::DrainWithin(_) => {
                 member.entry.draining = true;
                 None
             }
@@ -69,6 +69,12 @@ impl Membership {
             }
         });
         let id = before.id().clone();
+        match change {
+            Change::Drain => self.drains.begin((pool, id.clone()), None),
+            Change::DrainWithin(time) => self.drains.begin((pool, id.clone()), Some(time)),
+            Change::Ready => self.drains.end(&(pool, id.clone())),
+            Change::Weight(_) => {}
+        }
         if matches!(change, Change::Ready) && desk.pools[pool].members.pardon(&id) {
             tracing::info!(pool = %name, backend = %id, "an operator ended the ejection");
             self.show_all(desk, pool);
@@ -80,7 +86,7 @@ impl Membership {
         }
         if let Some(after) = desk.pools[pool].members.get(&id).filter(|after| after.entry != before.entry) {
             match change {
-                Change::Drain => tracing::info!(pool = %name, backend = %id, "backend drains"),
+                Change::Drain | Change::DrainWithin(_) => tracing::info!(pool = %name, backend = %id, "backend drains"),
                 Change::Ready => tracing::info!(pool = %name, backend = %id, "backend takes requests again"),
                 Change::Weight(weight) => {
                     tracing::info!(pool = %name, backend = %id, weight, "backend has a new weight");

@@ -165,7 +165,7 @@ impl Membership {
             Caller::Start(answer) => drop(answer.send(Err(ControlError::Failed(text)))),
             Caller::Add { names, answer } => {
                 let ids: Vec<String> = names.iter().map(|name| name.to_string()).collect();
-                self.take_out(desk, &ids);
+                self.take_out(desk, &ids, None);
                 let error = ControlError::Failed(format!("<Error> {text}"));
                 desk.wait(PoolKey::DEFAULT, FollowUp::Undone { answer, error });
             }

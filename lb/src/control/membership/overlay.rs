@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::plan::fresh_names;
-use crate::config::{BackendConfig, Config, DEFAULT_POOL, Launcher, Reach, WEIGHT_MAX, check_id};
+use crate::config::{BackendConfig, Config, DEFAULT_POOL, Health, Launcher, Reach, WEIGHT_MAX, check_id};
 use crate::control::api::OverlayStatus;
 use crate::control::pools::{Entry, Origin};
 
@@ -47,6 +47,9 @@ pub(super) struct Added {
     pub(super) weight: u16,
     #[serde(default)]
     pub(super) draining: bool,
+    /// Not written if it is `false`, so that an older lb can read the file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) backup: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +80,8 @@ pub(super) struct Wanted {
 // === fingerprints: readable, because people look into the file ===
 
 pub(super) fn backend_fingerprint(backend: &BackendConfig) -> String {
-    format!("{} weight {}", backend.address, backend.weight)
+    let backup = if backend.backup { " backup" } else { "" };
+    format!("{} weight {}{backup}", backend.address, backend.weight)
 }
 
 pub(super) fn launcher_fingerprint(launcher: &Launcher) -> String {
@@ -121,6 +125,7 @@ impl Overlay {
                 socket: entry.socket,
                 weight: entry.weight,
                 draining: entry.draining,
+                backup: entry.backup,
             }));
         }
         let Some(launcher) = &config.launcher else { return overlay };
@@ -172,10 +177,10 @@ impl Overlay {
     }
 
     /// Removes added backends whose address is outside of `reach`; returns one clause per backend. The configuration
-    /// may have changed since, or the overlay file was edited by hand.
-    pub(in crate::control) fn drop_out_of_reach(&mut self, reach: &Reach) -> Vec<String> {
+    /// may have changed since, or the overlay file was edited by hand. `health`: the rules of the pool `default`.
+    pub(in crate::control) fn drop_out_of_reach(&mut self, reach: &Reach, health: &Health) -> Vec<String> {
         let mut dropped = Vec::new();
-        self.added.retain(|added| match reach.check(added.socket) {
+        self.added.retain(|added| match reach.check(added.socket, health) {
             Ok(()) => true,
             Err(what) => {
                 dropped.push(format!("backend {:?} was attached and is refused: {what}", added.id));

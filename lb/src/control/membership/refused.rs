@@ -13,7 +13,12 @@ impl Membership {
         for member in &gone {
             self.goes(pool, member);
             let supervisor = self.launcher.as_ref().and_then(|launcher| launcher.current(member.id()));
-            desk.wait_for_newest(FollowUp::Removed { pool, member: Box::new(member.clone()), supervisor });
+            desk.wait_for_newest(FollowUp::Removed {
+                pool,
+                member: Box::new(member.clone()),
+                supervisor,
+                deadline: None,
+            });
             if let (Some(launcher), Some(supervisor)) = (&mut self.launcher, supervisor) {
                 launcher.give_up(supervisor);
             }

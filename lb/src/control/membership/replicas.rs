@@ -9,6 +9,9 @@
 //! - Replicas to remove without a given name are drawn at random; `course.seed` makes that repeatable.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{Membership, fresh_names, refused};
 use crate::config::{Config, check_id};
@@ -35,15 +38,17 @@ impl Membership {
     pub(in crate::control) fn remove(&mut self, desk: &mut Publisher, remove: &Remove, answer: Answer<Replicas>) {
         match self.victims(desk, remove) {
             Ok(ids) => {
-                self.take_out(desk, &ids);
+                self.take_out(desk, &ids, remove.deadline);
                 desk.wait(PoolKey::DEFAULT, FollowUp::Replicas(answer));
             }
             Err(error) => drop(answer.send(Err(error))),
         }
     }
 
-    /// Removes members of the pool `default`: they get no new request, and their requests in flight finish.
-    pub(super) fn take_out(&mut self, desk: &mut Publisher, ids: &[String]) {
+    /// Removes members of the pool `default`: they get no new request, and their requests in flight finish, or end
+    /// after the time `within`.
+    pub(super) fn take_out(&mut self, desk: &mut Publisher, ids: &[String], within: Option<Duration>) {
+        let deadline = within.map(|within| Instant::now() + within);
         for id in ids {
             let pool = &mut desk.pools[PoolKey::DEFAULT];
             let Some(member) = pool.members.remove(id) else { continue };
@@ -54,7 +59,8 @@ impl Membership {
                 launcher.give_up(supervisor);
             }
             desk.touch(PoolKey::DEFAULT);
-            let removed = FollowUp::Removed { pool: PoolKey::DEFAULT, member: Box::new(member.clone()), supervisor };
+            let (pool, removed) = (PoolKey::DEFAULT, Box::new(member.clone()));
+            let removed = FollowUp::Removed { pool, member: removed, supervisor, deadline };
             desk.wait(PoolKey::DEFAULT, removed);
             self.no_longer_awaited(desk, member.id());
         }
@@ -89,6 +95,7 @@ impl Membership {
                 origin: Origin::Launched,
                 order,
                 draining: false,
+                backup: false,
             });
             new.extend(members.get(&id).cloned());
         }
@@ -104,7 +111,7 @@ impl Membership {
 
     /// The replicas to remove: the named ones, then random ones up to `n`.
     fn victims(&mut self, desk: &Publisher, remove: &Remove) -> Result<Vec<String>, ControlError> {
-        let Remove { n, hostnames } = remove;
+        let Remove { n, hostnames, deadline: _ } = remove;
         let members = &desk.pools[PoolKey::DEFAULT].members;
         if *n == 0 {
             return Err(refused("n must be a positive integer"));

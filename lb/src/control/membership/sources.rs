@@ -52,6 +52,7 @@ mod tests {
             origin: Origin::Launched,
             order,
             draining: false,
+            backup: false,
         };
         Launched::new(ids.iter().enumerate().map(entry).collect())
     }

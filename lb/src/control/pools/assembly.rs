@@ -75,7 +75,7 @@ pub(super) fn spec(member: &Member, slot: &Arc<Slot>) -> BackendSpec {
         name: member.backend.id.clone(),
         address: member.backend.address.clone(),
         weight: u32::from(member.entry.weight),
-        effective: u32::from(member.entry.weight) * 1000,
+        effective: u32::from(member.entry.weight) * member.share(),
         flags: member.eligibility().flags(),
         stats: member.backend.stats.clone(),
         slot: slot.clone(),

@@ -15,6 +15,8 @@ use crate::pool::{Backend, Eligibility};
 
 /// After this many failed attempts in a row, an ejected backend counts as lost.
 const SILENT_FROM: u32 = 3;
+/// The share of a member that does not start slowly.
+const FULL_SHARE: u32 = 1000;
 
 /// The origin of a member; also the first part of its place in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +37,8 @@ pub(in crate::control) struct Entry {
     /// The place among entries of the same origin.
     pub(in crate::control) order: usize,
     pub(in crate::control) draining: bool,
+    /// Gets requests only if no other member can.
+    pub(in crate::control) backup: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -43,6 +47,8 @@ pub(in crate::control) struct Member {
     pub(in crate::control) standing: Standing,
     /// By the entry, the checks and the state of the whole pool; set by [`Members`](super::Members).
     pub(super) eligibility: Eligibility,
+    /// The part of its weight that it gets now, in thousandths; less than 1000 while it starts slowly.
+    pub(super) share: u32,
     /// Shared with the workers; it has the entry's id and address.
     pub(in crate::control) backend: Arc<Backend>,
 }
@@ -66,7 +72,7 @@ impl Entry {
     pub(in crate::control) fn stand_in() -> Self {
         let socket = ([127, 0, 0, 1], 1).into();
         let (id, address) = ("b1".to_owned(), "127.0.0.1:1".to_owned());
-        Self { id, address, socket, weight: 1, origin: Origin::File, order: 0, draining: false }
+        Self { id, address, socket, weight: 1, origin: Origin::File, order: 0, draining: false, backup: false }
     }
 }
 
@@ -76,17 +82,22 @@ impl Member {
     pub(super) fn new(entry: Entry, standing: Standing, stats: Arc<Stats>) -> Self {
         let eligibility = Eligibility::of(standing.is_healthy(), entry.draining, entry.weight);
         let backend = Backend::new(&entry.id, &entry.address, entry.socket, stats, eligibility);
-        Self { entry, standing, eligibility, backend }
+        Self { entry, standing, eligibility, share: FULL_SHARE, backend }
     }
 
     pub(in crate::control) fn eligibility(&self) -> Eligibility {
         self.eligibility
     }
 
+    /// The part of its weight that it gets now, in thousandths.
+    pub(in crate::control) fn share(&self) -> u32 {
+        self.share
+    }
+
     /// The input of the rules of the pool.
     pub(in crate::control) fn condition(&self) -> Condition {
-        let (draining, weight) = (self.entry.draining, self.entry.weight);
-        Condition { finding: self.standing.finding(), draining, weight, backup: false }
+        let Entry { draining, weight, backup, .. } = self.entry;
+        Condition { finding: self.standing.finding(), draining, weight, backup }
     }
 
     pub(in crate::control) fn id(&self) -> &Arc<str> {

@@ -1,5 +1,5 @@
 //! The members of one pool: their ids and addresses, their order, and whether they may get requests. Pure data, owned
-//! by the actor.
+//! by the actor. `shares` has what slow start does.
 //!
 //! Invariants:
 //!
@@ -8,15 +8,19 @@
 //! - The live flags of every member's [`Backend`] always agree with its entry, its checks, its ejection and the state
 //!   of the whole pool ([`PoolHealth`]). A `Backend` without a member gets no new request.
 
+mod shares;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use lb_balance::{Condition, Look, OutlierEvent, OutlierRules, OutlierState, Outliers, PanicRules, PoolHealth};
+use lb_balance::{
+    Condition, Look, OutlierEvent, OutlierRules, OutlierState, Outliers, PanicRules, PoolHealth, SlowStart,
+};
 use lb_strategy_host::Stats;
 
 use super::member::{Entry, Member, Origin};
-use crate::config::InitialState;
+use crate::config::{InitialState, PoolConfig};
 use crate::control::health::Standing;
 use crate::pool::{Backend, Eligibility};
 
@@ -28,8 +32,12 @@ pub(in crate::control) struct Members {
     list: Vec<Member>,
     stats: HashMap<Arc<str>, Arc<Stats>>,
     outliers: Outliers,
+    slow_start: SlowStart,
+    /// When the next look at shares is due.
+    shares_due_ns: u64,
     panic: PanicRules,
     in_panic: bool,
+    backups_in_use: bool,
     /// Outlier detection should look, because a member or its health has changed.
     is_look_due: bool,
     /// An eligibility, or the panic, has changed since it was last asked.
@@ -58,8 +66,11 @@ impl Default for Members {
             list: Vec::new(),
             stats: HashMap::new(),
             outliers,
+            slow_start: SlowStart::new(None),
+            shares_due_ns: 0,
             panic,
             in_panic: false,
+            backups_in_use: false,
             is_look_due: false,
             has_changed: false,
             initial: InitialState::Up,
@@ -108,7 +119,7 @@ impl Members {
             Origin::File | Origin::Attached => Standing::new(self.initial),
         };
         // Another server may have had this id before.
-        self.outliers.pardon(lb_strategy_host::backend_id(&entry.id));
+        self.forget_past(lb_strategy_host::backend_id(&entry.id));
         let (place, stats) = ((entry.origin, entry.order), self.stats(&entry.id));
         let index = self.list.partition_point(|member| (member.entry.origin, member.entry.order) <= place);
         self.list.insert(index, Member::new(entry, standing, stats));
@@ -150,7 +161,8 @@ impl Members {
         let stats = member.backend.stats.clone();
         member.backend = Backend::new(id, address, socket, stats, member.eligibility);
         // Another server has taken its place.
-        self.outliers.pardon(member.backend.number);
+        let number = member.backend.number;
+        self.forget_past(number);
         self.settle();
         true
     }
@@ -189,7 +201,11 @@ impl Members {
                 continue;
             }
             let stats = self.stats(&entry.id);
-            planned.push(Member::new(entry.clone(), Standing::new(initial), stats));
+            let mut member = Member::new(entry.clone(), Standing::new(initial), stats);
+            if member.standing.is_healthy() {
+                member.share = self.slow_start.first_factor();
+            }
+            planned.push(member);
         }
         self.judge(&mut planned);
         planned
@@ -202,7 +218,7 @@ impl Members {
         let (mut came, mut gone, mut left) = (Vec::new(), Vec::new(), Vec::new());
         for mut member in planned.into_iter().filter(|member| member.entry.origin != Origin::Launched) {
             match before.iter().find(|old| Arc::ptr_eq(&old.backend, &member.backend)) {
-                Some(old) => member.standing = old.standing.clone(),
+                Some(old) => (member.standing, member.share) = (old.standing.clone(), old.share),
                 None => came.push(member.clone()),
             }
             self.list.push(member);
@@ -218,16 +234,17 @@ impl Members {
             }
         }
         for member in &came {
-            self.outliers.pardon(member.backend.number);
+            self.forget_past(member.backend.number);
         }
         self.settle();
         Replaced { came, gone, left }
     }
 
     /// Follows these rules from now on. Returns whether the eligibility of a member changed.
-    pub(in crate::control) fn set_rules(&mut self, outlier: OutlierRules, panic: PanicRules) -> bool {
-        self.panic = panic;
-        self.outliers.set_rules(outlier, panic);
+    pub(in crate::control) fn set_rules(&mut self, pool: &PoolConfig) -> bool {
+        self.panic = pool.panic;
+        self.outliers.set_rules(pool.outlier, pool.panic);
+        self.slow_start.set_ramp(pool.slow_start);
         self.settle()
     }
 
@@ -282,6 +299,11 @@ impl Members {
         self.in_panic
     }
 
+    /// Whether backups get requests, because no other member can.
+    pub(in crate::control) fn has_backups_in_use(&self) -> bool {
+        self.backups_in_use
+    }
+
     /// No member gets a new request any more, also from workers that still have the old list.
     pub(in crate::control) fn close(&mut self) {
         self.list.iter().for_each(|member| close(&member.backend));
@@ -291,13 +313,14 @@ impl Members {
     fn settle(&mut self) -> bool {
         let mut list = std::mem::take(&mut self.list);
         let before: Vec<Eligibility> = list.iter().map(|member| member.eligibility).collect();
-        let was_in_panic = std::mem::take(&mut self.in_panic);
-        self.in_panic = self.judge(&mut list);
+        let was_in_panic = self.in_panic;
+        (self.in_panic, self.backups_in_use) = self.judge(&mut list);
         list.iter().for_each(Member::show);
         self.list = list;
         let has_changed = before.into_iter().ne(self.list.iter().map(|member| member.eligibility));
         self.has_changed |= has_changed || was_in_panic != self.in_panic;
         self.is_look_due |= self.outliers.awaits_changes();
+        self.shares_due_ns = 0;
         has_changed
     }
 
@@ -306,15 +329,22 @@ impl Members {
         std::mem::take(&mut self.has_changed)
     }
 
-    /// Sets the eligibility of each member of `list` by the rules for the whole pool. Returns whether it is in panic.
-    fn judge(&self, list: &mut [Member]) -> bool {
+    /// Sets the eligibility of each member of `list` by the rules for the whole pool. Returns whether the pool is in
+    /// panic, and whether backups serve.
+    fn judge(&self, list: &mut [Member]) -> (bool, bool) {
         let conditions: Vec<Condition> = list.iter().map(Member::condition).collect();
         let is_ejected = |index: usize| self.outliers.is_ejected(list[index].backend.number);
         let health = PoolHealth::of(&self.panic, &conditions, is_ejected);
         for (member, eligibility) in list.iter_mut().zip(&health.members) {
             member.eligibility = *eligibility;
         }
-        health.panic
+        (health.panic, health.backups_in_use)
+    }
+
+    /// Another server may have had this number before.
+    fn forget_past(&mut self, number: u64) {
+        self.outliers.pardon(number);
+        self.slow_start.forget(number);
     }
 
     fn stats(&mut self, id: &str) -> Arc<Stats> {

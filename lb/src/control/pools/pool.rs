@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use lb_balance::{OutlierRules, PanicRules, Thresholds};
+use lb_balance::Thresholds;
 use lb_strategy_host::{Slot, Strategy};
 
 use super::assembly::spec;
@@ -67,7 +67,7 @@ struct Published {
 
 impl PoolState {
     pub(in crate::control) fn new(pool: &config::PoolConfig, mut members: Members, strategy: Arc<Strategy>) -> Self {
-        members.set_rules(pool.outlier, pool.panic);
+        members.set_rules(pool);
         Self {
             name: pool.name.as_str().into(),
             members,
@@ -128,11 +128,11 @@ impl PoolState {
         }
     }
 
-    /// Follows these rules for failing backends from the next list on.
-    pub(in crate::control) fn set_rules(&mut self, outlier: OutlierRules, panic: PanicRules) {
-        let is_new = self.thresholds != outlier.thresholds;
-        self.thresholds = outlier.thresholds;
-        self.is_dirty |= self.members.set_rules(outlier, panic) || is_new;
+    /// Follows the rules of this pool for failing and starting backends from the next list on.
+    pub(in crate::control) fn set_rules(&mut self, pool: &config::PoolConfig) {
+        let is_new = self.thresholds != pool.outlier.thresholds;
+        self.thresholds = pool.outlier.thresholds;
+        self.is_dirty |= self.members.set_rules(pool) || is_new;
     }
 
     pub(in crate::control) fn settings(&self) -> &config::Strategy {

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::control::api::{BackendStatus, ControlError, ReloadError, ReloadReport, Replicas};
 use crate::control::pools::{Member, PoolKey};
@@ -37,6 +38,6 @@ pub(in crate::control) enum FollowUp {
     InCharge { pool: PoolKey, instance: u64 },
     /// A reload removed this pool.
     PoolLeft { pool: PoolKey },
-    /// This member was removed. `supervisor` runs its process.
-    Removed { pool: PoolKey, member: Box<Member>, supervisor: Option<u64> },
+    /// This member was removed. `supervisor` runs its process. Its requests end at the deadline.
+    Removed { pool: PoolKey, member: Box<Member>, supervisor: Option<u64>, deadline: Option<Instant> },
 }

@@ -192,7 +192,8 @@ impl Publisher {
                 Err(error) => refused.push(self.roll_back(pool, error.to_string())),
             }
         }
-        if is_adopted {
+        // While the start waits for first checks, a refusal must not hold back that they have ended.
+        if is_adopted || !self.has_checked {
             self.put_in_force(covers, self.hall.current().settings.clone());
         }
         refused

@@ -163,9 +163,11 @@ fn wanted_members(
         return Err(ReloadError::refused("config", reason));
     }
     let reach = desk.reach(&target.config, listeners);
-    for entry in plan.pools.iter().flatten() {
-        let refused = |what| ReloadError::refused("config", format!("backend {:?}: {what}", entry.id));
-        reach.check(entry.socket).map_err(refused)?;
+    for (entries, pool) in plan.pools.iter().zip(&target.config.pools) {
+        for entry in entries {
+            let refused = |what| ReloadError::refused("config", format!("backend {:?}: {what}", entry.id));
+            reach.check(entry.socket, &pool.health).map_err(refused)?;
+        }
     }
     Ok(plan.pools)
 }

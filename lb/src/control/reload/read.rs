@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 
 use super::pinned::pinned;
 use crate::config::{
-    self, Admin, Config, Course, DEFAULT_POOL, Loaded, Policy, PoolConfig, Proxy, Reload, Route, Source, State,
-    Strategy,
+    self, Admin, Config, Course, DEFAULT_POOL, Limits, Loaded, Policy, PoolConfig, Proxy, Reload, RetryPolicy, Route,
+    Source, State, Strategy, Timeouts,
 };
 use crate::control::api::{Overriding, ReloadError};
 use crate::control::trust::plugins;
@@ -188,7 +188,7 @@ fn note_proxy(running: &Proxy, proxy: &Proxy, note: &mut impl FnMut(&str, bool))
 
 fn note_pool(running: &PoolConfig, pool: &PoolConfig, note: &mut impl FnMut(&str, bool)) {
     // `note_rules` compares the checks and the rules for failing backends.
-    let PoolConfig { name, strategy, backends, health: _, outlier: _, panic: _ } = pool;
+    let PoolConfig { name, strategy, backends, health: _, outlier: _, panic: _, slow_start: _ } = pool;
     // A change of plugin or options is a swap of the strategy, which the report lists for itself.
     let Strategy { plugin: _, sha256, hash_on, hash, fallback, options: _ } = strategy;
     let (before, key) = (&running.strategy, |key: &str| plugins::key_of(name, key));
@@ -203,16 +203,21 @@ fn note_pool(running: &PoolConfig, pool: &PoolConfig, note: &mut impl FnMut(&str
 /// ones.
 fn note_rules(before: (&Config, usize), after: (&Config, usize), note: &mut impl FnMut(&str, bool)) {
     let (config, new) = after;
-    let Policy { timeouts: _, limits: _, retry: _, queue: _, priority: _ } = &config.policies[new];
+    let Policy { timeouts: _, limits: _, retry: _, queue: _, priority: _, sticky: _ } = &config.policies[new];
     let mut section = |key: &str, differs: bool| note(&plugins::key_of(&config.pools[new].name, key), differs);
     section("health", differs(before, after, |config, pool| &config.pools[pool].health));
     section("outlier", differs(before, after, |config, pool| &config.pools[pool].outlier));
     section("panic", differs(before, after, |config, pool| &config.pools[pool].panic));
+    section("slow_start", differs(before, after, |config, pool| &config.pools[pool].slow_start));
     section("retry", differs(before, after, |config, pool| &config.policies[pool].retry));
+    section("sticky", differs(before, after, |config, pool| &config.policies[pool].sticky));
     section("queue", differs(before, after, |config, pool| &config.policies[pool].queue));
     section("timeouts", differs(before, after, |config, pool| &config.policies[pool].timeouts));
     section("limits", differs(before, after, |config, pool| &config.policies[pool].limits));
 }
+
+/// The sections of a route that are not those of its pool.
+type OwnSections<'c> = (Option<&'c Timeouts>, Option<&'c Limits>, Option<&'c RetryPolicy>, u8);
 
 /// Whether a section of a pool differs. A pool that has the global section before and after is not named.
 fn differs<'c, T: PartialEq + 'c>(
@@ -225,11 +230,16 @@ fn differs<'c, T: PartialEq + 'c>(
     is != was && (new == 0 || !is_global)
 }
 
-/// Routes with the names of their pools, because indexes may have changed, and with their own policies.
-fn named_routes(config: &Config) -> Vec<(&str, Option<&Policy>, Route)> {
+/// Routes with the names of their pools, because indexes may have changed, and with the sections in which they differ
+/// from their pools.
+fn named_routes(config: &Config) -> Vec<(&str, OwnSections<'_>, Route)> {
     let named = |route: &Route| {
-        let own = (route.policy != route.pool).then(|| &config.policies[route.policy]);
-        (&*config.pools[route.pool].name, own, Route { pool: 0, policy: 0, ..route.clone() })
+        let (own, pool) = (&config.policies[route.policy], &config.policies[route.pool]);
+        let timeouts = (own.timeouts != pool.timeouts).then_some(&own.timeouts);
+        let limits = (own.limits != pool.limits).then_some(&own.limits);
+        let retry = (own.retry != pool.retry).then_some(&own.retry);
+        let same_place = Route { pool: 0, policy: 0, ..route.clone() };
+        (&*config.pools[route.pool].name, (timeouts, limits, retry, own.priority), same_place)
     };
     config.routes.iter().map(named).collect()
 }
@@ -309,6 +319,18 @@ mod tests {
     }
 
     #[test]
+    fn a_changed_global_section_names_a_route_only_if_it_has_keys_of_that_section() {
+        let routes = "[[routes]]\npath = \"/a\"\npool = \"default\"\n[routes.limits]\nbody_bytes = 7\n";
+        for (more, named) in [
+            ("[timeouts]\nidle_ms = 7\n", vec!["timeouts"]),
+            ("[retry]\nattempts = 3\n", vec!["retry"]),
+            ("[limits]\nbody_min_bytes_per_s = 7\n", vec!["routes", "limits"]),
+        ] {
+            assert_eq!(target(routes, &format!("{routes}{more}")).applied, named, "{more}");
+        }
+    }
+
+    #[test]
     fn changed_sections_of_pools_and_routes_are_named_and_inherited_ones_are_not() {
         let pools = "[pools.a.strategy]\n[pools.b.limits]\nbody_min_bytes_per_s = 0\n[[routes]]\npool = \"a\"\n";
         for (more, named) in [
@@ -322,6 +344,8 @@ mod tests {
             ("[limits]\nbody_bytes = 7\n", vec!["limits", "pools.b.limits"]),
             ("[outlier]\neject_ms = 7000\n[pools.a.panic]\nbelow_percent = 7\n", vec!["outlier", "pools.a.panic"]),
             ("[pools.a.outlier]\nenabled = false\n[retry]\nattempts = 3\n", vec!["retry", "pools.a.outlier"]),
+            ("[slow_start]\nenabled = true\n", vec!["slow_start"]),
+            ("[pools.a.slow_start]\nenabled = true\n", vec!["pools.a.slow_start"]),
             ("[pools.b.retry]\nbudget_percent = 7\n", vec!["pools.b.retry"]),
             ("[routes.limits]\nbody_bytes = 7\n", vec!["routes"]),
             ("[routes.retry]\nattempts = 1\n", vec!["routes"]),

@@ -9,7 +9,7 @@ use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::control::launcher;
 use crate::control::start::StartError;
-use crate::control::state::StateDir;
+use crate::control::state::{StateDir, StateError};
 
 /// Findings that stop no start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -20,6 +20,16 @@ pub struct Preflight {
     pub notes: Vec<String>,
     /// An lb with this state directory is running.
     pub is_running: bool,
+}
+
+/// Refuses a start while a running lb uses the state directory. The start finds it, too, but only after it has opened
+/// its ports. If that lb has them as well, the error would name a port.
+pub fn refuse_second(config: &Config) -> Result<(), StartError> {
+    let dir = &config.state.dir;
+    match StateDir::probe(dir)? {
+        Some(pid) => Err(StateError::InUse { dir: dir.clone(), pid }.into()),
+        None => Ok(()),
+    }
 }
 
 /// Tests the launcher's command and host, the state directory, the access log's place and the folders of plugins.

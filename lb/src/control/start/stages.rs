@@ -57,7 +57,7 @@ pub(super) fn prepare(
         warnings.extend(warning);
     }
     overlay.resolve(resolve_address);
-    let out_of_reach = overlay.drop_out_of_reach(reach);
+    let out_of_reach = overlay.drop_out_of_reach(reach, &config.pools[0].health);
     let mut plan = Plan::of(config, &overlay, &[]);
     plan.lapsed.extend(out_of_reach);
     let loader = Loader::new(state.plugins(), config.proxy.workers)

@@ -197,6 +197,9 @@ impl Watcher {
             let file = file.display();
             tracing::warn!(%file, "the file is gone, empty or unreadable: the running state stays until it is back");
         }
+        for file in self.lost.difference(&lost) {
+            tracing::info!(file = %file.display(), "the file is back");
+        }
         self.lost = lost;
         true
     }

@@ -134,11 +134,13 @@ impl Interim for Wire {
     }
 
     /// Sends `100 Continue` once, and only to a client that waits for it.
-    fn send(&self, head: &ResponseHead) {
+    fn send(&self, head: &ResponseHead) -> bool {
         let is_continue = head.status == StatusCode::CONTINUE;
-        if self.takes_interim.get() && (!is_continue || self.awaits_continue.replace(false)) {
+        let is_sent = self.takes_interim.get() && (!is_continue || self.awaits_continue.replace(false));
+        if is_sent {
             write::response(self.outbox.borrow_mut().small(), Version::HTTP_11, head.status, &head.fields);
         }
+        is_sent
     }
 }
 

@@ -112,7 +112,9 @@ impl Interim for Dropped {
         true
     }
 
-    fn send(&self, _: &ResponseHead) {}
+    fn send(&self, _: &ResponseHead) -> bool {
+        false
+    }
 }
 
 // === impl Answer ===

@@ -1,4 +1,5 @@
-//! A connection after 101: bytes both ways until both sides are done, one fails, or nothing moves for too long.
+//! A connection after 101: bytes both ways until both sides are done, one fails, or nothing moves for too long. The
+//! deadline of the backend's drain ends it, too.
 //!
 //! Invariant: [`Switched`] holds the attempt and the request, so both are in flight while the tunnel exists.
 
@@ -16,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::net::Stream;
 use crate::proxy::body::Wire;
 use crate::proxy::exchange::Switched;
+use crate::proxy::fault::Fault;
 
 /// Per direction; tunnels are many and mostly idle.
 const BUFFER_BYTES: usize = 8 * 1024;
@@ -33,9 +35,9 @@ struct Client<'a>(&'a Wire);
 pub(super) async fn run(wire: &Wire, mut switched: Box<Switched>) {
     let moved = Cell::new(false);
     let (idle, early) = (switched.idle, std::mem::take(&mut switched.early));
-    let copying = copy(Client(wire), &mut switched.backend, early, &moved);
-    let ended = unless_idle(copying, &moved, idle).await;
-    switched.finish(ended.is_none());
+    let (backend, is_cut) = switched.backend();
+    let fault = closed(copy(Client(wire), backend, early, &moved), &moved, idle, is_cut).await;
+    switched.finish(fault);
 }
 
 async fn copy(client: Client<'_>, backend: &mut Stream, early: Bytes, moved: &Cell<bool>) -> io::Result<()> {
@@ -46,22 +48,30 @@ async fn copy(client: Client<'_>, backend: &mut Stream, early: Bytes, moved: &Ce
     Ok(())
 }
 
-/// Runs `copying` until it ends, or until nothing `moved` for the idle time: then `None`. One timer, armed again only
-/// when it rings.
-async fn unless_idle<T>(copying: impl Future<Output = T>, moved: &Cell<bool>, idle: Duration) -> Option<T> {
+/// Runs `copying` until it ends by itself (`None`), until nothing `moved` for the idle time, or until it `is_cut`. One
+/// timer, armed again only when it rings.
+async fn closed<T>(
+    copying: impl Future<Output = T>,
+    moved: &Cell<bool>,
+    idle: Duration,
+    is_cut: impl Fn() -> bool,
+) -> Option<Fault> {
     let mut copying = pin!(copying);
     let mut last = Instant::now();
     let mut timer = pin!(sleep_until(last + idle));
     poll_fn(|cx| {
-        if let Poll::Ready(ended) = copying.as_mut().poll(cx) {
-            return Poll::Ready(Some(ended));
+        if copying.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        if is_cut() {
+            return Poll::Ready(Some(Fault::Drained));
         }
         if moved.replace(false) {
             last = Instant::now();
         }
         while timer.as_mut().poll(cx).is_ready() {
             if timer.deadline() >= last + idle {
-                return Poll::Ready(None);
+                return Poll::Ready(Some(Fault::TunnelIdle));
             }
             timer.as_mut().reset(last + idle);
         }
@@ -168,8 +178,8 @@ mod tests {
             }
             Instant::now()
         };
-        let (ended, spoken) = tokio::join!(unless_idle(copying, &moved, IDLE), talk);
-        assert!(ended.is_none() && spoken - started > 19 * IDLE);
+        let (fault, spoken) = tokio::join!(closed(copying, &moved, IDLE, || false), talk);
+        assert!(fault == Some(Fault::TunnelIdle) && spoken - started > 19 * IDLE);
         let silence = started.elapsed() - (spoken - started);
         assert!(silence >= IDLE && silence < IDLE + Duration::from_secs(1), "{silence:?}");
     }
@@ -177,7 +187,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread", start_paused = true)]
     async fn a_tunnel_that_ends_by_itself_is_not_idle() {
         let moved = Cell::new(false);
-        assert_eq!(unless_idle(sleep(IDLE / 2), &moved, IDLE).await, Some(()));
-        assert_eq!(unless_idle(sleep(2 * IDLE), &moved, IDLE).await, None);
+        assert_eq!(closed(sleep(IDLE / 2), &moved, IDLE, || false).await, None);
+        assert_eq!(closed(sleep(2 * IDLE), &moved, IDLE, || false).await, Some(Fault::TunnelIdle));
     }
 }

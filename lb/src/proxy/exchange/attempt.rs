@@ -35,9 +35,13 @@ pub(super) struct Attempt {
     slot: Slot,
     started: Instant,
     number: u32,
+    /// [`Backend::cuts`](crate::pool::Backend::cuts) when it began.
+    cuts: u32,
     /// The strategy instance that picked (0: the fallback), and its token.
     instance: u64,
     token: u64,
+    /// For the response: its session begins or moves.
+    pub(super) set_cookie: Option<Vec<u8>>,
     status: Option<u16>,
     time_to_head_ns: u64,
     is_tunnel: bool,
@@ -50,7 +54,7 @@ impl Exchange {
     /// Sends the request to the picked backend and waits for the head of its response.
     pub(super) async fn attempt(&mut self, plan: &Plan, picked: Picked) -> Result<Answer, Failed> {
         let (mut attempt, means) = Attempt::begin(self, picked, plan.number);
-        let (is_repeatable, losses) = (self.can_be_sent_again(plan), attempt.member().waiting.losses());
+        let (is_repeatable, losses) = (self.is_repeatable(plan), attempt.member().waiting.losses());
         let connected = self.connect(attempt.member(), means, plan, attempt.started).await;
         let (fault, was_sent, was_kept_and_silent) = match connected {
             Ok(mut upstream) => match self.ask(&mut upstream, &attempt, is_repeatable, losses).await {
@@ -66,8 +70,8 @@ impl Exchange {
             },
             Err(fault) => (fault, false, false),
         };
-        let backend = attempt.member().backend.number;
-        let retry = self.retry_after(plan, fault, backend, was_sent, was_kept_and_silent);
+        let of = (attempt.member().backend.number, attempt.started);
+        let retry = self.retry_after(plan, fault, of, was_sent, was_kept_and_silent);
         match retry {
             // The backend closed a connection that was not in use; that is no failure.
             Some(Retry { after: After::ClosedConnection, .. }) => attempt.not_sent(fault),
@@ -122,6 +126,8 @@ impl Exchange {
         let (socket, buffers) = (member.backend.socket, &self.context.local.buffers);
         // Rare, and large: boxed so that a request on a kept connection does not contain it.
         let within = self.policy.retry.attempt_within(timeouts.connect);
+        let left = timeouts.total.map(|total| (self.guard.started + total).saturating_duration_since(Instant::now()));
+        let within = left.map_or(within, |left| within.min(left));
         let upstream = Box::pin(Upstream::connect(socket, &member.shard, buffers, within, descriptor, link)).await;
         if let (Some(record), Some(began)) = (&mut self.guard.record, began) {
             record.connect_ns = Some(began.elapsed().as_nanos() as u64);
@@ -132,7 +138,8 @@ impl Exchange {
     /// Sends the request and waits for the final head; interim ones go to the client at once. The time limit restarts
     /// at each byte of the request's body; [`Pace`] sets the limit while the body is incomplete. While the client takes
     /// no interim response, its own limit `idle` runs instead of the backend's: lb does not read from the backend then.
-    /// The wait also ends if the backend is lost.
+    /// The wait also ends if the backend is lost, or if the deadline of its drain passes. An ejection ends only
+    /// requests that get another attempt.
     async fn ask(
         &mut self,
         upstream: &mut Upstream,
@@ -141,7 +148,7 @@ impl Exchange {
         losses: u64,
     ) -> Result<Box<ResponseHead>, Fault> {
         upstream.begin(&self.head, &self.body, &attempt.member().backend.address);
-        let Self { context, policy, head, body, guard, has_interim_begun, .. } = self;
+        let Self { context, pool, policy, head, body, guard, has_interim_begun, .. } = self;
         let (timeouts, interim, timer) = (&policy.timeouts, &context.interim, &context.timer);
         let total = timeouts.total.map(|total| guard.started + total);
         let head_within = policy.retry.attempt_within(timeouts.response_head);
@@ -164,16 +171,25 @@ impl Exchange {
                 left -= 1;
                 match upstream.poll_head(cx, &head.method, &mut response) {
                     Poll::Ready(Ok(())) if is_interim(response.status) => {
-                        *has_interim_begun = true;
                         super::headers::forward_interim(&mut response);
-                        interim.send(&response);
+                        *has_interim_begun |= interim.send(&response);
                     }
                     Poll::Ready(answered) => return Poll::Ready(answered),
                     Poll::Pending => break,
                 }
             }
-            if wait.poll_lost(cx, is_repeatable).is_ready() {
+            let is_sent_again = || {
+                is_repeatable
+                    && policy.retry.rules.on.timeout
+                    && !*has_interim_begun
+                    && body.can_be_sent_again()
+                    && pool.has_retry(context.local.clock_ns(Instant::now()))
+            };
+            if wait.poll_lost(cx, is_sent_again).is_ready() {
                 return Poll::Ready(Err(Fault::BackendLost));
+            }
+            if attempt.is_cut() {
+                return Poll::Ready(Err(Fault::Drained));
             }
             guard.received(body.bytes());
             let is_open = !body.has_ended();
@@ -205,14 +221,17 @@ fn is_interim(status: StatusCode) -> bool {
 impl Attempt {
     /// Takes over the place of the picked backend.
     fn begin(exchange: &Exchange, picked: Picked, number: u32) -> (Self, Means) {
-        let Picked { slot, means, at, instance, token, fallback: _ } = picked;
+        let Picked { slot, means, at, instance, token, fallback: _, by_session: _, set_cookie } = picked;
+        let cuts = slot.member.backend.cuts();
         let attempt = Self {
             context: exchange.context.clone(),
             slot,
             started: at,
             number,
+            cuts,
             instance,
             token,
+            set_cookie,
             status: None,
             time_to_head_ns: 0,
             is_tunnel: false,
@@ -246,6 +265,12 @@ impl Attempt {
         }
     }
 
+    /// Whether the deadline of the backend's drain has passed since it began. The task is woken for a look.
+    #[inline]
+    pub(super) fn is_cut(&self) -> bool {
+        self.member().backend.cuts() != self.cuts
+    }
+
     /// The attempt becomes a tunnel.
     pub(super) fn upgrade(&mut self) {
         self.is_tunnel = true;
@@ -253,6 +278,7 @@ impl Attempt {
 
     /// It succeeded: its last byte was taken from the backend's connection.
     pub(super) fn succeed(&mut self, now: Instant) {
+        self.member().backend.body_is_complete();
         self.end(Outcome::Ok, now);
     }
 
@@ -268,8 +294,13 @@ impl Attempt {
                 }
             }
             if !matches!(outcome, Outcome::ClientGone | Outcome::NotSent) {
-                self.member().backend.failed();
-                if self.member().backend.attempt_failed(self.member().thresholds.get()) {
+                let (backend, thresholds) = (&self.member().backend, self.member().thresholds.get());
+                backend.failed();
+                let is_reached = match self.status {
+                    None => backend.attempt_failed(thresholds),
+                    Some(_) => backend.body_broke_off(thresholds),
+                };
+                if is_reached {
                     self.context.local.alarm.notify_one();
                 }
             }

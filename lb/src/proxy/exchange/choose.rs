@@ -13,12 +13,13 @@ use tokio::time::Instant;
 use super::Exchange;
 use super::retry::Plan;
 use super::slot::{Means, Slot};
-use crate::generation::{Lookup, PoolGeneration};
+use crate::generation::{Choice, Lookup, PoolGeneration};
 use crate::pool::Key;
 use crate::proxy::fault::Fault;
+use crate::proxy::sessions::Session;
 use crate::proxy::upstream::Link;
 use crate::proxy::view::MemberView;
-use crate::telemetry::FallbackReason;
+use crate::telemetry::{FallbackReason, SessionResult};
 
 /// The decision before an attempt begins.
 pub(super) struct Picked {
@@ -30,6 +31,10 @@ pub(super) struct Picked {
     pub(super) token: u64,
     /// Why the fallback picked, if it did.
     pub(super) fallback: Option<FallbackReason>,
+    /// The request's session chose, not the strategy.
+    pub(super) by_session: bool,
+    /// The field Set-Cookie of its response, if its session begins or moves.
+    pub(super) set_cookie: Option<Vec<u8>>,
 }
 
 /// Why no backend was picked.
@@ -58,6 +63,16 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant) -> Result<P
     // The list may have changed since, so numbers are looked up in this one. Without a retry nothing is allocated.
     let index_of = |tried: &u64| shared.backends.iter().position(|backend| backend.number == *tried);
     let tried: Vec<u32> = plan.tried.iter().filter_map(index_of).map(|index| index as u32).collect();
+    let sessions = current.sessions.as_ref();
+    let session = sessions.map_or(Session::None, |sessions| sessions.of(&exchange.head.fields));
+    if let Session::Of(index) = session
+        && shared.may_serve(index, &tried)
+        && current.members[index].has_room(caps)
+        && let Some((slot, means)) = reserve(exchange, plan, &current.members[index], caps, now)
+    {
+        exchange.guard.count(|shard| shard.session(SessionResult::Kept));
+        return Ok(Picked::by_session(slot, means, now));
+    }
     let request = PickRequest {
         worker: Some(local.number),
         attempt: plan.number,
@@ -83,7 +98,13 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant) -> Result<P
                 0
             }
         };
-        return Ok(Picked { slot, means, at: now, instance, token: choice.token, fallback: choice.fallback });
+        let set_cookie = sessions.map(|sessions| {
+            let result = if session == Session::None { SessionResult::New } else { SessionResult::Moved };
+            exchange.guard.count(|shard| shard.session(result));
+            sessions.set_cookie(choice.index)
+        });
+        let Choice { index: _, token, fallback } = choice;
+        return Ok(Picked { slot, means, at: now, instance, token, fallback, by_session: false, set_cookie });
     }
     Err(Unpicked::Raced)
 }
@@ -132,6 +153,14 @@ fn reserve_connection(
     }
     let link = || Link::within(&member.backend, &exchange.pool.line, most);
     link().or_else(|| member.idle.close_oldest().then(link)?).map(Means::New)
+}
+
+// === impl Picked ===
+
+impl Picked {
+    fn by_session(slot: Slot, means: Means, at: Instant) -> Self {
+        Self { slot, means, at, instance: 0, token: 0, fallback: None, by_session: true, set_cookie: None }
+    }
 }
 
 // === impl Unpicked ===

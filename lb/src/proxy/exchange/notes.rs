@@ -99,7 +99,11 @@ pub(super) fn note_pick(exchange: &mut Exchange, picked: Result<&Picked, Fault>,
         record.note(Text::Key, key.as_ref().map_or(b"", Key::bytes));
         let reason = picked.map_or_else(
             |fault| fault.reason().as_str(),
-            |picked| picked.fallback.map_or("strategy", |reason| reason.as_str()),
+            |picked| match picked.fallback {
+                _ if picked.by_session => "session",
+                None => "strategy",
+                Some(reason) => reason.as_str(),
+            },
         );
         record.note(Text::Reason, reason.as_bytes());
         record.is_fallback = picked.is_ok_and(|picked| picked.fallback.is_some());
@@ -123,8 +127,8 @@ pub(super) fn end(
 }
 
 /// The value for `x-lb-explain: 1`: `pool=…; strategy=…; backend=…; generation=…; attempt=…; queue_ms=…; key=…;
-/// reason=…`. `queue_ms` is only there if the request waited. `reason` is `strategy`, or `fallback` with its word, or
-/// the fault of the request.
+/// reason=…`. `queue_ms` is only there if the request waited. `reason` is `strategy`, `session`, `fallback` with its
+/// word, or the fault of the request.
 pub(super) fn explanation(record: Option<&Record>, fault: Option<Fault>) -> Option<Vec<u8>> {
     let record = record.filter(|record| record.is_asked)?;
     let mut words = Vec::with_capacity(160);

@@ -85,6 +85,7 @@ pub(super) async fn discard(
         let deadline = total.map_or(idle, |total| total.min(idle));
         let next = poll_fn(|cx| match upstream.poll_frame(cx, request) {
             Poll::Ready(next) => Poll::Ready(next),
+            Poll::Pending if attempt.is_cut() => Poll::Ready(Some(Err(Fault::Drained))),
             Poll::Pending => context.timer.poll(cx, deadline).map(|()| Some(Err(Fault::BackendTimeout))),
         });
         match next.await {
@@ -198,6 +199,15 @@ impl Streamed {
         self.upstream = None;
     }
 
+    /// Fails if the deadline of the backend's drain has passed. Returns whether it did.
+    fn ends_by_cut(&mut self) -> bool {
+        let is_cut = self.upstream.is_some() && self.attempt.is_cut();
+        if is_cut {
+            self.fail(Fault::Drained);
+        }
+        is_cut
+    }
+
     fn take_rest(&mut self, out: &mut Vec<u8>) -> bool {
         let taken = self.upstream.as_mut().and_then(|upstream| upstream.take_rest(out));
         if let Some(bytes) = taken {
@@ -230,6 +240,7 @@ impl Streamed {
                 self.complete();
                 Poll::Ready(None)
             }
+            Poll::Pending if self.ends_by_cut() => Poll::Ready(Some(Err(Fault::Drained))),
             Poll::Pending => {
                 self.guard.received(self.request.bytes());
                 if std::mem::replace(&mut self.uploaded, self.request.bytes()) != self.uploaded {
@@ -283,6 +294,15 @@ impl ResponseBody {
             && let Some(upstream) = &mut streamed.upstream
         {
             upstream.send_on(cx, &mut streamed.request);
+        }
+    }
+
+    /// Ends if the deadline of the backend's drain has passed. Returns whether it did. To be called while the client
+    /// takes nothing, as no frame is wanted then.
+    pub(in crate::proxy) fn ends_by_cut(&mut self) -> bool {
+        match self {
+            Self::Streamed(streamed) => streamed.ends_by_cut(),
+            Self::Own(_) => false,
         }
     }
 

@@ -17,6 +17,9 @@ use super::choose::{Picked, Unpicked};
 use crate::proxy::fault::Fault;
 use crate::telemetry::RetryReason;
 
+/// A keep-alive connection that ends later than this after a request was sent on it ends because of the request.
+const RACE: Duration = Duration::from_secs(1);
+
 /// The attempts of one request.
 #[derive(Default)]
 pub(super) struct Plan {
@@ -51,8 +54,9 @@ pub(super) enum After {
     Failure,
     /// The client can have this response: only to another backend.
     Response,
-    /// The backend had closed the keep-alive connection: at once, also to the same backend. It needs no budget: each
-    /// such connection has carried a whole response before, so backends that fail cannot cause many of these retries.
+    /// The backend closed the keep-alive connection as the request was on its way: at once, also to the same backend.
+    /// It needs no budget: each such connection has carried a whole response before, so backends that fail cannot
+    /// cause many of these retries.
     ClosedConnection,
 }
 
@@ -87,13 +91,19 @@ impl Plan {
                 Start::Now
             }
             (Left::OnlyTried, After::Failure) => {
-                self.tried.clear();
                 self.rounds += 1;
                 Start::AfterPause(self.rounds - 1)
             }
         };
         self.number += 1;
         Some(start)
+    }
+
+    /// The pause is over. A backend that became eligible meanwhile is next; else any may be tried again.
+    fn after_pause(&mut self, left: impl FnOnce(&[u64]) -> Left) {
+        if left(&self.tried) != Left::Untried {
+            self.tried.clear();
+        }
     }
 }
 
@@ -103,23 +113,27 @@ impl Exchange {
     /// Whether the request may be sent on a connection that the backend may have closed: if it did, lb retries.
     #[inline]
     pub(super) fn can_be_sent_again(&self, plan: &Plan) -> bool {
-        self.idempotency != Idempotency::No
-            && plan.number + 1 < self.policy.retry.rules.attempts
-            && self.body.is_kept_or_absent()
+        self.is_repeatable(plan) && self.policy.retry.rules.on.reset && self.body.is_kept_or_absent()
     }
 
-    /// The retry that the rules allow after a failed attempt. `was_kept_and_silent`: its connection had served a
-    /// request before, and no byte of a response came.
+    /// Whether another attempt may follow one that was sent, as far as it does not depend on its failure and its body.
+    #[inline]
+    pub(super) fn is_repeatable(&self, plan: &Plan) -> bool {
+        self.idempotency != Idempotency::No && plan.number + 1 < self.policy.retry.rules.attempts
+    }
+
+    /// The retry that the rules allow after a failed attempt, which began at `began`. `was_kept_and_silent`: its
+    /// connection had served a request before, and no byte of a response came.
     pub(super) fn retry_after(
         &self,
         plan: &Plan,
         fault: Fault,
-        backend: u64,
+        (backend, began): (u64, Instant),
         was_sent: bool,
         was_kept_and_silent: bool,
     ) -> Option<Retry> {
         let (rules, progress) = (&self.policy.retry.rules, self.progress(plan, was_sent));
-        let is_closed = fault == Fault::BackendReset && was_kept_and_silent;
+        let is_closed = fault == Fault::BackendReset && was_kept_and_silent && (!was_sent || began.elapsed() <= RACE);
         if is_closed && rules.may_retry_closed(progress) {
             let reason = if was_sent { RetryReason::ReusedConnection } else { RetryReason::NotSent };
             return Some(Retry { reason, backend, after: After::ClosedConnection });
@@ -166,12 +180,22 @@ impl Exchange {
         if total.is_some_and(|total| total <= begin) {
             return None;
         }
-        if retry.after != After::ClosedConnection && !self.pool.take_retry(self.context.local.clock_ns(began)) {
-            self.guard.count(|shard| shard.retry_denied());
-            return None;
-        }
+        let taken = match retry.after {
+            After::ClosedConnection => None,
+            After::Failure | After::Response => {
+                let taken = self.pool.take_retry(self.context.local.clock_ns(began));
+                if taken.is_none() {
+                    self.guard.count(|shard| shard.retry_denied());
+                    return None;
+                }
+                taken
+            }
+        };
         if !pause.is_zero() {
             poll_fn(|cx| self.context.timer.poll(cx, begin)).await;
+        }
+        if start != Start::Now {
+            plan.after_pause(|tried| self.left(tried));
         }
         let now = Instant::now();
         let mut picked = self.pick(plan, now);
@@ -186,6 +210,9 @@ impl Exchange {
             (Err(Unpicked::NoBackend), _) | (Err(_), After::Response) => return None,
             (Err(Unpicked::Overload | Unpicked::Raced), _) => self.wait(plan, false).await.ok()?,
         };
+        if let Some(taken) = taken {
+            taken.spend();
+        }
         self.guard.count(|shard| shard.retry(retry.reason));
         self.body.rewind();
         if plan.number + 1 >= self.policy.retry.rules.attempts {
@@ -235,6 +262,9 @@ mod tests {
             let backend = BACKENDS[turn % 3];
             assert!(!plan.tried.contains(&backend), "turn {turn}");
             let start = plan.follow(&after(After::Failure, backend), |tried| left(&BACKENDS, tried)).unwrap();
+            if start != Start::Now {
+                plan.after_pause(|tried| left(&BACKENDS, tried));
+            }
             seen.push((plan.number, start, plan.tried.len()));
         }
         use Start::{AfterPause, Now};
@@ -252,6 +282,17 @@ mod tests {
     }
 
     #[test]
+    fn a_backend_that_comes_back_during_a_pause_is_tried_before_those_that_failed() {
+        let mut plan = Plan::default();
+        let start = plan.follow(&after(After::Failure, 10), |tried| left(&[10], tried));
+        assert_eq!(start, Some(Start::AfterPause(0)));
+        plan.after_pause(|tried| left(&[10, 11], tried));
+        assert_eq!(plan.tried, [10]);
+        plan.after_pause(|tried| left(&[10], tried));
+        assert_eq!(plan.tried, [0; 0]);
+    }
+
+    #[test]
     fn a_closed_connection_is_replaced_at_once_and_a_response_only_by_another_backend() {
         let start = |kind, eligible: &[u64]| {
             let mut plan = Plan::default();
@@ -262,7 +303,7 @@ mod tests {
             assert_eq!(start(kind, &BACKENDS), (Some(Start::Now), 1, 1), "{kind:?}");
             assert_eq!(start(kind, &[]), (None, 0, 1), "{kind:?}");
         }
-        assert_eq!(start(After::Failure, &[10]), (Some(Start::AfterPause(0)), 1, 0));
+        assert_eq!(start(After::Failure, &[10]), (Some(Start::AfterPause(0)), 1, 1));
         assert_eq!(start(After::Response, &[10]), (None, 0, 1));
         assert_eq!(start(After::ClosedConnection, &[10]), (Some(Start::Now), 1, 0));
     }

@@ -15,7 +15,7 @@ use crate::proxy::fault::Fault;
 use crate::proxy::upstream::{InUse, Link, Upstream};
 
 pub(in crate::proxy) struct Switched {
-    pub(in crate::proxy) backend: Stream,
+    backend: Stream,
     /// The bytes right behind the backend's head.
     pub(in crate::proxy) early: Bytes,
     /// The tunnel is closed after this time of silence in both directions.
@@ -41,11 +41,17 @@ impl Switched {
         self.guard.finish(fault.status().as_u16(), Some(fault), Instant::now());
     }
 
-    /// The tunnel is over. Every end of an established tunnel counts as success: an abort cannot be told from an
-    /// orderly close.
-    pub(in crate::proxy) fn finish(mut self, was_idle: bool) {
+    /// The backend's side, and whether the deadline of the backend's drain has passed.
+    pub(in crate::proxy) fn backend(&mut self) -> (&mut Stream, impl Fn() -> bool) {
+        let attempt = &self.attempt;
+        (&mut self.backend, || attempt.is_cut())
+    }
+
+    /// The tunnel is over; `fault` if lb closed it. Every end of an established tunnel counts as success of the
+    /// backend: an abort cannot be told from an orderly close.
+    pub(in crate::proxy) fn finish(mut self, fault: Option<Fault>) {
         let now = Instant::now();
         self.attempt.succeed(now);
-        self.guard.finish(101, was_idle.then_some(Fault::TunnelIdle), now);
+        self.guard.finish(101, fault, now);
     }
 }

@@ -51,13 +51,13 @@ impl Waiting {
 // === impl Wait ===
 
 impl Wait<'_> {
-    /// Ready if the backend was lost since it was picked; else the task is woken when it is. A request that must not be
-    /// sent again (`is_repeatable` is false) goes on waiting for a backend that is only ejected.
+    /// Ready if the backend was lost since it was picked; else the task is woken when it is. A request that cannot be
+    /// sent again (`is_sent_again` is false) goes on waiting for a backend that is only ejected.
     #[inline]
-    pub(in crate::proxy) fn poll_lost(&mut self, cx: &Context<'_>, is_repeatable: bool) -> Poll<()> {
+    pub(in crate::proxy) fn poll_lost(&mut self, cx: &Context<'_>, is_sent_again: impl FnOnce() -> bool) -> Poll<()> {
         let losses = self.waiting.losses.get();
         if self.losses != losses {
-            if is_repeatable || self.waiting.loss.get() == Loss::Down {
+            if self.waiting.loss.get() == Loss::Down || is_sent_again() {
                 return Poll::Ready(());
             }
             self.losses = losses;
@@ -103,19 +103,19 @@ mod tests {
         let cx = Context::from_waker(&waker);
         let begin = || waiting.begin(waiting.losses());
         let (mut first, mut second) = (begin(), begin());
-        assert!(first.poll_lost(&cx, true).is_pending() && first.poll_lost(&cx, true).is_pending());
-        assert!(second.poll_lost(&cx, true).is_pending());
+        assert!(first.poll_lost(&cx, || true).is_pending() && first.poll_lost(&cx, || true).is_pending());
+        assert!(second.poll_lost(&cx, || true).is_pending());
         waiting.note(Loss::None);
         assert_eq!(woken.0.load(Relaxed), 0);
         waiting.note(Loss::Down);
         assert_eq!(woken.0.load(Relaxed), 2, "each is woken once");
-        assert!(first.poll_lost(&cx, true).is_ready());
+        assert!(first.poll_lost(&cx, || true).is_ready());
         let mut late = begin();
         waiting.note(Loss::Down);
-        assert!(late.poll_lost(&cx, true).is_pending(), "it is lost still, not again");
+        assert!(late.poll_lost(&cx, || true).is_pending(), "it is lost still, not again");
         waiting.note(Loss::None);
         waiting.note(Loss::Down);
-        assert!(late.poll_lost(&cx, true).is_ready());
+        assert!(late.poll_lost(&cx, || true).is_ready());
         drop((first, second, late));
         assert!(waiting.wakers.borrow().is_empty());
     }
@@ -127,9 +127,9 @@ mod tests {
         let picked = waiting.losses();
         waiting.note(Loss::Ejected);
         let (mut safe, mut other) = (waiting.begin(picked), waiting.begin(picked));
-        assert!(safe.poll_lost(&cx, true).is_ready(), "lost between its pick and its wait");
-        assert!(other.poll_lost(&cx, false).is_pending());
+        assert!(safe.poll_lost(&cx, || true).is_ready(), "lost between its pick and its wait");
+        assert!(other.poll_lost(&cx, || false).is_pending());
         waiting.note(Loss::Down);
-        assert!(other.poll_lost(&cx, false).is_ready());
+        assert!(other.poll_lost(&cx, || false).is_ready());
     }
 }

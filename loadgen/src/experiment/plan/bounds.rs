@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::{ArmPlan, BlockPlan, Fault, FaultKind, LoadPlan, Plan, Rate};
 use crate::load::parse_duration;
+use crate::model::{GOOD_SHARE, Safeguard};
 
 pub(super) const SIZE: RangeInclusive<u32> = 1..=64;
 /// With this limit, the sum of a time and a moment does not overflow the clock.
@@ -29,8 +30,12 @@ pub(super) const SHARE: RangeInclusive<f64> = 0.0..=1.0;
 /// Times that must be above 0. The timeout has two names, in a file and in a stored plan.
 const NOT_EMPTY: [&str; 5] = ["budget", "load.duration", "load.timeout", "requests.timeout", "blocks.segment"];
 pub(super) const ONE_SIZE: &str = "an open loop takes one number of servers; several numbers need a closed loop";
+pub(super) const NOT_IN_BLOCKS: &str = "an arm of a block needs the pool of the other arms, and this kind changes the pool; blocks may have slow, delay, stall, \
+    errors and hot_key";
+pub(super) const ALONE: &str =
+    "good_share is judged alone: arms with other shares have good responses to other requests";
 /// The measures of a comparison, by their names in reports.
-pub(super) const MEASURES: [&str; 4] = ["latency_p50", "latency_p90", "latency_p99", "service_p99"];
+pub(super) const MEASURES: [&str; 5] = ["latency_p50", "latency_p90", "latency_p99", "service_p99", GOOD_SHARE];
 
 /// Two overlapping faults of the same kind and target, in order of their beginning. The end of one would undo the
 /// other.
@@ -70,6 +75,9 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
         return Err("arms: at least one is needed".to_owned());
     }
     arms.iter().try_for_each(|arm| number("arms.cost_factor", arm.cost_factor, &COST_FACTOR))?;
+    if arms.iter().flat_map(|arm| arm.lb.keys()).any(|section| Safeguard::of(section).is_none()) {
+        return Err(format!("arms.lb: an arm may set {}", Safeguard::sections().join(", ")));
+    }
     let is_twice = |(at, arm): (usize, &ArmPlan)| arms[..at].iter().any(|other| other.label == arm.label);
     if arms.iter().enumerate().any(is_twice) {
         return Err("arms.label: two arms have the same label".to_owned());
@@ -84,12 +92,24 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
     if is_closed && blocks.is_some() {
         return Err("blocks: need an open loop".to_owned());
     }
-    if !faults.is_empty() && (is_closed || blocks.is_some()) {
-        return Err("faults: need an open loop without blocks".to_owned());
+    if !faults.is_empty() && is_closed {
+        return Err("faults: need an open loop".to_owned());
+    }
+    if blocks.is_some() && faults.iter().any(|fault| !fault.kind.goes_on()) {
+        return Err(format!("faults.kind: {NOT_IN_BLOCKS}"));
     }
     match overlap(faults) {
         Some((first, _)) => Err(format!("faults.at: {}", overlap_in_words(&faults[first]))),
         None => Ok(()),
+    }
+}
+
+/// The end of the load, from its start, if the plan has one; and whether it is the end of each segment.
+pub(super) fn end_of_load(load: &LoadPlan, blocks: Option<&BlockPlan>) -> Option<(Duration, bool)> {
+    match (load, blocks) {
+        (_, Some(blocks)) => Some((blocks.segment, true)),
+        (LoadPlan::Open { duration, .. }, None) => duration.map(|duration| (duration, false)),
+        (LoadPlan::Closed { .. }, None) => None,
     }
 }
 
@@ -137,7 +157,12 @@ fn blocks(blocks: &BlockPlan) -> Result<(), String> {
     if blocks.verdicts.is_empty() {
         return Err("blocks.verdicts: at least one is needed".to_owned());
     }
-    blocks.verdicts.iter().try_for_each(|name| measure("blocks.verdicts", name))
+    blocks.verdicts.iter().try_for_each(|name| measure("blocks.verdicts", name))?;
+    let all = || blocks.verdicts.iter().chain([&blocks.primary]);
+    match all().any(|name| name == GOOD_SHARE) && all().any(|name| name != GOOD_SHARE) {
+        true => Err(format!("blocks.verdicts: {ALONE}")),
+        false => Ok(()),
+    }
 }
 
 fn fault(fault: &Fault, smallest: u32) -> Result<(), String> {

@@ -8,10 +8,11 @@ use toml::Spanned;
 
 use super::file::{self, File};
 use super::words::{self, did_you_mean};
-use super::{ArmPlan, LoadPlan, MockPlan, Plan, PlanError, bounds, place};
-use crate::load::{Cost, parse_duration};
+use super::{LoadPlan, MockPlan, Plan, PlanError, bounds, place};
+use crate::load::parse_duration;
 use crate::model::Scenario;
 
+mod arms;
 mod blocks;
 mod faults;
 mod load;
@@ -35,8 +36,9 @@ pub(super) fn plan(text: &str, path: &Path) -> Result<Plan, PlanError> {
     let requests = text.requests(&load)?;
     let load = text.load(&load, load_at.clone())?;
     text.check_loop((&load, load_at), blocks.is_some(), (&backends, &sizes), &faults)?;
-    let arms = text.arms(arms, requests.cost)?;
-    let faults = text.faults(&faults, &load, sizes.iter().copied().min().unwrap_or(1))?;
+    let arms = text.arms(arms, requests.cost, &lb)?;
+    let end = bounds::end_of_load(&load, blocks.as_ref());
+    let faults = text.faults(&faults, end, sizes.iter().copied().min().unwrap_or(1))?;
     let has_budget = budget.is_some();
     let budget = text.time(budget.as_ref(), "budget", Duration::from_secs(60))?;
     let mocks = text.mocks(backends)?;
@@ -51,10 +53,6 @@ pub(super) fn plan(text: &str, path: &Path) -> Result<Plan, PlanError> {
         plan.budget = plan.budget.max(least.budget);
     }
     Ok(plan)
-}
-
-fn arm_default() -> ArmPlan {
-    ArmPlan::plain("round_robin", "round_robin")
 }
 
 // === impl Text ===
@@ -125,9 +123,8 @@ impl Text<'_> {
             return Err(self.wrong(said.span(), "backends.n", bounds::ONE_SIZE));
         }
         match faults.first() {
-            Some(fault) if is_closed || has_blocks => {
-                let reason = "need an open loop without blocks: each fault has a time";
-                Err(self.wrong(fault.span(), "faults", reason))
+            Some(fault) if is_closed => {
+                Err(self.wrong(fault.span(), "faults", "need an open loop: each fault has a time"))
             }
             _ => Ok(()),
         }
@@ -143,28 +140,6 @@ impl Text<'_> {
             queue: self.whole(backends.queue.as_ref(), "backends.queue", 1024, bounds::AT_A_TIME)?,
             service_time: backends.service_time.map_or_else(|| "0".to_owned(), Spanned::into_inner),
         })
-    }
-
-    fn arms(&self, arms: Vec<Spanned<file::Arm>>, cost: Cost) -> Result<Vec<ArmPlan>, PlanError> {
-        let mut found: Vec<ArmPlan> = Vec::new();
-        for arm in arms {
-            let span = arm.span();
-            let file::Arm { label, strategy, options, cost_factor } = arm.into_inner();
-            let label = label.unwrap_or_else(|| strategy.clone());
-            if found.iter().any(|other| other.label == label) {
-                return Err(self.wrong(span, "arms.label", format!("{label:?} is the label of another arm too")));
-            }
-            if let Some(factor) = cost_factor.as_ref().filter(|_| cost == Cost::None) {
-                let reason = "needs load.cost, the cost of a request, to multiply";
-                return Err(self.wrong(factor.span(), "arms.cost_factor", reason));
-            }
-            let cost_factor = self.number(cost_factor.as_ref(), "arms.cost_factor", 1.0, bounds::COST_FACTOR)?;
-            found.push(ArmPlan { label, strategy, options, cost_factor });
-        }
-        if found.is_empty() {
-            found.push(arm_default());
-        }
-        Ok(found)
     }
 
     /// Checks that a text is one of these names.

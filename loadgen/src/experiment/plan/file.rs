@@ -95,6 +95,8 @@ pub(super) struct Arm {
     #[serde(default)]
     pub(super) options: Table,
     pub(super) cost_factor: Option<Spanned<f64>>,
+    #[serde(default)]
+    pub(super) lb: Table,
 }
 
 #[derive(Debug, Deserialize)]

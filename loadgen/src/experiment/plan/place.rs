@@ -59,8 +59,8 @@ pub fn line_of(path: &Path, key: &str) -> Option<usize> {
     entries(&text).iter().find(|entry| entry.path == key).map(|entry| line(&text, entry.key.start))
 }
 
-/// The line of the arm with this label in the file at `path`, and the key: its strategy, or an option that `complaint`
-/// names.
+/// The line of the arm with this label in the file at `path`, and the key: its strategy, or an option or a key of lb
+/// that `complaint` names.
 pub fn line_of_arm(path: &Path, label: &str, complaint: &str) -> Option<(usize, String)> {
     let text = std::fs::read_to_string(path).ok()?;
     let entries = entries(&text);
@@ -76,7 +76,8 @@ pub fn line_of_arm(path: &Path, label: &str, complaint: &str) -> Option<(usize, 
         let name = entry.path.strip_prefix(&options);
         name.is_some_and(|name| complaint.split(|char: char| !is_of_name(char)).any(|word| word == name))
     };
-    let entry = entries.iter().find(is_named).or_else(|| of(&arm.path, "strategy"))?;
+    let of_lb = key_below(&entries, &format!("{}.lb.", arm.path), complaint);
+    let entry = of_lb.or_else(|| entries.iter().find(is_named)).or_else(|| of(&arm.path, "strategy"))?;
     Some((line(&text, entry.key.start), without_indexes(&entry.path)))
 }
 
@@ -95,13 +96,18 @@ pub fn line_of_strategy(path: &Path, name: &str) -> Option<(usize, String)> {
 pub fn line_of_lb_key(path: &Path, complaint: &str) -> Option<(usize, String)> {
     let text = std::fs::read_to_string(path).ok()?;
     let entries = entries(&text);
+    let entry = key_below(&entries, "lb.", complaint)?;
+    Some((line(&text, entry.key.start), without_indexes(&entry.path)))
+}
+
+/// The key below `prefix` that `complaint` names by its path from there.
+fn key_below<'e>(entries: &'e [Entry], prefix: &str, complaint: &str) -> Option<&'e Entry> {
     let words: Vec<&str> = complaint.split(|char: char| !is_of_name(char) && char != '.').collect();
     let is_named = |entry: &&Entry| {
-        let key = entry.path.strip_prefix("lb.");
+        let key = entry.path.strip_prefix(prefix);
         key.is_some_and(|key| words.iter().any(|word| word.trim_end_matches('.') == key))
     };
-    let entry = entries.iter().rev().find(is_named)?;
-    Some((line(&text, entry.key.start), without_indexes(&entry.path)))
+    entries.iter().rev().find(is_named)
 }
 
 fn is_of_name(char: char) -> bool {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::time::TURN;
 use super::verdict::squares;
-use super::{BlockPlan, LoadPlan, Plan, Rate};
-use crate::model::samples_needed;
+use super::{BlockPlan, Fault, LoadPlan, Plan, Rate};
+use crate::model::{GOOD_SHARE, samples_needed};
 
 /// The default budget.
 pub(super) const QUICK: Duration = Duration::from_secs(45);
@@ -39,7 +39,10 @@ impl Plan {
         self.is_quick = true;
         match self.blocks.take() {
             Some(blocks) => {
-                self.blocks = Some(self.quick_blocks(blocks));
+                let usual = blocks.segment;
+                let blocks = self.blocks.insert(self.quick_blocks(blocks));
+                let part = blocks.segment.as_secs_f64() / usual.as_secs_f64();
+                cut_faults(&mut self.faults, part.min(1.0));
                 // many arms take longer than the default budget
                 let least = self.least_budget().map_or(self.budget, |least| least.budget);
                 self.budget = budget.unwrap_or(self.budget.max(least));
@@ -52,6 +55,7 @@ impl Plan {
     /// How the plan was shortened, for reports.
     pub fn quick_in_words(&self) -> Option<String> {
         let what = match &self.blocks {
+            Some(blocks) if blocks.primary == GOOD_SHARE => "blocks are short, and so are their faults",
             Some(_) => {
                 "blocks are short, and verdicts are on p50 and p90 only: p99 needs more requests than a segment has"
             }
@@ -62,8 +66,12 @@ impl Plan {
 
     fn quick_blocks(&self, blocks: BlockPlan) -> BlockPlan {
         let arms = self.arms.len();
-        let verdicts = JUDGED.map(str::to_owned).to_vec();
-        let blocks = BlockPlan { verdicts, primary: JUDGED[1].to_owned(), asked: Vec::new(), ..blocks };
+        let blocks = if blocks.primary == GOOD_SHARE {
+            blocks
+        } else {
+            let verdicts = JUDGED.map(str::to_owned).to_vec();
+            BlockPlan { verdicts, primary: JUDGED[1].to_owned(), asked: Vec::new(), ..blocks }
+        };
         let number = squares((blocks.needed(arms) * SPARE.0).div_ceil(SPARE.1), arms);
         let turns = u32::try_from(number * arms as u64).unwrap_or(u32::MAX);
         let turn = (self.for_load() / turns).saturating_sub(TURN);
@@ -90,13 +98,20 @@ impl Plan {
             }
             None => by_budget.min(1.0),
         };
-        let cut = |time: Duration| round(time.mul_f64(part)).max(Duration::from_millis(1));
-        *duration = duration.map(cut);
-        for fault in &mut self.faults {
-            fault.at = if fault.at.is_zero() { fault.at } else { cut(fault.at) };
-            // a shorter fault would be undone before it takes effect
-            fault.until = fault.until.map(|until| cut(until).max(fault.at + Duration::from_millis(1)));
-        }
+        *duration = duration.map(|duration| cut(duration, part));
+        cut_faults(&mut self.faults, part);
+    }
+}
+
+fn cut(time: Duration, part: f64) -> Duration {
+    round(time.mul_f64(part)).max(Duration::from_millis(1))
+}
+
+fn cut_faults(faults: &mut [Fault], part: f64) {
+    for fault in faults {
+        fault.at = if fault.at.is_zero() { fault.at } else { cut(fault.at, part) };
+        // a shorter fault would be undone before it takes effect
+        fault.until = fault.until.map(|until| cut(until, part).max(fault.at + Duration::from_millis(1)));
     }
 }
 

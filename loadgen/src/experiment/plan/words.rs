@@ -66,6 +66,7 @@ pub(super) const KEYS: &[(&str, &str, Kind)] = &[
     ("arms", "strategy", Kind::Text),
     ("arms", "options", Kind::Section),
     ("arms", "cost_factor", Kind::Number),
+    ("arms", "lb", Kind::Section),
     ("faults", "at", Kind::Time),
     ("faults", "for", Kind::Time),
     ("faults", "kind", Kind::OneOf(&["slow", "delay", "stall", "kill", "errors", "add", "remove", "hot_key"])),
@@ -127,6 +128,9 @@ pub(super) fn of_form(text: &str, entries: &[Entry], error: &toml::de::Error) ->
         },
         Some(Kind::Sections) if entry.is_table => {
             format!("there may be several: write [[{name}]] in double brackets before each")
+        }
+        Some(Kind::Section) if (section, name) == ("arms", "lb") => {
+            format!("expected sections, such as [arms.lb.retry], not {}", found(text, entry))
         }
         Some(kind) => format!("expected {}, not {}", expected(name, kind), found(text, entry)),
         None => one_line(message),

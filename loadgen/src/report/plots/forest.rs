@@ -2,7 +2,7 @@
 //! not matter.
 
 use super::{Plot, is_narrow};
-use crate::model::{Comparison, Conclusion, Load, Ratio, Run, Verdict};
+use crate::model::{Comparison, Conclusion, GOOD_SHARE, Load, Ratio, Run, Verdict};
 use crate::report::format;
 use crate::report::picture::axes::{ABOVE, BELOW, EDGE, Panel, Quantity, Sample, heading, legend};
 use crate::report::picture::font;
@@ -13,9 +13,9 @@ use crate::report::words::{is_by_load, judged, measure_name};
 const ROW: f64 = 26.0;
 const HEADING: f64 = 28.0;
 
-/// `None` without a comparison, and if latency is void.
+/// `None` without a comparison, and if the conclusion of its verdicts is void.
 pub(super) fn plot(run: &Run) -> Option<Plot> {
-    let comparison = run.results.comparison.as_ref().filter(|_| run.manifest.supports(Conclusion::Latency))?;
+    let comparison = run.results.comparison.as_ref().filter(|it| run.manifest.supports(it.conclusion()))?;
     let told: Vec<&Ratio> = comparison.ratios.iter().filter(|ratio| is_told(run, comparison, ratio)).collect();
     if told.is_empty() {
         return None;
@@ -55,7 +55,8 @@ fn is_told(run: &Run, comparison: &Comparison, ratio: &Ratio) -> bool {
     match ratio.measure.as_str() {
         "rps" => matches!(run.manifest.load, Load::Closed { .. }) || arms.iter().any(|arm| misses(run, arm)),
         "max_over_mean" => !arms.iter().any(|arm| is_by_load(run, arm)),
-        _ => true,
+        GOOD_SHARE => true,
+        _ => run.manifest.supports(Conclusion::Latency),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::model::{Event, EventKind, Run, Scenario, Series, Window};
 use crate::report::clock;
 use crate::report::format;
 use crate::report::picture::scene::{Dash, Paint};
+use crate::report::words::has_faults_in_blocks;
 
 /// A run and its windows.
 struct Course<'a> {
@@ -43,7 +44,7 @@ struct Line {
 
 /// The most points of a line before windows are merged.
 const POINTS: usize = 240;
-/// If there are more swaps than this, swaps are not drawn.
+/// If there are more swaps than this, swaps are not drawn, nor the faults of each turn.
 const SWAPS_MAX: usize = 6;
 /// The fewest windows for a plot.
 const WINDOWS_MIN: usize = 8;
@@ -65,7 +66,8 @@ fn whole(course: &Course<'_>) -> Plot {
     let all = &course.run.results.events;
     let swaps = all.iter().filter(|event| event.kind == EventKind::Swap).count();
     // colours distinguish the arms: a line for each turn would look like a grid
-    let is_told = |event: &&Event| event.kind != EventKind::Swap || swaps <= SWAPS_MAX;
+    let is_of_a_turn = |event: &Event| event.kind == EventKind::Swap || has_faults_in_blocks(course.run);
+    let is_told = |event: &&Event| swaps <= SWAPS_MAX || !is_of_a_turn(event);
     let events: Vec<&Event> = all.iter().filter(is_told).collect();
     let latency = if course.has_lanes_of_backends() { "" } else { " Each arm has its colour; the arms take turns." };
     let caption = format!(

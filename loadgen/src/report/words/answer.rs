@@ -79,7 +79,7 @@ fn single_load(run: &Run, rows: &[Row]) -> Vec<String> {
 /// The arm that is better.
 fn compared(run: &Run, rows: &[Row]) -> Answer {
     let Some(comparison) = &run.results.comparison else { return only(Vec::new()) };
-    if let Some(why) = validity::why_void(run, Conclusion::Latency) {
+    if let Some(why) = validity::why_void(run, comparison.conclusion()) {
         let unanswered = format!("This run does not tell which strategy is better: {why}.");
         return Answer { further: compare::dropped(comparison).into_iter().collect(), ..only(vec![unanswered]) };
     }

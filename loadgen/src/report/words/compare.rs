@@ -3,7 +3,7 @@
 //! Invariants: the headline names every verdict of the run, good or bad, and every measure without one; "equivalent" is
 //! a verdict. An interval is reported with the level that Holm's procedure gives it.
 
-use crate::model::{Comparison, Ratio, Run, Verdict};
+use crate::model::{Comparison, Conclusion, GOOD_SHARE, Ratio, Run, Verdict};
 use crate::report::format::{self, upper};
 use crate::statistics::{fewest_blocks, is_invalid};
 
@@ -188,7 +188,8 @@ pub(super) fn further(run: &Run, comparison: &Comparison) -> Vec<String> {
     sentences.extend(dropped(comparison));
     sentences.extend(told.iter().filter_map(|ratio| undecided(ratio, comparison)));
     sentences.extend(left_out(&told, comparison));
-    let apart = arms.iter().filter(|arm| comparison.failures_of(arm).is_some_and(|failures| !failures.is_comparable));
+    let is_apart = |arm: &&&str| comparison.failures_of(arm).is_some_and(|failures| !failures.is_comparable);
+    let apart = arms.iter().filter(|_| comparison.conclusion() == Conclusion::Latency).filter(is_apart);
     sentences.extend(apart.map(|arm| format!("{arm}: not comparable. {}.", upper(&failures::why(comparison)))));
     sentences.extend(without_ratio(run, comparison).map(|arm| {
         let missing = judged(comparison).into_iter().filter(|measure| comparison.ratio(arm, measure).is_none());
@@ -208,7 +209,10 @@ pub(super) fn further(run: &Run, comparison: &Comparison) -> Vec<String> {
 }
 
 fn how_sure(arms: &[&str], comparison: &Comparison) -> String {
-    let used = comparison.blocks.saturating_sub(comparison.dropped.len() as u32);
+    // counts of dropped blocks are used
+    let is_about_counts = comparison.conclusion() == Conclusion::Counts;
+    let dropped = if is_about_counts { 0 } else { comparison.dropped.len() as u32 };
+    let used = comparison.blocks.saturating_sub(dropped);
     let blocks = format!(
         "How sure: the verdicts are from {}. In each block, every arm ran once, in random order, with the same requests.",
         format::plural(u64::from(used), "block")
@@ -339,6 +343,9 @@ fn changes(ratios: &[&Ratio]) -> String {
 
 /// A percentile of latency has only its short name, because the question is about latency.
 pub(super) fn place(measure: &str) -> String {
+    if measure == GOOD_SHARE {
+        return format!("the {}", measure_name(measure));
+    }
     measure.strip_prefix("latency_").map_or_else(|| measure_name(measure), str::to_owned)
 }
 

@@ -1,7 +1,7 @@
 //! Arms that are not comparable, because more or fewer of their requests failed than of the baseline's. They get no
 //! verdict.
 
-use crate::model::{Comparison, Failures};
+use crate::model::{Comparison, Conclusion, Failures};
 use crate::report::format;
 
 /// The arms that cannot be compared with the baseline, in their order.
@@ -27,13 +27,25 @@ pub(super) fn lead(comparison: &Comparison) -> Option<String> {
             ))
         }
         several => {
-            let with = |failures: &&Failures| format!("{} with {}", format::percent(failures.share()), failures.arm);
+            let with = |failures: &&Failures| {
+                format!("{}{} with {}", format::percent(failures.share()), interval(comparison, failures), failures.arm)
+            };
             let shares: Vec<String> = std::iter::once(&baseline).chain(several).map(with).collect();
             Some(format!(
                 "With some arms more requests failed, and that is the difference that matters. Scheduled requests without a good response: {}.",
                 format::list(&shares)
             ))
         }
+    }
+}
+
+/// The interval of the share in a block, in a comparison about it.
+pub(super) fn interval(comparison: &Comparison, failures: &Failures) -> String {
+    match &failures.in_a_block {
+        Some(typical) if comparison.conclusion() == Conclusion::Counts => {
+            format!(" ({} to {})", format::percent(typical.low), format::percent(typical.high))
+        }
+        _ => String::new(),
     }
 }
 

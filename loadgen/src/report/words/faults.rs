@@ -112,6 +112,14 @@ fn windows(series: &[Series], from: u64, to: Option<u64>) -> Vec<&Window> {
         .collect()
 }
 
+/// Whether each segment of a comparison has the same faults.
+pub(crate) fn has_faults_in_blocks(run: &Run) -> bool {
+    let is_fault = |event: &Event| {
+        matches!(event.kind, EventKind::Slow | EventKind::Stall | EventKind::Errors | EventKind::HotKey)
+    };
+    run.results.comparison.is_some() && run.results.events.iter().any(is_fault)
+}
+
 /// The events of the run in order; empty if the only events are the swaps of a comparison.
 pub(super) fn story(run: &Run) -> Vec<Block> {
     let is_plan = |event: &Event| match event.kind {
@@ -120,12 +128,22 @@ pub(super) fn story(run: &Run) -> Vec<Block> {
         EventKind::Add | EventKind::Remove => run.manifest.scenario == Scenario::A2,
         _ => false,
     };
-    let told: Vec<&Event> = run.results.events.iter().filter(|event| !is_plan(event)).collect();
+    let in_blocks = has_faults_in_blocks(run);
+    let is_repeated = |event: &Event| {
+        let is_of_all = matches!(event.kind, EventKind::Operator | EventKind::Interrupted | EventKind::Kill);
+        in_blocks && !is_of_all && clock::cell_at(run, event.at_ms).is_some_and(|cell| cell.block > 1)
+    };
+    let is_told = |event: &&Event| !is_plan(event) && !is_repeated(event);
+    let told: Vec<&Event> = run.results.events.iter().filter(is_told).collect();
     if told.is_empty() {
         return Vec::new();
     }
     let has_arms = run.manifest.arms.len() > 1;
     let caption = "The events of the run. Times count from the first measured request, as in a plan; negative times are in the warm-up.";
+    let caption = match in_blocks {
+        true => format!("{caption} Each segment has the same faults; the table has those of the first block."),
+        false => caption.to_owned(),
+    };
     let mut table = Table::new(caption, &["#time", "event", "backend", "arm"]);
     for event in told {
         let arm = clock::cell_at(run, event.at_ms).filter(|_| has_arms).map_or("–", |cell| cell.arm.as_str());

@@ -1,11 +1,11 @@
 //! The terms of a report that a reader may not know. Only terms that this report uses are explained, each once.
 
-use crate::model::{Conclusion, Load, Run};
+use crate::model::{Load, Run};
 use crate::report::document::Block;
 
 pub(super) fn blocks(run: &Run) -> Vec<Block> {
     let is_compared = run.results.comparison.is_some();
-    let is_judged = is_compared && run.manifest.supports(Conclusion::Latency);
+    let is_judged = run.results.comparison.as_ref().is_some_and(|it| run.manifest.supports(it.conclusion()));
     let is_open = matches!(run.manifest.load, Load::Open { .. });
     let has_repeats = run.results.cells.iter().any(|cell| cell.block > 1);
     let words = [

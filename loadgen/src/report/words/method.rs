@@ -1,6 +1,8 @@
 //! The method of the measurement, the checks of the run, and how to repeat it.
 
-use crate::model::{Accounting, Arrivals, Completeness, Load, Manifest, Run, Severity};
+use crate::model::{
+    Accounting, Arm, Arrivals, Completeness, Load, Manifest, Run, SAFEGUARDS, Safeguard, Safeguards, Severity,
+};
 use crate::report::document::{Block, Entry, Table, Tone};
 use crate::report::format;
 
@@ -34,6 +36,7 @@ pub(super) fn blocks(run: &Run) -> Vec<Block> {
         format!("Target: {}.", manifest.backends.target),
         host(manifest),
     ]));
+    blocks.extend(safeguards(manifest));
     blocks.push(Block::Table(checks(run)));
     blocks.extend(accounting(run));
     blocks
@@ -70,6 +73,42 @@ fn load(load: &Load) -> String {
             )
         }
     }
+}
+
+/// The safeguards of lb in each arm, as the running lb reported them; `None` in older runs.
+fn safeguards(manifest: &Manifest) -> Option<Block> {
+    let found: Vec<(&Arm, &Safeguards)> =
+        manifest.arms.iter().filter_map(|arm| Some((arm, arm.safeguards.as_ref()?))).collect();
+    let is_reported = |safeguard: &&Safeguard| found.iter().any(|(_, it)| it.0.contains_key(safeguard.section));
+    let reported: Vec<&Safeguard> = SAFEGUARDS.iter().filter(is_reported).collect();
+    let names: Vec<String> = reported.iter().map(|safeguard| safeguard.name.to_owned()).collect();
+    if found.is_empty() || names.is_empty() {
+        return None;
+    }
+    if found.iter().all(|(_, safeguards)| safeguards.on().is_empty()) {
+        return Some(Block::Paragraph(format!(
+            "Safeguards of lb, as the running lb reported them: {}, all off.",
+            format::list(&names)
+        )));
+    }
+    let caption = "The safeguards of lb in each arm, as the running lb reported them.";
+    let titles: Vec<&str> = ["arm"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let mut table = Table::new(caption, &titles);
+    for (arm, safeguards) in found {
+        let entry = |safeguard: &&Safeguard| match safeguards.0.get(safeguard.section) {
+            Some(keys) if safeguard.is_off(keys) => Entry::new("off"),
+            Some(keys) => Entry::new("on:").note(keys_in_words(keys)),
+            None => Entry::new("–"),
+        };
+        table.row(std::iter::once(Entry::new(&arm.label)).chain(reported.iter().map(entry)).collect());
+    }
+    Some(Block::Table(table))
+}
+
+/// For example `attempts = 2, on = ["500"]`.
+fn keys_in_words(keys: &serde_json::Map<String, serde_json::Value>) -> String {
+    let words: Vec<String> = keys.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+    words.join(", ")
 }
 
 fn host(manifest: &Manifest) -> String {

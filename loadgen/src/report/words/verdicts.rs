@@ -1,11 +1,12 @@
 //! The verdicts as tables: a short one, and one with every detail.
 
-use crate::model::{Comparison, Conclusion, Ratio, Run, Verdict};
+use crate::model::{Comparison, Conclusion, GOOD_SHARE, Ratio, Run, Verdict};
 use crate::report::document::{Block, Entry, Table, Tone};
 use crate::report::format;
 use crate::report::rows::{Kind, Row};
 
 use super::compare::{extent, judged, others, too_few};
+use super::failures::interval;
 use super::measure_name;
 
 const LEFT_OUT: &str = "#blocks left out";
@@ -33,7 +34,10 @@ fn unsaid(comparison: &Comparison, arm: &str) -> Entry {
 fn unanswered(comparison: &Comparison, arm: &str) -> Entry {
     let has_any = comparison.failures.iter().any(|failures| failures.share() > 0.0);
     let failures = comparison.failures_of(arm).filter(|_| has_any);
-    failures.map_or_else(|| Entry::new("–"), |failures| Entry::new(format::percent(failures.share())))
+    failures.map_or_else(
+        || Entry::new("–"),
+        |failures| Entry::new(format::percent(failures.share())).note(interval(comparison, failures).trim_start()),
+    )
 }
 
 /// The baseline's own value, over all blocks except dropped ones.
@@ -60,16 +64,19 @@ pub(super) fn grid(run: &Run, comparison: &Comparison, rows: &[Row]) -> Option<T
     titles.push("#no good response");
     let caption = format!(
         "Verdicts against the baseline, {}. A number is the arm's value over the baseline's in the same block, with its interval in \
-         brackets: 0.90 is 10\u{a0}% less. Less is better; a difference within ±{}\u{a0}% ({} to {}) does not matter. The baseline has its own \
+         brackets: 0.90 is 10\u{a0}% less. {} is better; a difference within ±{}\u{a0}% ({} to {}) does not matter. The baseline has its own \
          values.",
         comparison.baseline,
+        if comparison.conclusion() == Conclusion::Counts { "More" } else { "Less" },
         format::plain(comparison.equivalence * 100.0),
         format::decimals(1.0 / (1.0 + comparison.equivalence), 3),
         format::decimals(1.0 + comparison.equivalence, 3),
     );
     let mut table = Table::new(caption, &titles);
-    let own =
-        |measure: &&str| Entry::new(of_baseline(rows, comparison, measure).map_or("–".into(), format::milliseconds));
+    let own = |measure: &&str| match (comparison.failures_of(&comparison.baseline), *measure) {
+        (Some(failures), GOOD_SHARE) => Entry::new(format::percent(1.0 - failures.share())),
+        _ => Entry::new(of_baseline(rows, comparison, measure).map_or("–".into(), format::milliseconds)),
+    };
     let mut line = vec![Entry::new(&comparison.baseline).note("baseline")];
     line.extend(judged.iter().map(own));
     line.push(unanswered(comparison, &comparison.baseline));
@@ -93,7 +100,7 @@ pub(super) fn grid(run: &Run, comparison: &Comparison, rows: &[Row]) -> Option<T
 
 /// The full table: a row for each arm and measure, with all numbers of its verdict.
 pub(super) fn in_full(run: &Run) -> Option<Block> {
-    let comparison = run.results.comparison.as_ref().filter(|_| run.manifest.supports(Conclusion::Latency))?;
+    let comparison = run.results.comparison.as_ref().filter(|it| run.manifest.supports(it.conclusion()))?;
     let caption = format!(
         "The verdicts against {} in full. p is corrected like the intervals (Holm). The run stopped because {}.",
         comparison.baseline, comparison.stopped

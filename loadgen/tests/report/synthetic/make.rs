@@ -23,6 +23,7 @@ pub(super) fn arm(label: &str, strategy: &str, options: serde_json::Value, expec
         cost_factor: 1.0,
         config_sha256: sha("config"),
         expectation: expectation.into(),
+        safeguards: None,
     }
 }
 

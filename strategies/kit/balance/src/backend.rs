@@ -34,6 +34,7 @@ pub struct Backend {
     pub stats: Arc<Stats>,
     flags: AtomicU32,
     loss: AtomicU8,
+    cuts: AtomicU32,
     /// Open connections of all workers, idle ones and tunnels included.
     connections: AtomicU32,
     signals: Signals,
@@ -125,6 +126,7 @@ impl Backend {
             stats,
             flags: AtomicU32::new(eligibility.flags()),
             loss: AtomicU8::new(Loss::None as u8),
+            cuts: AtomicU32::new(0),
             connections: AtomicU32::new(0),
             signals: Signals::default(),
         })
@@ -159,6 +161,17 @@ impl Backend {
     /// Set by control.
     pub fn set_loss(&self, loss: Loss) {
         self.loss.store(loss as u8, Relaxed);
+    }
+
+    /// How often its requests were cut. A request ends if this is more than when it began.
+    #[inline]
+    pub fn cuts(&self) -> u32 {
+        self.cuts.load(Relaxed)
+    }
+
+    /// Ends all requests that have begun, whatever their state. Called by control; the workers must be woken.
+    pub fn cut(&self) {
+        self.cuts.fetch_add(1, Relaxed);
     }
 
     #[inline]
@@ -236,7 +249,19 @@ impl Backend {
         self.signals.status(status, thresholds)
     }
 
-    /// For outlier detection: no valid response arrived, or it broke off, because of the backend. Returns the same as
+    /// For outlier detection: the body of a response broke off because of the backend, behind a head that
+    /// [`Backend::head_arrived`] counted. Returns the same as that.
+    pub fn body_broke_off(&self, thresholds: Thresholds) -> bool {
+        self.signals.broke_off(thresholds)
+    }
+
+    /// For outlier detection: the body of a response is complete.
+    #[inline]
+    pub fn body_is_complete(&self) {
+        self.signals.complete();
+    }
+
+    /// For outlier detection: no valid response arrived, because of the backend. Returns the same as
     /// [`Backend::head_arrived`]. An attempt that was not sent, whose client went away, or that met a limit of lb is no
     /// failure.
     pub fn attempt_failed(&self, thresholds: Thresholds) -> bool {
@@ -298,6 +323,14 @@ mod tests {
         backend.set_eligibility(up);
         assert_eq!(backend.in_row(), InRow::default());
         assert_eq!(backend.stats.consecutive_errors.load(Relaxed), 0, "these signals leave the contract's count alone");
+    }
+
+    #[test]
+    fn a_cut_is_seen_by_the_requests_before_it_and_by_none_after_it() {
+        let backend = backend(true, true, 1);
+        let before = backend.cuts();
+        backend.cut();
+        assert!(backend.cuts() != before && backend.cuts() == backend.cuts());
     }
 
     #[test]

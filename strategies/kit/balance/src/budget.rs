@@ -11,7 +11,7 @@
 //!
 //! Invariants: every part of a deposit is spent at most once, so retries <= share * requests + reserve while the demand
 //! does not pause for 10 s. Time alone never adds more than one reserve. A clock that stands still, jumps or runs
-//! backwards does not break the bound.
+//! backwards does not break the bound. A retry that was taken and not made is put back, and then counts as a deposit.
 
 /// How long a deposit is valid, in slots of a second.
 const WINDOW_S: usize = 10;
@@ -97,6 +97,11 @@ impl RetryBudget {
             due -= spent;
         }
         true
+    }
+
+    /// Puts back one that was taken, because no attempt followed.
+    pub fn put_back(&mut self) {
+        self.fresh += RETRY;
     }
 
     /// The retries that are left now.
@@ -215,6 +220,23 @@ mod tests {
                 (0..5).for_each(|_| budget.request(offset));
                 assert_eq!(drain(&mut budget, offset + age), expected, "age {age}, offset {offset}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_put_back_can_be_taken_again_and_expires_as_a_deposit_of_now() {
+        for reserve_per_s in [0, 1] {
+            let mut budget = RetryBudget::new(BudgetRules { percent: 20, reserve_per_s }, 1, 0);
+            (0..50).for_each(|_| budget.request(0));
+            let whole = budget.left(0);
+            for _ in 0..100 {
+                assert!(budget.take(0));
+                budget.put_back();
+            }
+            assert_eq!(drain(&mut budget, 0), whole);
+            budget.put_back();
+            assert_eq!(drain(&mut budget.clone(), 9 * SECOND_NS), 1);
+            assert_eq!(drain(&mut budget, WINDOW_NS), budget.reserve_max / RETRY);
         }
     }
 

@@ -131,11 +131,14 @@ impl RetryRules {
     }
 
     /// Whether another attempt may follow one on a keep-alive connection that the backend closed without a byte of a
-    /// response. The backend may be well: it closed the connection when the request was on its way. So this does not
-    /// depend on [`on`](Self::on).
+    /// response. If nothing was sent, this does not depend on [`on`](Self::on): the backend cannot have processed the
+    /// request. Else the connection was reset.
     #[inline]
     pub fn may_retry_closed(&self, progress: RequestProgress) -> bool {
-        self.may_send_again(progress) && is_safe_to_repeat(progress)
+        match progress.was_sent {
+            true => self.may_retry(FailureCause::Reset, progress),
+            false => self.may_send_again(progress),
+        }
     }
 
     /// Whether a second attempt may begin while the first one waits for its response. Only a method allows it: a

@@ -28,6 +28,9 @@ pub struct InRow {
 pub(crate) struct Signals {
     gateway: AtomicU32,
     errors: AtomicU32,
+    /// Bodies that broke off, since one was complete. A good head clears the other counts, so these would never see two
+    /// of them.
+    broken: AtomicU32,
 }
 
 /// Whether a status says that the server failed: 5xx, except 501 and 505. A client can provoke these two with any
@@ -55,7 +58,7 @@ impl Signals {
     #[inline]
     pub(crate) fn status(&self, status: u16, thresholds: Thresholds) -> bool {
         if !is_server_error(status) {
-            self.clear();
+            self.clear_failures();
             return false;
         }
         if matches!(status, 502..=504) {
@@ -75,8 +78,27 @@ impl Signals {
         gateway == thresholds.gateway || errors == thresholds.errors
     }
 
+    /// See [`crate::Backend::body_broke_off`].
+    pub(crate) fn broke_off(&self, thresholds: Thresholds) -> bool {
+        let broken = self.broken.fetch_add(1, Relaxed).wrapping_add(1);
+        self.failure(thresholds) || broken == thresholds.gateway || broken == thresholds.errors
+    }
+
+    /// See [`crate::Backend::body_is_complete`].
     #[inline]
+    pub(crate) fn complete(&self) {
+        if self.broken.load(Relaxed) != 0 {
+            self.broken.store(0, Relaxed);
+        }
+    }
+
     pub(crate) fn clear(&self) {
+        self.clear_failures();
+        self.complete();
+    }
+
+    #[inline]
+    fn clear_failures(&self) {
         if self.errors.load(Relaxed) != 0 {
             self.errors.store(0, Relaxed);
             self.gateway.store(0, Relaxed);
@@ -84,7 +106,8 @@ impl Signals {
     }
 
     pub(crate) fn in_row(&self) -> InRow {
-        InRow { gateway: self.gateway.load(Relaxed), errors: self.errors.load(Relaxed) }
+        let broken = self.broken.load(Relaxed);
+        InRow { gateway: self.gateway.load(Relaxed).max(broken), errors: self.errors.load(Relaxed).max(broken) }
     }
 }
 
@@ -130,6 +153,29 @@ mod tests {
         assert_eq!(told(".eeee.eeeee"), "..........!");
         assert_eq!(told(".ggggg"), ".....!", "both thresholds at once are one alert");
         assert_eq!(told(".eeegggggg"), ".....!..!.", "the errors, then the gateway failures");
+    }
+
+    #[test]
+    fn bodies_that_break_off_are_failures_in_a_row_although_each_head_is_good() {
+        let signals = Signals::default();
+        let ask = |breaks: bool| {
+            assert!(!signals.status(200, FIVE));
+            match breaks {
+                true => signals.broke_off(FIVE),
+                false => {
+                    signals.complete();
+                    false
+                }
+            }
+        };
+        let told: Vec<bool> = [true, true, false, true, true, true, true, true, true].map(ask).into();
+        assert_eq!(told, [false, false, false, false, false, false, false, true, false]);
+        assert_eq!(signals.in_row(), InRow { gateway: 6, errors: 6 });
+        ask(false);
+        assert_eq!(signals.in_row(), InRow::default());
+        ask(true);
+        signals.clear();
+        assert_eq!(signals.in_row(), InRow::default());
     }
 
     #[test]

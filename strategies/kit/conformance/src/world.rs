@@ -28,6 +28,8 @@ pub struct World {
 struct Member {
     name: Arc<str>,
     weight: u32,
+    /// The part of the weight to pick by, in thousandths.
+    share: u32,
     is_up: bool,
     stats: Arc<Stats>,
     slot: Arc<Slot>,
@@ -86,6 +88,7 @@ impl World {
         let member = |name: String| Member {
             name: name.into(),
             weight: 1,
+            share: 1000,
             is_up: true,
             stats: Arc::default(),
             slot: Arc::default(),
@@ -96,6 +99,14 @@ impl World {
     pub fn weights(mut self, weights: &[u32]) -> Self {
         assert_eq!(weights.len(), self.len(), "one weight for each backend");
         self.members.iter_mut().zip(weights).for_each(|(member, &weight)| member.weight = weight);
+        self
+    }
+
+    /// The parts of their weights to pick by, in thousandths, as in a slow start. Members stay the same.
+    pub fn shares(mut self, shares: &[u32]) -> Self {
+        assert_eq!(shares.len(), self.len(), "one share for each backend");
+        self.members.iter_mut().zip(shares).for_each(|(member, &share)| member.share = share);
+        self.epoch += 1;
         self
     }
 
@@ -158,7 +169,7 @@ impl World {
             name: member.name.clone(),
             address: "127.0.0.1:9".into(),
             weight: member.weight,
-            effective: member.weight * 1000,
+            effective: member.weight * member.share,
             flags: if member.is_up && member.weight > 0 { LB_BACKEND_ELIGIBLE | LB_BACKEND_HEALTHY } else { 0 },
             stats: member.stats.clone(),
             slot: member.slot.clone(),

@@ -21,6 +21,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
         address: format!("127.0.0.1:{port}"),
         socket: ([127, 0, 0, 1], *port).into(),
         weight: 1,
+        backup: false,
     };
     let pool = |name: &str, backends: &[(&str, u16)]| PoolConfig {
         name: name.to_owned(),
@@ -36,6 +37,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
         health: Arc::new(rules()),
         outlier: OutlierRules::off(),
         panic: PanicRules::OFF,
+        slow_start: None,
     };
     Config {
         file: None,
@@ -86,17 +88,27 @@ fn members(config: &Config, overlay: &Overlay) -> Vec<Vec<Entry>> {
         origin: Origin::Launched,
         order,
         draining: replica.draining,
+        backup: false,
     }));
     pools
 }
 
 fn attached(id: &str) -> Entry {
     let (address, socket) = ("127.0.0.1:6001".to_owned(), ([127, 0, 0, 1], 6001).into());
-    Entry { id: id.into(), address, socket, weight: 3, origin: Origin::Attached, order: 0, draining: true }
+    Entry {
+        id: id.into(),
+        address,
+        socket,
+        weight: 3,
+        origin: Origin::Attached,
+        order: 0,
+        draining: true,
+        backup: true,
+    }
 }
 
 fn launched(id: &str) -> Entry {
-    Entry { origin: Origin::Launched, weight: 1, draining: false, order: 9, ..attached(id) }
+    Entry { origin: Origin::Launched, weight: 1, draining: false, backup: false, order: 9, ..attached(id) }
 }
 
 fn ids(entries: &[Entry]) -> Vec<&str> {
@@ -224,4 +236,19 @@ fn an_overlay_file_with_invalid_values_is_refused() {
     ] {
         assert!(Overlay::from_json(wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn a_backup_is_kept_by_the_overlay_and_a_change_of_role_in_the_file_is_newer() {
+    let mut config = configuration(&[("b1", 6001)], None);
+    let mut there = members(&config, &Overlay::default());
+    there[0].push(Entry { backup: true, ..attached("a1") });
+    there[0][0].draining = true;
+    let overlay = stored(&Overlay::of(&config, &there));
+    assert_eq!(members(&config, &overlay), there);
+    config.pools[0].backends[0].backup = true;
+    let again = members(&config, &overlay);
+    assert!(again[0][0].backup && !again[0][0].draining, "the drain was of another role");
+    let plain = Entry { backup: false, ..attached("a1") };
+    assert!(!Overlay::of(&config, &[vec![plain], Vec::new()]).to_json().contains("backup\": false"), "as before");
 }

@@ -24,6 +24,7 @@ impl Source for Attached<'_> {
             origin: Origin::Attached,
             order,
             draining: added.draining,
+            backup: added.backup,
         });
         attached.collect()
     }

@@ -41,6 +41,7 @@ impl File<'_> {
             origin: Origin::File,
             order,
             draining: changed.is_some_and(|changed| changed.draining),
+            backup: backend.backup,
         }
     }
 }

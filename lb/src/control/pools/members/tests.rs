@@ -4,7 +4,7 @@ use super::*;
 
 fn entry(id: &str, origin: Origin, order: usize) -> Entry {
     let (address, socket) = ("127.0.0.1:5001".to_owned(), "127.0.0.1:5001".parse().unwrap());
-    Entry { id: id.into(), address, socket, weight: 1, origin, order, draining: false }
+    Entry { id: id.into(), address, socket, weight: 1, origin, order, draining: false, backup: false }
 }
 
 fn ids(members: &Members) -> Vec<&str> {
@@ -109,4 +109,24 @@ fn live_numbers_of_removed_idle_backends_are_dropped_at_a_limit() {
     assert!(members.stats.len() <= REMEMBERED_MAX + 1);
     members.insert(entry("busy", Origin::File, 0));
     assert_eq!(members.get("busy").unwrap().backend.in_flight(), 1);
+}
+
+#[test]
+fn a_member_that_joins_by_a_reload_has_its_first_share_in_the_first_list() {
+    let file = [entry("f1", Origin::File, 0), entry("f2", Origin::File, 1)];
+    let mut members = Members::of(&file[..1], InitialState::Up);
+    members.slow_start.set_ramp(Some(lb_balance::Ramp::default()));
+    members.look_at_shares(0);
+    let shares = |planned: &[Member]| planned.iter().map(Member::share).collect::<Vec<_>>();
+    let planned = members.planned(&file, InitialState::Up);
+    assert_eq!(shares(&planned), [1000, 100]);
+    assert_eq!(shares(&members.planned(&file, InitialState::Down)), [1000, 1000], "it has no share before it is up");
+    members.replace(planned);
+    assert_eq!(members.shares_due_ns(), 0, "a change of members asks for a look");
+    assert_eq!(members.look_at_shares(1), [], "the list in force has these shares already");
+    let moved = Entry { socket: "127.0.0.1:5002".parse().unwrap(), ..file[0].clone() };
+    let planned = members.planned(&[moved, file[1].clone()], InitialState::Up);
+    members.replace(planned);
+    members.look_at_shares(2);
+    assert_eq!(shares(&members.snapshot()), [100, 100], "another server under the same id is new");
 }

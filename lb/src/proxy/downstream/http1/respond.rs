@@ -262,6 +262,7 @@ impl Client {
                     tracing::debug!("a client takes no more of its response: {error}");
                     return Poll::Ready(Written::Gone);
                 }
+                Poll::Pending if body.ends_by_cut() => return Poll::Ready(Written::Gone),
                 Poll::Pending => {
                     body.send_on(cx);
                     let since = *writing.stalled.get_or_insert_with(Instant::now);

@@ -6,6 +6,7 @@ use toml::Spanned;
 
 use super::super::{BlockPlan, PlanError, bounds, file};
 use super::Text;
+use crate::model::GOOD_SHARE;
 
 // === impl Text ===
 
@@ -38,6 +39,11 @@ impl Text<'_> {
             let reason = format!("must name one of {} at least", bounds::MEASURES.join(", "));
             return Err(self.wrong(said.span(), "blocks.verdicts", reason));
         }
+        if let Some(said) = blocks.verdicts.as_ref().filter(|_| verdicts.len() > 1)
+            && verdicts.iter().any(|name| name == GOOD_SHARE)
+        {
+            return Err(self.wrong(said.span(), "blocks.verdicts", bounds::ALONE));
+        }
         let said = blocks.primary.as_ref();
         let primary = said.map(|said| self.one_of(said, "blocks.primary", &bounds::MEASURES)).transpose()?;
         if let (Some(said), Some(primary)) = (said, primary)
@@ -50,6 +56,9 @@ impl Text<'_> {
         let mut asked = verdicts.clone();
         if let Some(primary) = primary.filter(|primary| !asked.iter().any(|name| name == primary)) {
             asked.push(primary.to_owned());
+        }
+        if verdicts.is_empty() && primary == Some(GOOD_SHARE) {
+            verdicts.push(GOOD_SHARE.to_owned());
         }
         if verdicts.is_empty() {
             verdicts = super::super::verdicts();

@@ -4,25 +4,29 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::super::{Fault, FaultKind, LoadPlan, PlanError, bounds, file};
+use super::super::{Fault, FaultKind, PlanError, bounds, file};
 use super::Text;
 
 // === impl Text ===
 
 impl Text<'_> {
-    /// The faults in order of their times.
+    /// The faults in order of their times. `end`: the end of the load, and whether each segment is a load.
     pub(super) fn faults(
         &self,
         said: &[Spanned<file::Fault>],
-        load: &LoadPlan,
+        end: Option<(Duration, bool)>,
         smallest: u32,
     ) -> Result<Vec<Fault>, PlanError> {
         let mut faults: Vec<Fault> = said.iter().map(|fault| self.fault(fault, smallest)).collect::<Result<_, _>>()?;
         let at = |number: usize| said[number].get_ref().at.span();
-        if let LoadPlan::Open { duration: Some(duration), .. } = load
-            && let Some(late) = faults.iter().position(|fault| fault.at >= *duration)
-        {
-            return Err(self.wrong(at(late), "faults.at", "is after the end of the load"));
+        if let Some((end, in_blocks)) = end {
+            if let Some(late) = faults.iter().position(|fault| fault.at >= end) {
+                let what = if in_blocks { "segment" } else { "load" };
+                return Err(self.wrong(at(late), "faults.at", format!("is after the end of the {what}")));
+            }
+            if let Some(stays) = faults.iter().position(|fault| in_blocks && !fault.kind.goes_on()) {
+                return Err(self.wrong(said[stays].span(), "faults.kind", bounds::NOT_IN_BLOCKS));
+            }
         }
         if let Some((first, second)) = bounds::overlap(&faults) {
             return Err(self.wrong(at(second), "faults.at", bounds::overlap_in_words(&faults[first])));

@@ -1,5 +1,6 @@
 //! Accepted files, and refused files with the place of the mistake.
 
+use super::super::ArmPlan;
 use super::*;
 
 fn error(text: &str) -> String {
@@ -10,7 +11,10 @@ fn error(text: &str) -> String {
 fn a_missing_key_has_its_default() {
     let found = plan("[load]\nloop = \"closed\"\n", Path::new("x.toml")).expect("sound");
     assert_eq!(found.load, LoadPlan::Closed { connections: 64, requests: 10_000, repeats: 1 });
-    assert_eq!((found.sizes, found.arms, found.scenario), (vec![3], vec![arm_default()], Scenario::Own));
+    assert_eq!(
+        (found.sizes, found.arms, found.scenario),
+        (vec![3], vec![ArmPlan::plain("round_robin", "round_robin")], Scenario::Own)
+    );
 }
 
 #[test]
@@ -80,6 +84,61 @@ fn mistakes_are_one_line_with_line_and_key() {
         let error = error(text);
         assert!(error.contains(wanted) && error.lines().count() == 1, "{text:?} gave {error:?}, not {wanted:?}");
     }
+}
+
+const BLOCKS: &str = "[load]\nloop = \"open\"\nrate_rps = 5000\n[blocks]\nsegment = \"2s\"\n";
+
+#[test]
+fn an_arm_may_set_the_safeguards_of_lb_and_nothing_else() {
+    let arm = |keys: &str| format!("[load]\nloop = \"closed\"\n[[arms]]\nstrategy = \"a\"\n{keys}");
+    let text = arm("[arms.lb.outlier]\nenabled = true\n[arms.lb.retry]\nattempts = 2\non = [\"500\"]\n");
+    let lb = &plan(&text, Path::new("x.toml")).expect("sound").arms[0].lb;
+    assert_eq!((lb.len(), lb["retry"]["attempts"].as_integer()), (2, Some(2)));
+    let known = "It may set outlier, panic, slow_start, retry, queue; other keys belong in [lb], for all arms";
+    for (keys, wanted) in [
+        (
+            "[arms.lb.outlir]\nenabled = true",
+            format!("line 5: arms.lb.outlir: an arm has no such section; did you mean outlier? {known}"),
+        ),
+        ("[arms.lb.proxy]\nworkers = 1", format!("line 5: arms.lb.proxy: an arm has no such section. {known}")),
+        ("lb = { retry = 2 }", "line 5: arms.lb.retry: expected a section: write [arms.lb.retry]".to_owned()),
+        ("lb = 2", "line 5: arms.lb: expected sections, such as [arms.lb.retry], not 2".to_owned()),
+        (
+            "[arms.outlier]\nenabled = true",
+            "arms.outlier: there is no such key. [[arms]] has label, strategy, options, cost_factor, lb".to_owned(),
+        ),
+        (
+            "[arms.lb.retry]\non = [\"500\"]",
+            "line 5: arms.lb.retry: attempts is missing: without it, loadgen sets attempts = 1, which is off"
+                .to_owned(),
+        ),
+    ] {
+        let error = error(&arm(keys));
+        assert!(error.contains(&wanted) && error.lines().count() == 1, "{keys:?} gave {error:?}, not {wanted:?}");
+    }
+    let for_all = format!("{}[lb.retry]\nattempts = 2\n", arm("[arms.lb.retry]\non = [\"500\"]\n"));
+    assert!(plan(&for_all, Path::new("x.toml")).is_ok(), "the switch is in [lb]");
+}
+
+#[test]
+fn faults_in_blocks_leave_the_pool_as_it_is_and_end_with_the_segment() {
+    let fault = |keys: &str| format!("{BLOCKS}[[faults]]\n{keys}");
+    assert!(plan(&fault("at = \"0s\"\nkind = \"errors\""), Path::new("x.toml")).is_ok());
+    for (keys, wanted) in [
+        ("at = \"0s\"\nkind = \"kill\"", "line 6: faults.kind: an arm of a block needs the pool of the other arms"),
+        ("at = \"2s\"\nkind = \"stall\"", "line 7: faults.at: is after the end of the segment"),
+    ] {
+        let error = error(&fault(keys));
+        assert!(error.contains(wanted) && error.lines().count() == 1, "{keys:?} gave {error:?}, not {wanted:?}");
+    }
+}
+
+#[test]
+fn the_share_of_good_responses_is_judged_alone() {
+    let blocks = plan(&format!("{BLOCKS}primary = \"good_share\""), Path::new("x.toml")).expect("sound").blocks;
+    assert_eq!(blocks.expect("blocks").verdicts, ["good_share"]);
+    let both = error(&format!("{BLOCKS}verdicts = [\"latency_p50\", \"good_share\"]"));
+    assert!(both.contains("line 6: blocks.verdicts: good_share is judged alone: "), "{both}");
 }
 
 #[test]

@@ -68,13 +68,13 @@ fn a_retry_needs_a_listed_cause_an_attempt_a_body_and_a_safe_request() {
 }
 
 #[test]
-fn a_connection_that_its_backend_closed_is_replaced_whatever_the_causes_are() {
+fn a_closed_keep_alive_connection_is_a_reset_if_the_request_was_sent_and_else_needs_no_cause() {
     for on in every_on() {
         for progress in every_progress() {
             let rules = RetryRules { on, ..RetryRules::default() };
             let all = RetryRules { on: RetryOn { reset: true, ..on }, ..rules };
-            let as_a_reset = all.may_retry(FailureCause::Reset, progress);
-            assert_eq!(rules.may_retry_closed(progress), as_a_reset, "{on:?} {progress:?}");
+            let wanted = if progress.was_sent { rules } else { all }.may_retry(FailureCause::Reset, progress);
+            assert_eq!(rules.may_retry_closed(progress), wanted, "{on:?} {progress:?}");
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Minimal disruption: if a backend is removed, unhealthy or added, only those keys move that must.
 //!
-//! A removal or an outage moves only the keys of that backend. An addition moves keys only to the new backend. A table
-//! of fixed size, as in Maglev, moves a few more keys, which is a warning.
+//! A removal or an outage moves only the keys of that backend. An addition moves keys only to the new backend. A slow
+//! start moves none: a key that goes away and comes back finds two cold caches. A table of fixed size, as in Maglev,
+//! moves a few more keys, which is a warning.
 
 use std::collections::HashSet;
 
@@ -41,22 +42,27 @@ pub(super) fn check(subject: &Subject) -> Found {
     let removed = in_vain(&homes(World::of(BACKENDS).without(GONE), 31)?, &left);
     let out = in_vain(&homes(World::of(BACKENDS).up(&is_up), 32)?, &left);
     let added = in_vain(&homes(World::of(BACKENDS + 1), 33)?, &|_, now| *now == Some(new.clone()));
+    let mut parts = [1000; BACKENDS];
+    parts[GONE] = 100;
+    let started = in_vain(&homes(World::of(BACKENDS).shares(&parts), 34)?, &|_, _| false);
     let used = before.iter().collect::<HashSet<_>>().len();
     if used < 2 {
         return Ok(Finding::fail(format!("{used} backend used"), "keys are spread", "all keys go to one backend"));
     }
-    let figure = format!("{removed} + {out} + {added} moved in vain");
+    let figure = format!("{removed} + {out} + {added} + {started} moved in vain");
     let bar = format!("0 of {KEYS} keys, each");
-    let worst = removed.max(out).max(added);
+    let worst = removed.max(out).max(added).max(started);
     Ok(match worst {
-        0 => Finding::pass(figure, bar, "removal, outage and addition move only the keys that must move"),
-        some if (some as f64) < KEYS as f64 * NEARLY => {
-            Finding::warn(figure, bar, "nearly minimal (removal + outage + addition), as with a table of fixed size")
-        }
+        0 => Finding::pass(figure, bar, "removal, outage, addition and slow start move only the keys that must move"),
+        some if (some as f64) < KEYS as f64 * NEARLY => Finding::warn(
+            figure,
+            bar,
+            "nearly minimal (removal + outage + addition + slow start), as with a table of fixed size",
+        ),
         _ => Finding::fail(
             figure,
             bar,
-            "declared consistent, but a removal, an outage or an addition moves other keys too",
+            "declared consistent, but a removal, an outage, an addition or a slow start moves other keys too",
         ),
     })
 }

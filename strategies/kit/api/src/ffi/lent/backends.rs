@@ -141,8 +141,9 @@ impl<'a> Backend<'a> {
         self.raw.weight
     }
 
-    /// The weight to pick by, in thousandths; 0 means no new request. Today it is the configured weight × 1000. A later
-    /// host may lower it while a backend warms up.
+    /// The weight to pick by, in thousandths; 0 means no new request. It is the configured weight × 1000, and less in a
+    /// slow start. It changes in steps, each with a new list and the same `members_epoch`. A strategy that maps keys to
+    /// backends uses [`Self::weight`], so that no key moves.
     #[inline]
     pub fn effective_weight(&self) -> u32 {
         self.raw.effective
