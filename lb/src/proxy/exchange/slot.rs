@@ -86,9 +86,10 @@ mod tests {
     use lb_balance::Caps;
 
     use super::*;
+    use crate::config::QueuePolicy;
     use crate::net::Stream;
     use crate::proxy::owner::Owner;
-    use crate::proxy::queue::{Lines, Turn};
+    use crate::proxy::queue::{Line, Lines, Turn};
     use crate::proxy::stand::{Stand, round_robin};
 
     const CAPS: Caps = Caps { requests: Some(1), connections: Some(2) };
@@ -103,6 +104,14 @@ mod tests {
 
     fn stand() -> Stand {
         Stand::new(&round_robin(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    /// The queue of the same pool in another worker.
+    fn other_line(stand: &Stand, pool: &PoolView) -> Rc<Line> {
+        let owner = Owner { number: 1, ..stand.local.owner() };
+        let other = Lines::new(owner, stand.lobbies.clone()).of(&pool.name);
+        other.set_rules(&QueuePolicy::default(), [100]);
+        other
     }
 
     fn is_woken(turn: &Turn) -> bool {
@@ -136,12 +145,33 @@ mod tests {
     }
 
     #[test]
+    fn under_the_adaptive_limit_an_end_wakes_a_request_of_its_own_worker() {
+        let stand = stand();
+        let (pool, member) = pool(&stand);
+        pool.set_caps(Caps::default());
+        pool.set_adaptive(stand.local.owner());
+        let other = other_line(&stand, &pool);
+        let slots: Vec<_> = (0..20).map(|_| Slot::take(&pool, &member, None).unwrap()).collect();
+        assert!(pool.is_at_limit());
+        let others = other.enter(100).unwrap();
+        let own = pool.line.enter(100).unwrap();
+        drop(slots);
+        assert!(is_woken(&own) && !pool.is_at_limit(), "although the other one is first");
+        // A wake that the limit of this worker makes useless helps another worker, but goes no further.
+        own.leave_to_others(true);
+        assert!(!is_woken(&own) && !is_woken(&others));
+        other.take_wakes();
+        assert!(is_woken(&others));
+        others.leave_to_others(true);
+        pool.answer();
+        assert!(!is_woken(&own));
+    }
+
+    #[test]
     fn a_finished_connection_is_kept_unless_it_is_above_the_cap_or_a_request_of_another_worker_is_next() {
         let stand = stand();
         let (pool, member) = pool(&stand);
-        let owner = Owner { number: 1, ..stand.local.owner() };
-        let other = Lines::new(owner, stand.lobbies.clone()).of(&pool.name);
-        other.set_rules(&crate::config::QueuePolicy::default(), [100]);
+        let other = other_line(&stand, &pool);
         let slot = Slot::take(&pool, &member, None).unwrap();
         let keep = || {
             let stream = Stream::Memory(tokio::io::duplex(64).0);

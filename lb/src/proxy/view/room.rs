@@ -38,6 +38,11 @@ impl PoolView {
         self.caps.set(caps);
     }
 
+    #[cfg(test)]
+    pub(in crate::proxy) fn set_adaptive(&self, owner: crate::proxy::owner::Owner) {
+        self.adaptive.set(true, owner);
+    }
+
     /// Whether requests may have to wait.
     #[inline]
     pub(in crate::proxy) fn has_caps(&self) -> bool {
