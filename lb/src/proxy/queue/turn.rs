@@ -81,7 +81,7 @@ impl Turn {
         }
     }
 
-    fn is_woken(&self) -> bool {
+    pub(super) fn is_woken(&self) -> bool {
         self.line.queue.borrow().is_woken(self.ticket)
     }
 
