@@ -174,8 +174,8 @@ impl Course<'_> {
         unreachable!("orders never end")
     }
 
-    /// Runs the turn of one arm. A turn with a late fault is repeated: its arm would have fewer requests during the fault
-    /// than the others.
+    /// Runs the turn of one arm. A turn with a late fault is repeated: its arm would have fewer requests during the
+    /// fault than the others.
     fn segment(
         &mut self,
         stage: &mut Stage,

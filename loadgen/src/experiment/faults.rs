@@ -92,7 +92,7 @@ impl<'a> Script<'a> {
         Some((step.at, format!("{end}{}", fault.in_words(self.name(fault)))))
     }
 
-    /// Executes the faults at their times, measured from `start`, until the load ends. `last`: the next event after them.
+    /// Executes the faults at their times, measured from `start`, until the load ends. `last`: the event after them.
     pub(super) fn play(
         &mut self,
         conductor: &mut Conductor<'_>,

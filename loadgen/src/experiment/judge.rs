@@ -14,8 +14,8 @@ use crate::statistics::{
 /// Measures that are reported without a verdict, beside the judged ones. For all of them less is better.
 ///
 /// Errors are not among them: most blocks have none, and a ratio to 0 is undefined. They are judged first, by their
-/// share of all requests ([`judge_failures`]). A plan about failures judges the share of good responses. Throughput is not among them either: in an open loop it is the planned
-/// rate minus the failures.
+/// share of all requests ([`judge_failures`]). A plan about failures judges the share of good responses. Throughput is
+/// not among them either: in an open loop it is the planned rate minus the failures.
 const DESCRIBED: [&str; 5] = ["latency_p50", "latency_p90", "latency_p99", "service_p99", EVENNESS];
 /// The highest count of a server over the mean. It is compared only between arms that both declare their counts. A
 /// strategy without a declaration, such as least_connections, may share unevenly on purpose.

@@ -64,8 +64,8 @@ impl Stage {
         self.marks.extend(doubts::marks(outcome, is_closed_loop));
     }
 
-    /// Swaps to an arm, if it is not already in charge. With safeguards it is put in charge again, because lb may remember
-    /// failures from its last turn.
+    /// Swaps to an arm, if it is not already in charge. With safeguards it is put in charge again, because lb may
+    /// remember failures from its last turn.
     pub(super) fn swap(&mut self, arm: &ArmPlan) -> Result<(), ExperimentError> {
         if self.in_charge == arm.label && !self.safeguards.are_studied() {
             return Ok(());

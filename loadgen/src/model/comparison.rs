@@ -161,6 +161,20 @@ impl Comparison {
         if self.primary == GOOD_SHARE { Conclusion::Counts } else { Conclusion::Latency }
     }
 
+    /// The number of blocks that its verdicts are from. Counts of dropped blocks are used.
+    pub fn judged_blocks(&self) -> u32 {
+        match self.conclusion() {
+            Conclusion::Counts => self.blocks,
+            _ => self.blocks.saturating_sub(self.dropped.len() as u32),
+        }
+    }
+
+    /// Whether its verdicts are about latencies, and those of this arm cannot be compared with the baseline's.
+    pub fn has_latencies_apart(&self, arm: &str) -> bool {
+        let is_apart = self.failures_of(arm).is_some_and(|failures| !failures.is_comparable);
+        is_apart && self.conclusion() == Conclusion::Latency
+    }
+
     pub fn is_dropped(&self, block: u32) -> bool {
         self.dropped.iter().any(|dropped| dropped.block == block)
     }

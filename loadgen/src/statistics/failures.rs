@@ -28,8 +28,8 @@ pub fn judge_failures(failures: &mut [Failures], ratios: &mut [Ratio]) {
     }
 }
 
-/// The typical share of these blocks, each 0..1, with its interval. `None` for fewer than two. Unlike ratios, shares can
-/// be 0, so they are compared on their own scale, not on that of their logarithms.
+/// The typical share of these blocks, each 0..1, with its interval. `None` for fewer than two. Unlike ratios, shares
+/// can be 0, so they are compared on their own scale, not on that of their logarithms.
 pub fn typical_share(shares: &[f64], confidence: f64) -> Option<TypicalShare> {
     let interval = Sample::new(shares.to_vec())?.interval(confidence).map(|share| share.clamp(0.0, 1.0));
     Some(TypicalShare { share: interval.estimate, low: interval.low, high: interval.high, is_sound: interval.is_sound })

@@ -1,5 +1,5 @@
-//! The safeguards of lb in experiments: off unless a plan sets them, read back from the running lb, and the same at the
-//! start of every arm.
+//! The safeguards of lb in experiments are off unless a plan sets them. They are read back from the running lb, and are
+//! the same at the start of every arm.
 
 use loadgen::lab::{Admin, Web};
 use loadgen::model::{Cell, EventKind, Run, SAFEGUARDS, Severity, Verdict};
@@ -41,8 +41,8 @@ fn arms_with_other_safeguards_are_compared_and_none_inherits_an_ejection_or_a_sp
         assert!((33..=60).contains(&bad(cell)), "without safeguards, in block {}: {}", cell.block, bad(cell));
     }
     for cell in cells(&run, "outlier") {
-        // Five failures in a row eject it. Some may be requests of the wash-out that waited, but none if it is ejected at
-        // the start.
+        // Five failures in a row eject it. Some may be of requests of the wash-out that waited. There is none if it is
+        // ejected at the start.
         assert!((1..=25).contains(&bad(cell)), "with ejection, in block {}: {}", cell.block, bad(cell));
         assert!(cell.requests >= 100 && cell.retries == Some(0), "{cell:?}");
     }

@@ -59,8 +59,8 @@ pub fn line_of(path: &Path, key: &str) -> Option<usize> {
     entries(&text).iter().find(|entry| entry.path == key).map(|entry| line(&text, entry.key.start))
 }
 
-/// The line of the arm with this label in the file at `path`, and the key: its strategy, or an option or a key of lb
-/// that `complaint` names.
+/// The line of the arm with this label in the file at `path`, and the key. It is an option or a key of lb that
+/// `complaint` names, else the strategy.
 pub fn line_of_arm(path: &Path, label: &str, complaint: &str) -> Option<(usize, String)> {
     let text = std::fs::read_to_string(path).ok()?;
     let entries = entries(&text);

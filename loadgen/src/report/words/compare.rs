@@ -3,7 +3,7 @@
 //! Invariants: the headline names every verdict of the run, good or bad, and every measure without one; "equivalent" is
 //! a verdict. An interval is reported with the level that Holm's procedure gives it.
 
-use crate::model::{Comparison, Conclusion, GOOD_SHARE, Ratio, Run, Verdict};
+use crate::model::{Comparison, GOOD_SHARE, Ratio, Run, Verdict};
 use crate::report::format::{self, upper};
 use crate::statistics::{fewest_blocks, is_invalid};
 
@@ -188,8 +188,7 @@ pub(super) fn further(run: &Run, comparison: &Comparison) -> Vec<String> {
     sentences.extend(dropped(comparison));
     sentences.extend(told.iter().filter_map(|ratio| undecided(ratio, comparison)));
     sentences.extend(left_out(&told, comparison));
-    let is_apart = |arm: &&&str| comparison.failures_of(arm).is_some_and(|failures| !failures.is_comparable);
-    let apart = arms.iter().filter(|_| comparison.conclusion() == Conclusion::Latency).filter(is_apart);
+    let apart = arms.iter().filter(|arm| comparison.has_latencies_apart(arm));
     sentences.extend(apart.map(|arm| format!("{arm}: not comparable. {}.", upper(&failures::why(comparison)))));
     sentences.extend(without_ratio(run, comparison).map(|arm| {
         let missing = judged(comparison).into_iter().filter(|measure| comparison.ratio(arm, measure).is_none());
@@ -209,13 +208,9 @@ pub(super) fn further(run: &Run, comparison: &Comparison) -> Vec<String> {
 }
 
 fn how_sure(arms: &[&str], comparison: &Comparison) -> String {
-    // counts of dropped blocks are used
-    let is_about_counts = comparison.conclusion() == Conclusion::Counts;
-    let dropped = if is_about_counts { 0 } else { comparison.dropped.len() as u32 };
-    let used = comparison.blocks.saturating_sub(dropped);
     let blocks = format!(
         "How sure: the verdicts are from {}. In each block, every arm ran once, in random order, with the same requests.",
-        format::plural(u64::from(used), "block")
+        format::plural(u64::from(comparison.judged_blocks()), "block")
     );
     let percent = |part: f64| format!("{}\u{a0}%", format::plain((part * 100.0 * 1e6).round() / 1e6));
     let (level, error) = (percent(comparison.confidence), percent(1.0 - comparison.confidence));
