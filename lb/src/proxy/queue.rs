@@ -5,10 +5,10 @@
 //! waiting request is woken for each place. A woken request that leaves passes the wake on; one that finds no room
 //! waits again.
 //!
-//! Invariants: the desk in the lobby always shows the state of the queue. Room on which no request has a claim wakes the
-//! first request that may use it. A claim ends when its request is served, leaves or waits again, and then the next one
-//! is called. Room that a worker cannot see, such as a recovered backend, is found within a second by a look of each
-//! worker. While no request waits in any worker, room costs one read.
+//! Invariants: the desk in the lobby always shows the state of the queue. Room on which no request has a claim wakes
+//! the first request that may use it. A claim ends when its request is served, leaves or waits again. Then the next
+//! one is called. Room that a worker cannot see, such as a recovered backend, is found within a second by a look of
+//! each worker. While no request waits in any worker, room costs one read.
 
 mod lobby;
 #[cfg(test)]
@@ -292,7 +292,7 @@ impl Line {
 // === impl Turn ===
 
 impl Turn {
-    /// It may use the same backends as all others with this key. If it cannot use some room, these are not woken for it.
+    /// It may use the same backends as all others with this key. Room that it cannot use wakes none of these.
     pub(super) fn set_key(&self, key: u64) {
         if let Some(waiter) = self.line.queue.borrow_mut().get_mut(self.ticket) {
             waiter.key = Some(key);
@@ -360,7 +360,7 @@ impl Turn {
         let behind = queue.pass_on(now_ns, self.ticket, may_fit).map(|(_, waiter)| line.note_wake(waiter, wake));
         let is_end = behind.is_none();
         let woken = behind.or_else(|| {
-            let (_, waiter) = queue.wake_if(now_ns, |first| first.order < wake.from && may_fit(first))?;
+            let (_, waiter) = queue.wake_if(now_ns, |first| first.order < wake.from)?;
             let from = waiter.order;
             Some(line.note_wake(waiter, Wake { is_last: true, from }))
         });
