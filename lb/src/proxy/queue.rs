@@ -6,9 +6,8 @@
 //! waits again.
 //!
 //! Invariants: the desk in the lobby always shows the state of the queue. Room on which no request has a claim wakes
-//! the first request that may use it. A claim ends when its request is served, leaves or waits again. Then the next
-//! one is called. Room that a worker cannot see, such as a recovered backend, is found within a second by a look of
-//! each worker. While no request waits in any worker, room costs one read.
+//! the first request that may use it. A claim ends when its request is served, leaves or waits again; then the next one
+//! is called. A look each second finds room that no end reports. While no request waits, room costs one read.
 
 mod lobby;
 #[cfg(test)]
@@ -44,6 +43,7 @@ pub(super) struct Line {
     queue: RefCell<Queue<Waiter>>,
     rules: RefCell<Rules>,
     is_occupied: Cell<bool>,
+    entries: Cell<u64>,
     /// Requests that last wakes woke and that are not yet served.
     woken_last: Cell<usize>,
 }
@@ -59,17 +59,18 @@ struct Waiter {
     /// Of the task that waits; `None` before its first poll.
     waker: Option<Waker>,
     order: u64,
+    /// The number of earlier entries.
+    entry: u64,
     /// Requests with the same key may use the same backends.
     key: Option<u64>,
     wake: Wake,
 }
 
-/// A wake of a request.
 #[derive(Clone, Copy, Default)]
 struct Wake {
     is_last: bool,
-    /// The order of the first request that it woke. Others passed it on since.
-    from: u64,
+    /// The number of entries before its first request was woken. Others passed it on since.
+    entries: u64,
 }
 
 /// The place of one request. Dropped, it leaves the queue, and passes a wake on.
@@ -124,6 +125,7 @@ impl Line {
             queue: RefCell::new(queue),
             rules: RefCell::new(rules),
             is_occupied: Cell::new(false),
+            entries: Cell::new(0),
             woken_last: Cell::new(0),
         })
     }
@@ -167,7 +169,8 @@ impl Line {
             return Err(Refused::Shed);
         }
         let now_ns = self.now_ns();
-        let waiter = Waiter { waker: None, order: order(priority, now_ns), key: None, wake: Wake::default() };
+        let (order, entry) = (order(priority, now_ns), self.entries.replace(self.entries.get() + 1));
+        let waiter = Waiter { waker: None, order, entry, key: None, wake: Wake::default() };
         let ticket = queue.push(now_ns, priority, waiter).map_err(|_| Refused::Full)?;
         self.show(&queue);
         Ok(Turn { line: self.clone(), ticket, is_served: false })
@@ -249,8 +252,7 @@ impl Line {
     fn wake_next(&self, is_last: bool) -> bool {
         let mut queue = self.queue.borrow_mut();
         let Some((_, waiter)) = queue.wake(self.now_ns()) else { return false };
-        let from = waiter.order;
-        let waker = self.note_wake(waiter, Wake { is_last, from });
+        let waker = self.note_wake(waiter, Wake { is_last, entries: self.entries.get() });
         self.show(&queue);
         drop(queue);
         waker.into_iter().for_each(Waker::wake);
@@ -350,7 +352,7 @@ impl Turn {
     }
 
     /// There is room that it may not use: a request behind it is woken in its place. If there is none, the requests of
-    /// other workers get last wakes, and so does a request that came before the first woken one meanwhile.
+    /// other workers get last wakes. One that entered meanwhile, before this one in the order, gets one, too.
     fn pass_on(&self) {
         let line = &self.line;
         let mut queue = line.queue.borrow_mut();
@@ -358,22 +360,21 @@ impl Turn {
         let now_ns = line.now_ns();
         let may_fit = |waiter: &Waiter| key.is_none() || waiter.key != key;
         let behind = queue.pass_on(now_ns, self.ticket, may_fit).map(|(_, waiter)| line.note_wake(waiter, wake));
-        let is_end = behind.is_none();
+        let is_end = behind.is_none() && !wake.is_last;
         let woken = behind.or_else(|| {
-            let (_, waiter) = queue.wake_if(now_ns, |first| first.order < wake.from)?;
-            let from = waiter.order;
-            Some(line.note_wake(waiter, Wake { is_last: true, from }))
+            let is_new = |waiter: &Waiter| waiter.entry >= wake.entries && may_fit(waiter);
+            let (_, waiter) = queue.wake_where(now_ns, is_new)?;
+            Some(line.note_wake(waiter, Wake { is_last: true, entries: line.entries.get() }))
         });
         line.show(&queue);
         drop(queue);
         woken.flatten().into_iter().for_each(Waker::wake);
-        if is_end && !wake.is_last {
+        if is_end {
             line.lobby.send_last_wakes(line.owner.number);
         }
     }
 
-    /// The request has a backend. A request that entered while this one had a claim may have left `free` room to it. So
-    /// the next one is called when the claim is over.
+    /// The request has a backend. One that entered meanwhile left `free` room to its claim, so the next one is called.
     pub(super) fn serve(mut self, free: impl FnOnce() -> Option<usize>) {
         self.is_served = true;
         let line = self.line.clone();

@@ -38,7 +38,14 @@ const PROXY: Wing = Wing {
         ("view", &["listeners", "owner", "queue", "sessions", "upstream"]),
         ("local", &["listeners", "owner", "queue", "view"]),
         // one request
-        ("exchange", &["body", "fault", "interim", "local", "peer", "queue", "reply", "sessions", "upstream", "view"]),
+        // `owner` and `stand` are for its tests
+        (
+            "exchange",
+            &[
+                "body", "fault", "interim", "local", "owner", "peer", "queue", "reply", "sessions", "stand",
+                "upstream", "view",
+            ],
+        ),
         // towards clients; `interim` and `stand` are for the sketch of HTTP/2
         ("downstream", &["body", "exchange", "fault", "interim", "local", "peer", "stand"]),
         // threads

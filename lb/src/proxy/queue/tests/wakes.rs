@@ -44,6 +44,22 @@ fn a_wake_reaches_a_request_that_came_before_the_woken_one_meanwhile() {
 }
 
 #[test]
+fn such_a_wake_also_reaches_one_that_came_between_two_others() {
+    let mut world = World::new(1, 2, 1, 0);
+    world.backends.in_flight.iter().for_each(|now| now.store(1, SeqCst));
+    world.arrive_with(Some(1), 200);
+    world.waiting[0].turn.set_key(10);
+    world.arrive_with(Some(1), 10);
+    world.in_flight.push((0, 0));
+    world.end(0);
+    world.poll(0);
+    assert!(world.waiting[1].turn.is_woken());
+    world.arrive_with(None, 100);
+    world.settle();
+    assert_eq!(world.served, [2]);
+}
+
+#[test]
 fn such_a_wake_is_not_stopped_by_a_request_with_the_same_key() {
     let mut world = World::new(1, 2, 1, 0);
     world.backends.in_flight.iter().for_each(|now| now.store(1, SeqCst));
