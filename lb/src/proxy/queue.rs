@@ -5,10 +5,9 @@
 //! waiting request is woken for each place. A woken request that leaves passes the wake on; one that finds no room
 //! waits again.
 //!
-//! Invariants: the desk in the lobby always shows the state of the queue. Room on which no request has a claim wakes the
-//! first request that may use it. A claim ends when its request is served, leaves or waits again, and then the next one
-//! is called. Room that a worker cannot see, such as a recovered backend, is found within a second by a look of each
-//! worker. While no request waits in any worker, room costs one read.
+//! Invariants: the desk in the lobby always shows the state of the queue. Room on which no request has a claim wakes
+//! the first request that may use it. A claim ends when its request is served, leaves or waits again; then the next one
+//! is called. A look each second finds room that no end reports. While no request waits, room costs one read.
 
 mod lobby;
 #[cfg(test)]
@@ -46,6 +45,7 @@ pub(super) struct Line {
     queue: RefCell<Queue<Waiter>>,
     rules: RefCell<Rules>,
     is_occupied: Cell<bool>,
+    entries: Cell<u64>,
     /// Requests that last wakes woke and that are not yet served.
     woken_last: Cell<usize>,
 }
@@ -61,17 +61,18 @@ struct Waiter {
     /// Of the task that waits; `None` before its first poll.
     waker: Option<Waker>,
     order: u64,
+    /// The number of earlier entries.
+    entry: u64,
     /// Requests with the same key may use the same backends.
     key: Option<u64>,
     wake: Wake,
 }
 
-/// A wake of a request.
 #[derive(Clone, Copy, Default)]
 struct Wake {
     is_last: bool,
-    /// The order of the first request that it woke. Others passed it on since.
-    from: u64,
+    /// The number of entries before its first request was woken. Others passed it on since.
+    entries: u64,
 }
 
 /// Why a request may not wait.
@@ -119,6 +120,7 @@ impl Line {
             queue: RefCell::new(queue),
             rules: RefCell::new(rules),
             is_occupied: Cell::new(false),
+            entries: Cell::new(0),
             woken_last: Cell::new(0),
         })
     }
@@ -162,7 +164,8 @@ impl Line {
             return Err(Refused::Shed);
         }
         let now_ns = self.now_ns();
-        let waiter = Waiter { waker: None, order: order(priority, now_ns), key: None, wake: Wake::default() };
+        let (order, entry) = (order(priority, now_ns), self.entries.replace(self.entries.get() + 1));
+        let waiter = Waiter { waker: None, order, entry, key: None, wake: Wake::default() };
         let ticket = queue.push(now_ns, priority, waiter).map_err(|_| Refused::Full)?;
         self.show(&queue);
         Ok(Turn::new(self.clone(), ticket))
@@ -250,8 +253,7 @@ impl Line {
     fn wake_next(&self, is_last: bool) -> bool {
         let mut queue = self.queue.borrow_mut();
         let Some((_, waiter)) = queue.wake(self.now_ns()) else { return false };
-        let from = waiter.order;
-        let waker = self.note_wake(waiter, Wake { is_last, from });
+        let waker = self.note_wake(waiter, Wake { is_last, entries: self.entries.get() });
         self.show(&queue);
         drop(queue);
         waker.into_iter().for_each(Waker::wake);

@@ -162,3 +162,82 @@ impl Drop for Waiting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::rc::Rc;
+
+    use lb_balance::{Caps, Eligibility};
+
+    use super::*;
+    use crate::config::QueuePolicy;
+    use crate::net::Stream;
+    use crate::proxy::owner::Owner;
+    use crate::proxy::queue::{Line, Lines};
+    use crate::proxy::stand::{Stand, round_robin};
+    use crate::proxy::upstream::Upstream;
+    use crate::proxy::view::{MemberView, PoolView};
+
+    /// A pool with caps, its only backend, and the pool's queue in another worker.
+    fn pool(connections: u32) -> (Stand, Rc<PoolView>, Rc<MemberView>, Rc<Line>) {
+        let stand = Stand::new(&round_robin(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let pool = stand.local.view.borrow().pools[0].clone();
+        pool.set_caps(Caps { requests: None, connections: Some(connections) });
+        let member = pool.current().as_ref().unwrap().members[0].clone();
+        let owner = Owner { number: 1, ..stand.local.owner() };
+        let other = Lines::new(owner, stand.lobbies.clone()).of(&pool.name);
+        other.set_rules(&QueuePolicy::default(), [100]);
+        (stand, pool, member, other)
+    }
+
+    fn put_idle(stand: &Stand, member: &MemberView) {
+        let stream = Stream::Memory(tokio::io::duplex(64).0);
+        member.backend.connection_opens();
+        member.idle.put(Upstream::new(stream, &member.shard, &stand.local.buffers), Instant::now(), 10);
+    }
+
+    #[test]
+    fn an_idle_connection_that_its_request_did_not_need_is_closed_for_another_worker() {
+        let (stand, pool, member, other) = pool(1);
+        put_idle(&stand, &member);
+        let own = pool.line.enter(100).unwrap();
+        pool.line.wake_own(1);
+        let _others = other.enter(100).unwrap();
+        other.ask_to_close();
+        pool.answer();
+        assert_eq!(member.idle.len(), 1, "it is for the woken request");
+        pool.serve(own);
+        assert_eq!(member.idle.len(), 0);
+    }
+    #[test]
+    fn a_request_of_another_worker_looks_when_a_claim_ends_because_only_that_worker_sees_its_idle_connections() {
+        let (_stand, pool, member, other) = pool(1);
+        member.backend.connection_opens();
+        let own = pool.line.enter(100).unwrap();
+        pool.line.wake_own(1);
+        let _others = other.enter(100).unwrap();
+        pool.serve(own);
+        other.take_wakes();
+        assert_eq!(other.woken(), 1);
+    }
+
+    #[test]
+    fn idle_connections_of_others_are_wanted_for_backends_that_may_serve_and_lack_only_a_connection() {
+        let (_stand, pool, member, other) = pool(1);
+        let is_asked = || {
+            pool.ask_others_to_close();
+            other.take_close()
+        };
+        assert!(!is_asked(), "there is room");
+        member.backend.connection_opens();
+        assert!(is_asked());
+        (0..2).for_each(|_| member.backend.attempt_begins());
+        assert!(is_asked(), "the requests may be on connections to its old address");
+        pool.set_caps(Caps { requests: Some(2), connections: Some(1) });
+        assert!(!is_asked(), "it lacks more");
+        pool.set_caps(Caps { requests: None, connections: Some(1) });
+        member.backend.set_eligibility(Eligibility::of(false, false, 1));
+        assert!(!is_asked(), "it may not serve");
+    }
+}

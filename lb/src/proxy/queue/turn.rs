@@ -23,7 +23,7 @@ impl Turn {
         Self { line, ticket, is_served: false }
     }
 
-    /// It may use the same backends as all others with this key. If it cannot use some room, these are not woken for it.
+    /// It may use the same backends as all others with this key. Room that it cannot use wakes none of these.
     pub(in crate::proxy) fn set_key(&self, key: u64) {
         if let Some(waiter) = self.line.queue.borrow_mut().get_mut(self.ticket) {
             waiter.key = Some(key);
@@ -94,7 +94,7 @@ impl Turn {
     }
 
     /// There is room that it may not use: a request behind it is woken in its place. If there is none, the requests of
-    /// other workers get last wakes, and so does a request that came before the first woken one meanwhile.
+    /// other workers get last wakes. One that entered meanwhile, before this one in the order, gets one, too.
     fn pass_on(&self) {
         let line = &self.line;
         let mut queue = line.queue.borrow_mut();
@@ -102,22 +102,21 @@ impl Turn {
         let now_ns = line.now_ns();
         let may_fit = |waiter: &Waiter| key.is_none() || waiter.key != key;
         let behind = queue.pass_on(now_ns, self.ticket, may_fit).map(|(_, waiter)| line.note_wake(waiter, wake));
-        let is_end = behind.is_none();
+        let is_end = behind.is_none() && !wake.is_last;
         let woken = behind.or_else(|| {
-            let (_, waiter) = queue.wake_if(now_ns, |first| first.order < wake.from && may_fit(first))?;
-            let from = waiter.order;
-            Some(line.note_wake(waiter, Wake { is_last: true, from }))
+            let is_new = |waiter: &Waiter| waiter.entry >= wake.entries && may_fit(waiter);
+            let (_, waiter) = queue.wake_where(now_ns, is_new)?;
+            Some(line.note_wake(waiter, Wake { is_last: true, entries: line.entries.get() }))
         });
         line.show(&queue);
         drop(queue);
         woken.flatten().into_iter().for_each(Waker::wake);
-        if is_end && !wake.is_last {
+        if is_end {
             line.lobby.send_last_wakes(line.owner.number);
         }
     }
 
-    /// The request has a backend. A request that entered while this one had a claim may have left `free` room to it. So
-    /// the next one is called when the claim is over.
+    /// The request has a backend. One that entered meanwhile left `free` room to its claim, so the next one is called.
     pub(in crate::proxy) fn serve(mut self, free: impl FnOnce() -> Option<usize>) {
         self.is_served = true;
         let line = self.line.clone();

@@ -168,11 +168,11 @@ impl<T> Queue<T> {
         self.wake_slot(slot)
     }
 
-    /// The same, if `is_due` accepts the next value.
-    pub fn wake_if(&mut self, now_ns: u64, is_due: impl FnOnce(&T) -> bool) -> Option<(Ticket, &mut T)> {
+    /// The same, of the values that `may_fit` accepts.
+    pub fn wake_where(&mut self, now_ns: u64, may_fit: impl Fn(&T) -> bool) -> Option<(Ticket, &mut T)> {
         self.advance(now_ns);
-        let slot = self.next()?;
-        self.slots[slot as usize].value.as_ref().filter(|value| is_due(value))?;
+        let fits = |slot: &u32| !self.is_over(*slot) && self.slots[*slot as usize].value.as_ref().is_some_and(&may_fit);
+        let slot = self.lines.iter().find_map(|line| self.iter(line.first).find(fits))?;
         self.wake_slot(slot)
     }
 

@@ -87,13 +87,13 @@ fn step(queue: &mut Queue<u32>, model: &mut Model, random: &mut fastrand::Rng, n
             }
         }
         5..7 => {
-            let is_due = |value: &u32| operation == 5 || value % 3 > 0;
+            let may_fit = |value: &u32| operation == 5 || !value.is_multiple_of(3);
             let woken = match operation {
                 5 => queue.wake(now),
-                _ => queue.wake_if(now, is_due),
+                _ => queue.wake_where(now, may_fit),
             };
             let woken = woken.map(|(ticket, value)| (ticket, *value));
-            let next = model.next().filter(|next| is_due(&model.values[*next].value));
+            let next = model.next_of(|index| may_fit(&model.values[index].value));
             assert_eq!(woken, model.wake(next));
             Vec::new()
         }
