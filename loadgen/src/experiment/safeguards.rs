@@ -213,11 +213,18 @@ mod tests {
         let plan = Plan::parse(PLAN, "x.toml".as_ref()).expect("sound");
         let told = |arm: usize| serde_json::to_value(wanted(&plan, &plan.arms[arm])).expect("JSON");
         let (outlier, panic) = (serde_json::json!({ "enabled": false }), serde_json::json!({ "below_percent": 0 }));
+        let (slow_start, queue) = (outlier.clone(), serde_json::json!({ "length": 0 }));
+        let all = |outlier: serde_json::Value, retry: serde_json::Value| {
+            let (panic, slow_start, queue) = (&panic, &slow_start, &queue);
+            serde_json::json!({
+                "outlier": outlier, "panic": panic, "slow_start": slow_start, "retry": retry, "queue": queue,
+            })
+        };
         let retry = serde_json::json!({ "attempts": 1, "on": ["500"] });
-        assert_eq!(told(0), serde_json::json!({ "outlier": outlier, "panic": panic, "retry": retry }));
+        assert_eq!(told(0), all(outlier, retry));
         let outlier = serde_json::json!({ "enabled": true, "eject_ms": 9 });
         let retry = serde_json::json!({ "attempts": 3, "budget_percent": 0, "on": ["500"] });
-        assert_eq!(told(1), serde_json::json!({ "outlier": outlier, "panic": panic, "retry": retry }));
+        assert_eq!(told(1), all(outlier, retry));
     }
 
     #[test]
