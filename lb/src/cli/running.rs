@@ -66,17 +66,7 @@ fn status_page(status: &Value) -> String {
         if let Some(back) = pool["rollback_to"].as_str() {
             let _ = writeln!(page, "{:19} lb rollback restores {back}", "");
         }
-        let backends = list(&pool["backends"]);
-        let eligible = backends.iter().filter(|backend| backend["eligible"] == true).count();
-        let standby = backends.iter().filter(|backend| could_serve(backend)).count();
-        let others = backends.len() - standby;
-        let standby = match standby {
-            0 => String::new(),
-            1 => ", 1 backup stands by".to_owned(),
-            _ => format!(", {standby} backups stand by"),
-        };
-        let in_flight: u64 = backends.iter().filter_map(|backend| backend["in_flight"].as_u64()).sum();
-        let _ = writeln!(page, "{:19} {eligible} of {others} backends eligible{standby}, {in_flight} in flight", "");
+        let _ = writeln!(page, "{:19} {}", "", summary(list(&pool["backends"])));
     }
     let reload = &status["reload"];
     let last = &reload["last"];
@@ -117,6 +107,20 @@ fn status_page(status: &Value) -> String {
         page.push_str("problem             a strategy keeps the builder busy: changes wait for it\n");
     }
     page
+}
+
+/// The backends of a pool in a few words. Backups that stand by are counted apart.
+fn summary(backends: &[Value]) -> String {
+    let eligible = backends.iter().filter(|backend| backend["eligible"] == true).count();
+    let standby = backends.iter().filter(|backend| could_serve(backend)).count();
+    let others = backends.len() - standby;
+    let standby = match standby {
+        0 => String::new(),
+        1 => ", 1 backup stands by".to_owned(),
+        _ => format!(", {standby} backups stand by"),
+    };
+    let in_flight: u64 = backends.iter().filter_map(|backend| backend["in_flight"].as_u64()).sum();
+    format!("{eligible} of {others} backends eligible{standby}, {in_flight} in flight")
 }
 
 fn backends_page(backends: &Value) -> String {

@@ -139,6 +139,25 @@ async fn a_list_that_the_strategy_refuses_is_undone_and_reported() {
 }
 
 #[tokio::test]
+async fn a_backend_whose_removal_is_refused_drains_on_to_its_deadline() {
+    let (folder, one, two) = (folder(), mock("b1"), mock("b2"));
+    let library = folder.path().join("libbroken.so");
+    lb_test_support::compile("examples/broken/refuses_one.c", &[], &library);
+    let list = backend("b1", one.addr) + &backend("b2", two.addr);
+    let text = format!("[strategy]\npath = {library:?}\n{SLOW_HEALTH}[slow_start]\nenabled = true\n{list}");
+    let rig = Rig::start(folder.path(), &text).await;
+    let drain = Change::DrainWithin(std::time::Duration::from_secs(86_400));
+    bounded("the drain", rig.handle().change("default", "b2", drain)).await.unwrap();
+    let remove = Remove { n: 1, hostnames: vec!["b2".into()], deadline: None };
+    let error = bounded("the refusal", rig.handle().remove(remove)).await.unwrap_err();
+    assert!(matches!(error, ControlError::Failed(_)), "{error}");
+    let backends = rig.handle().backends().await.unwrap();
+    let b2 = backends.iter().find(|backend| backend.id == "b2").unwrap();
+    assert!(b2.draining && b2.drain.as_ref().is_some_and(|drain| drain.left_ms.is_some()), "{b2:?}");
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn first_checks_are_over_also_if_the_strategy_refuses_the_list_that_they_lead_to() {
     let (folder, one) = (folder(), mock("b1"));
     let library = folder.path().join("libbroken.so");

@@ -191,8 +191,8 @@ impl Members {
         self.settle();
     }
 
-    /// The members that would result from `entries`, which are all members that there should be, with the rules of
-    /// their pool: new ones begin as `initial`, and slowly by `ramp`. Changes nothing.
+    /// The members that would result from `entries`, which are all members that there should be. New ones begin as
+    /// `initial`, and slowly by `ramp`. Changes nothing.
     pub(in crate::control) fn planned(
         &mut self,
         entries: &[Entry],
