@@ -143,7 +143,8 @@ impl World {
     fn settle(&mut self) {
         for round in 0.. {
             assert!(round < 10_000, "wakes go round for ever");
-            self.lines.iter().for_each(|line| line.take_wakes());
+            // Twice, because a wake may become a last wake for a worker that was asked before.
+            (0..2).for_each(|_| self.lines.iter().for_each(|line| line.take_wakes()));
             let woken =
                 (0..self.waiting.len()).filter(|index| self.waiting[*index].turn.is_woken()).collect::<Vec<_>>();
             // A task that is woken later may be polled first.

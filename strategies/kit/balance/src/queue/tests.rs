@@ -87,7 +87,7 @@ fn step(queue: &mut Queue<u32>, model: &mut Model, random: &mut fastrand::Rng, n
             }
         }
         5..7 => {
-            let may_fit = |value: &u32| operation == 5 || value % 3 > 0;
+            let may_fit = |value: &u32| operation == 5 || !value.is_multiple_of(3);
             let woken = match operation {
                 5 => queue.wake(now),
                 _ => queue.wake_where(now, may_fit),
