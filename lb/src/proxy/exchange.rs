@@ -28,6 +28,7 @@ mod trailers;
 mod upgrade;
 mod wait;
 
+use std::pin::Pin;
 use std::rc::Rc;
 
 use http::{Method, StatusCode};
@@ -89,6 +90,13 @@ struct Exchange {
     upgrade: Option<Upgrade>,
     /// It holds the settings, too.
     guard: RequestGuard,
+}
+
+/// What a request does after a pick or an attempt that gave it no response to pass on.
+enum Step {
+    Wait { is_behind: bool },
+    Replace(Answer, Retry),
+    Failed(Failed),
 }
 
 /// Responds to one request; faults are responses, too.
@@ -194,34 +202,60 @@ impl Exchange {
         key::of(&shared.hash_on, shared.hash, target, fields, &self.context.peer.text, &mut random)
     }
 
-    /// Makes attempts until there is a response or no attempt is left.
+    /// Makes attempts until there is a response or no attempt is left. What follows the first one is rare, and boxed so
+    /// that other requests do not contain it.
+    #[inline]
     async fn answer(&mut self) -> Result<Answer, Fault> {
-        let now = self.guard.started;
-        self.pool.request(self.context.local.clock_ns(now));
-        let mut plan = Plan::default();
+        let (now, now_ns) = (self.guard.started, self.context.local.clock_ns(self.guard.started));
+        self.pool.request(now_ns);
+        let plan = Plan::default();
         let is_behind = self.must_wait();
-        let first = if is_behind { Err(Unpicked::Overload) } else { self.pick(&plan, now) };
-        let mut picked = match first {
-            Ok(picked) => picked,
+        let first = if is_behind { Err(Unpicked::Overload) } else { self.pick(&plan, now, now_ns) };
+        let step = match first {
+            Ok(picked) => match self.try_once(&plan, picked).await {
+                Ok(answer) => return self.checked(answer),
+                Err(step) => step,
+            },
             Err(Unpicked::NoBackend) => return Err(Fault::NoBackend),
-            Err(Unpicked::Overload | Unpicked::Raced) => Box::pin(self.wait(&plan, is_behind)).await?,
+            Err(Unpicked::Overload | Unpicked::Raced) => Step::Wait { is_behind },
         };
-        loop {
-            // What follows a failure is rare, and boxed so that other requests do not contain it.
-            picked = match self.attempt(&plan, picked).await {
-                Ok(answer) => match self.retry_after_status(&plan, &answer) {
-                    None => return self.checked(answer),
-                    Some(retry) => match Box::pin(self.replace(&mut plan, answer, retry)).await {
+        self.go_on(plan, step).await
+    }
+
+    /// One attempt; an error is what follows it.
+    #[inline]
+    async fn try_once(&mut self, plan: &Plan, picked: Picked) -> Result<Answer, Step> {
+        match self.attempt(plan, picked).await {
+            Ok(answer) => match self.retry_after_status(plan, &answer) {
+                None => Ok(answer),
+                Some(retry) => Err(Step::Replace(answer, retry)),
+            },
+            Err(failed) => Err(Step::Failed(failed)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn go_on(&mut self, mut plan: Plan, mut step: Step) -> Pin<Box<dyn Future<Output = Result<Answer, Fault>> + '_>> {
+        Box::pin(async move {
+            loop {
+                let picked = match step {
+                    Step::Wait { is_behind } => self.wait(&plan, is_behind).await?,
+                    Step::Replace(answer, retry) => match self.replace(&mut plan, answer, retry).await {
                         Ok(picked) => picked,
                         Err(answer) => return Ok(answer),
                     },
-                },
-                Err(Failed { fault, retry: None }) => return Err(fault),
-                Err(Failed { fault, retry: Some(retry) }) => {
-                    Box::pin(self.pick_again(&mut plan, retry)).await.ok_or(fault)?
-                }
-            };
-        }
+                    Step::Failed(Failed { fault, retry: None }) => return Err(fault),
+                    Step::Failed(Failed { fault, retry: Some(retry) }) => {
+                        self.pick_again(&mut plan, retry).await.ok_or(fault)?
+                    }
+                };
+                step = match self.try_once(&plan, picked).await {
+                    Ok(answer) => return self.checked(answer),
+                    Err(step) => step,
+                };
+            }
+        })
     }
 
     /// Picks the backend whose response replaces `answer`; if there is none, returns `answer`.

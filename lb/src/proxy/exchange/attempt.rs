@@ -83,9 +83,9 @@ impl Exchange {
     }
 
     #[inline]
-    pub(super) fn pick(&mut self, plan: &Plan, now: Instant) -> Result<Picked, Unpicked> {
+    pub(super) fn pick(&mut self, plan: &Plan, now: Instant, now_ns: u64) -> Result<Picked, Unpicked> {
         let began = self.guard.record.is_some().then(Instant::now);
-        let picked = choose(self, plan, now);
+        let picked = choose(self, plan, now, now_ns);
         // A retry without a pick leaves the request as it is, so its record describes the attempt before.
         if let Some(began) = began
             && (picked.is_ok() || plan.number == 0)
@@ -93,6 +93,11 @@ impl Exchange {
             notes::note_pick(self, picked.as_ref().map_err(|unpicked| (*unpicked).into()), began.elapsed());
         }
         picked
+    }
+
+    /// The same for a pick after the first.
+    pub(super) fn pick_now(&mut self, plan: &Plan, now: Instant) -> Result<Picked, Unpicked> {
+        self.pick(plan, now, self.context.local.clock_ns(now))
     }
 
     /// A waiting connection for the attempt. A retry always opens a new connection. For a request that cannot be

@@ -52,7 +52,8 @@ pub(super) enum Unpicked {
 const RACES_MAX: usize = 4;
 
 /// Chooses for the next attempt of `plan`, and takes the place.
-pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant) -> Result<Picked, Unpicked> {
+#[inline]
+pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64) -> Result<Picked, Unpicked> {
     let local = &exchange.context.local;
     let current = exchange.pool.current();
     let Some(current) = &*current else { return Err(Unpicked::NoBackend) };
@@ -79,7 +80,7 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant) -> Result<P
         tried: &tried,
         key: exchange.key.as_ref().map(|key| (Key::bytes(key), key.hash)),
         random: local.random.borrow_mut().u64(..),
-        now_ns: local.clock_ns(now),
+        now_ns,
         dry: false,
         headers: &Lookup(&exchange.head.fields),
     };

@@ -198,11 +198,11 @@ impl Exchange {
             plan.after_pause(|tried| self.left(tried));
         }
         let now = Instant::now();
-        let mut picked = self.pick(plan, now);
+        let mut picked = self.pick_now(plan, now);
         if picked.is_err() && retry.after == After::ClosedConnection {
             // The others may be full.
             plan.tried.clear();
-            picked = self.pick(plan, now);
+            picked = self.pick_now(plan, now);
         }
         let picked = match (picked, retry.after) {
             (Ok(picked), _) => picked,

@@ -63,7 +63,7 @@ impl Exchange {
     fn go_without_a_wait(&mut self, plan: &Plan, refused: Refused, is_behind: bool) -> Result<Picked, Fault> {
         // A reload may have switched the queue off while earlier requests wait.
         if is_behind && (refused == Refused::Off || self.pool.has_unclaimed_room()) {
-            match self.pick(plan, Instant::now()) {
+            match self.pick_now(plan, Instant::now()) {
                 Ok(picked) => return Ok(picked),
                 Err(Unpicked::NoBackend) => return Err(Fault::NoBackend),
                 Err(Unpicked::Overload | Unpicked::Raced) => {}
@@ -131,7 +131,7 @@ impl Exchange {
         }
         turn.look(
             || pool.room().is_worth_a_look(),
-            || match self.pick(plan, Instant::now()) {
+            || match self.pick_now(plan, Instant::now()) {
                 Ok(picked) => Ok(Some(picked)),
                 Err(Unpicked::Overload) => Ok(None),
                 Err(unpicked) => Err(unpicked),
