@@ -99,6 +99,9 @@ enum Step {
     Failed(Failed),
 }
 
+/// A pick, or else the end of the request's attempts.
+type NextPick = Result<Picked, Result<Answer, Fault>>;
+
 /// Responds to one request; faults are responses, too.
 pub(super) async fn serve(context: Rc<Context>, request: Request) -> Response {
     if let Some(calls) = own_routes::of(&context, &request.head) {
@@ -202,58 +205,50 @@ impl Exchange {
         key::of(&shared.hash_on, shared.hash, target, fields, &self.context.peer.text, &mut random)
     }
 
-    /// Makes attempts until there is a response or no attempt is left. What follows the first one is rare, and boxed so
-    /// that other requests do not contain it.
+    /// Makes attempts until there is a response or no attempt is left. Waits and retries are rare, and boxed so that
+    /// other requests do not contain them.
     #[inline]
     async fn answer(&mut self) -> Result<Answer, Fault> {
         let (now, now_ns) = (self.guard.started, self.context.local.clock_ns(self.guard.started));
         self.pool.request(now_ns);
-        let plan = Plan::default();
+        let mut plan = Plan::default();
         let is_behind = self.must_wait();
         let first = if is_behind { Err(Unpicked::Overload) } else { self.pick(&plan, now, now_ns) };
-        let step = match first {
-            Ok(picked) => match self.try_once(&plan, picked).await {
-                Ok(answer) => return self.checked(answer),
-                Err(step) => step,
-            },
+        let mut picked = match first {
+            Ok(picked) => picked,
             Err(Unpicked::NoBackend) => return Err(Fault::NoBackend),
-            Err(Unpicked::Overload | Unpicked::Raced) => Step::Wait { is_behind },
-        };
-        self.go_on(plan, step).await
-    }
-
-    /// One attempt; an error is what follows it.
-    #[inline]
-    async fn try_once(&mut self, plan: &Plan, picked: Picked) -> Result<Answer, Step> {
-        match self.attempt(plan, picked).await {
-            Ok(answer) => match self.retry_after_status(plan, &answer) {
-                None => Ok(answer),
-                Some(retry) => Err(Step::Replace(answer, retry)),
+            Err(Unpicked::Overload | Unpicked::Raced) => match self.go_on(&mut plan, Step::Wait { is_behind }).await {
+                Ok(picked) => picked,
+                Err(ended) => return ended,
             },
-            Err(failed) => Err(Step::Failed(failed)),
+        };
+        loop {
+            let step = match self.attempt(&plan, picked).await {
+                Ok(answer) => match self.retry_after_status(&plan, &answer) {
+                    None => return self.checked(answer),
+                    Some(retry) => Step::Replace(answer, retry),
+                },
+                Err(failed) => Step::Failed(failed),
+            };
+            picked = match self.go_on(&mut plan, step).await {
+                Ok(picked) => picked,
+                Err(ended) => return ended,
+            };
         }
     }
 
+    /// The next pick after a step. An error is the end: the response that stays, or a fault.
     #[cold]
     #[inline(never)]
-    fn go_on(&mut self, mut plan: Plan, mut step: Step) -> Pin<Box<dyn Future<Output = Result<Answer, Fault>> + '_>> {
+    fn go_on<'e>(&'e mut self, plan: &'e mut Plan, step: Step) -> Pin<Box<dyn Future<Output = NextPick> + 'e>> {
         Box::pin(async move {
-            loop {
-                let picked = match step {
-                    Step::Wait { is_behind } => self.wait(&plan, is_behind).await?,
-                    Step::Replace(answer, retry) => match self.replace(&mut plan, answer, retry).await {
-                        Ok(picked) => picked,
-                        Err(answer) => return Ok(answer),
-                    },
-                    Step::Failed(Failed { fault, retry: None }) => return Err(fault),
-                    Step::Failed(Failed { fault, retry: Some(retry) }) => {
-                        self.pick_again(&mut plan, retry).await.ok_or(fault)?
-                    }
-                };
-                step = match self.try_once(&plan, picked).await {
-                    Ok(answer) => return self.checked(answer),
-                    Err(step) => step,
-                };
+            match step {
+                Step::Wait { is_behind } => self.wait(plan, is_behind).await.map_err(Err),
+                Step::Replace(answer, retry) => self.replace(plan, answer, retry).await.map_err(Ok),
+                Step::Failed(Failed { fault, retry: None }) => Err(Err(fault)),
+                Step::Failed(Failed { fault, retry: Some(retry) }) => {
+                    self.pick_again(plan, retry).await.ok_or(Err(fault))
+                }
             }
         })
     }
