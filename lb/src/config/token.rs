@@ -77,7 +77,7 @@ fn check_token(text: &str) -> Result<Secret, String> {
     }
     if bits_at_most(token) < TOKEN_BITS_MIN {
         return Err("has a token of fewer than 128 bits, which can be guessed: `lb token` makes one, for example \
-                    (umask 077; lb token > admin.token)"
+                    (umask 077; lb token > FILE)"
             .to_owned());
     }
     Ok(Secret::new(token.to_owned()))

@@ -171,7 +171,7 @@ fn lb_drain_waits_for_the_last_request_and_says_whether_it_ended_by_itself() {
     assert_eq!(String::from_utf8(cut.stderr).unwrap(), "lb: holder: the deadline ended 1 request\n");
     assert_eq!(requests.remove(0).join().unwrap().header("x-lb-error"), Some("drained"));
     is_released.store(true, SeqCst);
-    let unknown = lb_command(&lb, &["drain", "nobody"]);
+    let unknown = lb_command(&lb, &["drain", "unknown"]);
     assert_eq!(unknown.status.code(), Some(2), "{}", String::from_utf8_lossy(&unknown.stderr));
 }
 

@@ -39,7 +39,7 @@ pub(super) struct Lobby {
 /// What one worker shows to the others, and they to it.
 #[repr(align(128))]
 struct Desk {
-    /// Of the first request that waits and is not woken; [`NOBODY`] without one.
+    /// Of the first request that waits and is not woken; [`NO_REQUEST`] without one.
     first: AtomicU64,
     /// Requests that are woken and not yet served, without those of last wakes.
     woken: AtomicUsize,
@@ -50,7 +50,7 @@ struct Desk {
     closes: AtomicUsize,
 }
 
-const NOBODY: u64 = u64::MAX;
+const NO_REQUEST: u64 = u64::MAX;
 const TIME_BITS: u32 = 56;
 
 /// The order of a request of this priority that begins to wait now. 56 bits of nanoseconds are two years.
@@ -88,7 +88,7 @@ impl Lobbies {
 impl Lobby {
     fn new(bells: Arc<[Notify]>) -> Self {
         let desk = |_: &Notify| Desk {
-            first: AtomicU64::new(NOBODY),
+            first: AtomicU64::new(NO_REQUEST),
             woken: AtomicUsize::new(0),
             wakes: AtomicUsize::new(0),
             last_wakes: AtomicUsize::new(0),
@@ -115,13 +115,13 @@ impl Lobby {
     pub(super) fn show(&self, worker: usize, first: Option<u64>, woken: usize) {
         let desk = &self.desks[worker];
         desk.woken.store(woken, SeqCst);
-        desk.first.store(first.unwrap_or(NOBODY), SeqCst);
+        desk.first.store(first.unwrap_or(NO_REQUEST), SeqCst);
     }
 
     /// The worker whose first waiting request is the first of all.
     pub(super) fn next(&self) -> Option<usize> {
         let firsts = self.desks.iter().enumerate().map(|(worker, desk)| (desk.first.load(SeqCst), worker));
-        firsts.filter(|(first, _)| *first != NOBODY).min().map(|(_, worker)| worker)
+        firsts.filter(|(first, _)| *first != NO_REQUEST).min().map(|(_, worker)| worker)
     }
 
     /// Lets a worker wake its first waiting request.
@@ -133,7 +133,7 @@ impl Lobby {
     /// Lets all workers except one wake their first waiting request, and none after those.
     pub(super) fn send_last_wakes(&self, from: usize) {
         for (worker, desk) in self.desks.iter().enumerate() {
-            if worker != from && desk.first.load(SeqCst) != NOBODY {
+            if worker != from && desk.first.load(SeqCst) != NO_REQUEST {
                 desk.last_wakes.fetch_add(1, SeqCst);
                 self.bells[worker].notify_one();
             }
