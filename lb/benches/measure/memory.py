@@ -11,13 +11,14 @@ Cases (all by default; --only selects):
   uploads-backend  1,000 uploads of 100 MB to a backend that reads 4 KiB/s
   downloads        200 downloads of 1 GB that are read at 64 KiB/s
   chaos            60 s of broken connections, slow clients, large bodies, pipelines, killed backends and a reload
-                   every second; meanwhile every response to well-behaved clients is checked
+                   every second; meanwhile every response to well-behaved clients is checked. A steady load (--rate) is
+                   counted by loadgen and by lb; afterwards nothing may be in use
 
 Each case begins with a new proxy that has served 500 requests (the start). It ends with 60 s of rest; the resident memory after the
 rest is shown as a multiple of the start. A proxy has one worker thread. nginx writes bodies to files, so only its idle case is measured.
 
 All cases together take about 18 minutes. A busy machine does not change resident memory, as long as every client can run.
-Exit code 0: measured, and no limit exceeded. 1: a limit is exceeded, or a well-behaved client got a wrong response.
+Exit code 0: measured, and no limit exceeded. 1: a limit is exceeded, a well-behaved client got a wrong response, or a count is wrong.
 2: it could not be measured.
 """
 
@@ -49,6 +50,8 @@ def options():
     parser.add_argument("--download-bytes", type=int, default=1_000_000_000, metavar="N", help="bytes of each download (default: 1 GB)")
     parser.add_argument("--hold", type=float, default=30, metavar="S", help="seconds of slow bodies (default: 30)")
     parser.add_argument("--chaos-seconds", type=float, default=60, metavar="S", help="seconds of chaos (default: 60)")
+    parser.add_argument("--rate", type=int, default=2_000, metavar="N",
+                        help="counted requests a second in chaos (default: 2000)")
     parser.add_argument("--clients", type=int, default=200, metavar="N", help="rough clients of chaos at once (default: 200)")
     parser.add_argument("--seed", type=int, help="seed of chaos (default: a new one, printed)")
     limits = parser.add_argument_group("limits on lb: exit code 1 if one is exceeded")
@@ -89,6 +92,12 @@ def judge(case, row, given, limits):
         limits.check(f"{case}: most above the start", row["peak_above"] / 2**20, given.max_above_mib, " MiB")
     else:
         limits.check("chaos: wrong responses to well-behaved clients", row["wrong"], 0)
+        accounts = row["accounts"]
+        for line in accounts["differences"]:
+            print(f"WRONG     {line}")
+        print(f"          counted: {accounts['counted']} by status; descriptors: {accounts['descriptors'][0]} at the start, "
+              f"{accounts['descriptors'][1]} after the rest")
+        limits.check("chaos: wrong accounts", len(accounts["differences"]), 0)
     limits.check(f"{case}: after the rest, × the start", row["factor"], given.max_rest_factor)
     print(f"          {case}: {'within' if row['factor'] <= 2 else 'not within'} 2 × the start after {row['rest_seconds']:.0f} s")
 

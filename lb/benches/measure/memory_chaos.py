@@ -2,7 +2,8 @@
 
 Rough clients break their connections, read slowly, and send large bodies, pipelines and nonsense to three backends. Again and again one
 of these backends is killed and restarted. lb gets another strategy every second. Well-behaved clients use a pool of their own and the rough
-one; each of their responses is compared byte for byte. A peer has no second pool and no reload, so it gets only the rough clients.
+one; each of their responses is compared byte for byte. A steady load with a pool of its own is counted by loadgen and by lb, and both must
+agree (see memory_accounts.py). A peer has no second pool and no reload, so it gets only the rough clients.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import random
 import time
 from collections import Counter
 
+import memory_accounts
 import rough_clients
 from figures import mib
 from memory_rest import Rest, warm_up
@@ -24,7 +26,7 @@ STEADY_CLIENTS = 8
 STRATEGIES = ("least_connections", "round_robin")
 WRONG_SHOWN = 5
 
-SECOND_POOL = """
+MORE_POOLS = """
 [pools.steady.strategy]
 name = "round_robin"
 [[pools.steady.backends]]
@@ -33,6 +35,14 @@ address = "127.0.0.1:{port}"
 [[routes]]
 host = "{host}"
 pool = "steady"
+[pools.{counted}.strategy]
+name = "round_robin"
+[[pools.{counted}.backends]]
+id = "s0"
+address = "127.0.0.1:{port}"
+[[routes]]
+host = "{counted_host}"
+pool = "{counted}"
 """
 
 
@@ -43,13 +53,17 @@ def measure(stand, given):
     for name in ["lb", *(peer for peer in given.peers if peer == "haproxy")]:
         backends = {rough: stand.mock(rough) for rough in ROUGH_BACKENDS}
         _, port = stand.mock("s0")
-        proxy = stand.proxy(name, [port for _, port in backends.values()], more=SECOND_POOL.format(port=port, host=HOST))
+        more = MORE_POOLS.format(port=port, host=HOST, counted=memory_accounts.POOL, counted_host=memory_accounts.HOST)
+        proxy = stand.proxy(name, [port for _, port in backends.values()], more=more)
         start = warm_up(proxy, "/home")
+        accounts = proxy.admin and memory_accounts.Accounts(stand, proxy, given.rate, given.chaos_seconds)
         story = asyncio.run(Chaos(stand, proxy, backends, seed, given).run())
         if proxy.has_ended():
             raise CannotMeasure(f"{name} has ended with exit code {proxy.child.returncode} in chaos with --seed {seed}")
         settled, peak = proxy.rss(), proxy.peak()
         rest = Rest(proxy, start, given.rest)
+        if accounts:
+            story["accounts"] = accounts.close()
         result[name] = {"seed": seed, "start": start, "settled_above": settled - start, "peak_above": peak - start,
                         **story, **rest.plain()}
         stand.end_all()
