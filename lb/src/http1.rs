@@ -17,6 +17,8 @@ mod response;
 mod scan;
 pub mod write;
 
+use bytes::{Buf, BytesMut};
+
 pub use body::{BadBody, BodyDecoder};
 pub use fields::Fields;
 pub use framing::{Framing, Length, of_request, of_response};
@@ -24,3 +26,10 @@ pub use head::{Form, RequestHead, ResponseHead, Target, is_host};
 pub use request::{Limits, Refusal, take_request};
 pub use response::{BadResponse, take_response};
 pub use scan::Scan;
+
+/// Removes `taken` bytes from the front of `read`. A buffer that becomes empty keeps all its memory: `advance` would
+/// have to be undone before the next read, which costs more.
+#[inline]
+fn consume(read: &mut BytesMut, taken: usize) {
+    if taken == read.len() { read.clear() } else { read.advance(taken) }
+}

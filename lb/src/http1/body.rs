@@ -4,10 +4,10 @@
 //! last byte has arrived, so that the connection can be reused at once. The result does not depend on how the bytes are
 //! split into reads.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use super::chunked::Chunks;
-use super::{Fields, Length};
+use super::{Fields, Length, consume};
 
 /// Data up to this size is copied. That is cheaper than sharing the read buffer, which then stays reusable.
 const COPY_MAX_BYTES: usize = 1024;
@@ -45,6 +45,16 @@ impl BodyDecoder {
         Self { left }
     }
 
+    /// Begins another body.
+    #[inline]
+    pub fn begin(&mut self, length: Length) {
+        match (length, &mut self.left) {
+            // Of most messages; nothing is moved.
+            (Length::Exact(length), Left::Exact(left)) => *left = length,
+            _ => *self = Self::new(length),
+        }
+    }
+
     /// Takes body bytes from `read`. The result is empty if more bytes are needed or the body [is done](Self::is_done).
     /// Data before a malformed byte is returned before the error.
     #[inline]
@@ -69,7 +79,7 @@ impl BodyDecoder {
         let Left::Exact(left) = &mut self.left else { return None };
         let rest = usize::try_from(*left).ok().filter(|rest| *rest <= read.len().min(COPY_MAX_BYTES))?;
         out.extend_from_slice(&read[..rest]);
-        read.advance(rest);
+        consume(read, rest);
         *left = 0;
         Some(rest)
     }
@@ -140,11 +150,11 @@ impl BodyDecoder {
 pub(super) fn cut(read: &mut BytesMut, data: usize, taken: usize) -> Bytes {
     if data > COPY_MAX_BYTES {
         let bytes = read.split_to(data).freeze();
-        read.advance(taken - data);
+        consume(read, taken - data);
         return bytes;
     }
     let bytes = if data == 0 { Bytes::new() } else { Bytes::copy_from_slice(&read[..data]) };
-    read.advance(taken);
+    consume(read, taken);
     bytes
 }
 

@@ -5,11 +5,11 @@
 //!   bare CR or LF, the first byte and the limits are checked earlier.
 //! - `read` loses empty lines before a head, then the complete head, and no byte after it.
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use http::{Method, StatusCode, Version};
 
 use super::class::{is_token, is_token_byte};
-use super::{Form, RequestHead, Scan};
+use super::{Form, RequestHead, Scan, consume};
 
 /// Empty lines skipped before a request line: some clients send one after a body (RFC 9112, section 2.2).
 const EMPTY_LINES_MAX: usize = 8;
@@ -68,14 +68,14 @@ pub fn take_request(
         }
         // Once for each head, so that one that comes in pieces is not searched again and again.
         if let Some(length) = head.fields.take_whole(&mut input[scan.taken()..], limits.fields) {
-            read.advance(scan.taken() + length);
+            consume(read, scan.taken() + length);
             *scan = Scan::default();
             return Ok(true);
         }
     }
     while let Some(line) = scan.next_line(input)? {
         if line.is_empty() {
-            read.advance(scan.taken());
+            consume(read, scan.taken());
             *scan = Scan::default();
             return Ok(true);
         }
@@ -97,7 +97,7 @@ fn begins(read: &mut BytesMut, scan: &mut Scan) -> Result<bool, Refusal> {
             [first, ..] if is_token_byte(first) => return Ok(true),
             [b'\r', b'\n', ..] if scan.skipped < EMPTY_LINES_MAX => {
                 scan.skipped += 1;
-                read.advance(2);
+                consume(read, 2);
             }
             [] | [b'\r'] => return Ok(false),
             [b'\r', b'\n', ..] => return Err(Refusal::BadRequest("too many empty lines precede the request")),

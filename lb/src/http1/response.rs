@@ -3,11 +3,11 @@
 //! Source of the rules: RFC 9112, sections 2, 4 and 5. Invariants: the result does not depend on how the bytes are
 //! split into reads; `read` loses the complete head and no byte after it.
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use http::{StatusCode, Version};
 
 use super::scan::Line;
-use super::{ResponseHead, Scan};
+use super::{ResponseHead, Scan, consume};
 
 /// Limit for the fields of a head.
 const FIELDS_MAX: usize = 100;
@@ -48,14 +48,14 @@ pub fn take_response(read: &mut BytesMut, scan: &mut Scan, head: &mut ResponseHe
         }
         // Once for each head, so that one that comes in pieces is not searched again and again.
         if let Some(length) = head.fields.take_whole(&mut input[scan.taken()..], FIELDS_MAX) {
-            read.advance(scan.taken() + length);
+            consume(read, scan.taken() + length);
             *scan = Scan::default();
             return Ok(true);
         }
     }
     while let Some(line) = scan.next_line(input)? {
         if line.is_empty() {
-            read.advance(scan.taken());
+            consume(read, scan.taken());
             *scan = Scan::default();
             return Ok(true);
         }

@@ -60,8 +60,11 @@ impl Buffers {
             return;
         }
         if buffer.is_empty() {
-            self.give_back(std::mem::take(buffer));
-            *buffer = self.take(wanted);
+            let other = std::mem::replace(buffer, self.take(wanted));
+            // Mostly there was none.
+            if other.capacity() > 0 {
+                self.give_back(other);
+            }
         } else {
             buffer.reserve(wanted.max(ROOM_BYTES));
         }

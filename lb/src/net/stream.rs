@@ -84,8 +84,8 @@ impl Stream {
     pub(crate) fn has_heard(&self) -> bool {
         match self {
             Self::Plain(stream, _) => {
-                let read = stream.try_read(&mut [0]);
-                !read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+                let would_block = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
+                self.has_news() && !stream.try_read(&mut [0]).is_err_and(would_block)
             }
             #[cfg(any(test, feature = "bench"))]
             Self::Memory(_) => false,

@@ -62,7 +62,7 @@ impl Sessions {
     }
 
     /// The field Set-Cookie that names the backend at `place`.
-    pub(super) fn set_cookie(&self, place: usize) -> Vec<u8> {
+    pub(super) fn set_cookie(&self, place: usize) -> Box<[u8]> {
         let StickySessions { cookie, secret: _, max_age_s, secure } = &*self.rules;
         let mut field = [cookie.as_bytes(), b"=", &self.values[place], b"; Path=/; HttpOnly; SameSite=Lax"].concat();
         if *max_age_s > 0 {
@@ -71,7 +71,7 @@ impl Sessions {
         if *secure {
             field.extend_from_slice(b"; Secure");
         }
-        field
+        field.into()
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn the_field_has_the_attributes_of_the_rules() {
         let mut sessions = sessions("secret", "a", &["b1"]);
-        let field = |sessions: &Sessions| String::from_utf8(sessions.set_cookie(0)).unwrap();
+        let field = |sessions: &Sessions| String::from_utf8(sessions.set_cookie(0).to_vec()).unwrap();
         let plain = format!("lb={}; Path=/; HttpOnly; SameSite=Lax", text(sessions.values[0]));
         assert_eq!(field(&sessions), plain);
         let rules = StickySessions { max_age_s: 60, secure: true, ..(*sessions.rules).clone() };

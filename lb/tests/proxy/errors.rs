@@ -121,6 +121,7 @@ fn a_closed_keep_alive_connection_is_retried_for_a_get_and_is_502_for_a_post() {
     }
     lb.comes_to_rest();
     assert_eq!(lb.metric("lb_retries_total", &["reason=\"reused_connection\""]), 9.0);
+    assert_eq!(lb.metric("lb_backend_errors_total", &["reason=\"reset\""]), 0.0, "such a close is no failure");
     assert_eq!((server.accepted(), server.heads().len()), (10, 19));
     drop(lb);
 

@@ -83,7 +83,7 @@ impl Wire {
 
     /// Begins a request whose body is framed by `length`.
     pub(in crate::proxy) fn begin(&self, length: Length, takes_interim: bool, awaits_continue: bool) {
-        *self.decoder.borrow_mut() = BodyDecoder::new(length);
+        self.decoder.borrow_mut().begin(length);
         self.takes_interim.set(takes_interim);
         self.awaits_continue.set(awaits_continue);
         let mut outbox = self.outbox.borrow_mut();

@@ -33,7 +33,8 @@ pub(super) struct Answer {
 pub(super) struct Attempt {
     context: Rc<Context>,
     slot: Slot,
-    started: Instant,
+    /// When it began, on the clock of the strategies.
+    started_ns: u64,
     number: u32,
     /// [`Backend::cuts`](crate::pool::Backend::cuts) when it began.
     cuts: u32,
@@ -41,7 +42,7 @@ pub(super) struct Attempt {
     instance: u64,
     token: u64,
     /// For the response: its session begins or moves.
-    pub(super) set_cookie: Option<Vec<u8>>,
+    pub(super) set_cookie: Option<Box<[u8]>>,
     status: Option<u16>,
     time_to_head_ns: u64,
     is_tunnel: bool,
@@ -53,13 +54,14 @@ pub(super) struct Attempt {
 impl Exchange {
     /// Sends the request to the picked backend and waits for the head of its response.
     pub(super) async fn attempt(&mut self, plan: &Plan, picked: Picked) -> Result<Answer, Failed> {
+        let began = picked.at;
         let (mut attempt, means) = Attempt::begin(self, picked, plan.number);
         let (is_repeatable, losses) = (self.is_repeatable(plan), attempt.member().waiting.losses());
-        let connected = self.connect(attempt.member(), means, plan, attempt.started).await;
+        let connected = self.connect(attempt.member(), means, plan, began).await;
         let (fault, was_sent, was_kept_and_silent) = match connected {
             // The deadline passed while it connected: another backend can get the whole request.
             Ok(_) if attempt.is_cut() => (Fault::Drained, false, false),
-            Ok(mut upstream) => match self.ask(&mut upstream, &attempt, is_repeatable, losses).await {
+            Ok(mut upstream) => match self.ask(&mut upstream, &attempt, began, is_repeatable, losses).await {
                 Ok(head) => {
                     let now = Instant::now();
                     attempt.head(head.status.as_u16(), now);
@@ -72,11 +74,11 @@ impl Exchange {
             },
             Err(fault) => (fault, false, false),
         };
-        let of = (attempt.member().backend.number, attempt.started);
+        let of = (attempt.member().backend.number, began);
         let retry = self.retry_after(plan, fault, of, was_sent, was_kept_and_silent);
         match retry {
-            // The backend closed a connection that was not in use; that is no failure.
-            Some(Retry { after: After::ClosedConnection, .. }) => attempt.not_sent(fault),
+            // The backend closed a connection that was not in use; that is no failure of it.
+            Some(Retry { after: After::ClosedConnection, .. }) => attempt.end(Outcome::NotSent, Instant::now()),
             _ => attempt.fail(fault),
         }
         Err(Failed { fault, retry })
@@ -151,6 +153,7 @@ impl Exchange {
         &mut self,
         upstream: &mut Upstream,
         attempt: &Attempt,
+        began: Instant,
         is_repeatable: bool,
         losses: u64,
     ) -> Result<Box<ResponseHead>, Fault> {
@@ -160,7 +163,7 @@ impl Exchange {
         let total = timeouts.total.map(|total| guard.started + total);
         let head_within = policy.retry.attempt_within(timeouts.response_head);
         let mut response = context.local.responses.take();
-        let mut pace = Pace::new(body.bytes(), attempt.started, timeouts, &policy.limits);
+        let mut pace = Pace::new(body.bytes(), began, timeouts, &policy.limits);
         let mut held_up_since = None;
         let mut wait = attempt.member().waiting.begin(losses);
         poll_fn(|cx| {
@@ -228,12 +231,12 @@ fn is_interim(status: StatusCode) -> bool {
 impl Attempt {
     /// Takes over the place of the picked backend.
     fn begin(exchange: &Exchange, picked: Picked, number: u32) -> (Self, Means) {
-        let Picked { slot, means, at, instance, token, fallback: _, by_session: _, set_cookie } = picked;
+        let Picked { slot, means, at: _, at_ns, instance, token, fallback: _, by_session: _, set_cookie } = picked;
         let cuts = slot.member.backend.cuts();
         let attempt = Self {
             context: exchange.context.clone(),
             slot,
-            started: at,
+            started_ns: at_ns,
             number,
             cuts,
             instance,
@@ -260,11 +263,11 @@ impl Attempt {
 
     /// The response's head has arrived.
     fn head(&mut self, status: u16, now: Instant) {
-        let elapsed_ns = (now - self.started).as_nanos() as u64;
+        let now_ns = self.context.local.clock_ns(now);
+        let elapsed_ns = now_ns.saturating_sub(self.started_ns);
         self.status = Some(status);
         self.time_to_head_ns = elapsed_ns;
         self.member().shard.response(status, elapsed_ns);
-        let now_ns = self.context.local.clock_ns(now);
         self.member().backend.answered(elapsed_ns, now_ns);
         self.slot.pool.sample(now_ns, elapsed_ns);
         if self.member().backend.head_arrived(status, self.member().thresholds.get()) {
@@ -296,8 +299,8 @@ impl Attempt {
             if self.status.is_none() {
                 self.member().shard.error(fault.reason());
                 if fault == Fault::BackendTimeout {
-                    let now = Instant::now();
-                    self.slot.pool.sample(self.context.local.clock_ns(now), (now - self.started).as_nanos() as u64);
+                    let now_ns = self.context.local.clock_ns(Instant::now());
+                    self.slot.pool.sample(now_ns, now_ns.saturating_sub(self.started_ns));
                 }
             }
             if !matches!(outcome, Outcome::ClientGone | Outcome::NotSent) {
@@ -315,14 +318,6 @@ impl Attempt {
         self.end(outcome, Instant::now());
     }
 
-    /// Not the backend's fault: a keep-alive connection that was closed.
-    fn not_sent(&mut self, fault: Fault) {
-        if !self.has_ended && self.status.is_none() {
-            self.member().shard.error(fault.reason());
-        }
-        self.end(Outcome::NotSent, Instant::now());
-    }
-
     fn end(&mut self, outcome: Outcome, now: Instant) {
         if std::mem::replace(&mut self.has_ended, true) {
             return;
@@ -332,6 +327,7 @@ impl Attempt {
         let Some(current) = &*current else { return };
         if current.shared.wants_finish {
             let local = &self.context.local;
+            let now_ns = local.clock_ns(now);
             current.shared.picker.finish(&Finish {
                 worker: Some(local.number),
                 backend_id: self.member().backend.number,
@@ -342,8 +338,8 @@ impl Attempt {
                 upgraded: self.is_tunnel,
                 token: self.token,
                 time_to_head_ns: self.time_to_head_ns,
-                total_ns: (now - self.started).as_nanos() as u64,
-                now_ns: local.clock_ns(now),
+                total_ns: now_ns.saturating_sub(self.started_ns),
+                now_ns,
             });
         }
     }

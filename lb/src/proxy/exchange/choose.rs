@@ -26,6 +26,8 @@ pub(super) struct Picked {
     pub(super) slot: Slot,
     pub(super) means: Means,
     pub(super) at: Instant,
+    /// The same on the clock of the strategies.
+    pub(super) at_ns: u64,
     /// The strategy instance that picked (0: the fallback), and its token.
     pub(super) instance: u64,
     pub(super) token: u64,
@@ -34,7 +36,7 @@ pub(super) struct Picked {
     /// The request's session chose, not the strategy.
     pub(super) by_session: bool,
     /// The field Set-Cookie of its response, if its session begins or moves.
-    pub(super) set_cookie: Option<Vec<u8>>,
+    pub(super) set_cookie: Option<Box<[u8]>>,
 }
 
 /// Why no backend was picked.
@@ -72,7 +74,7 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
         && let Some((slot, means)) = reserve(exchange, plan, &current.members[index], caps, now)
     {
         exchange.guard.count(|shard| shard.session(SessionResult::Kept));
-        return Ok(Picked::by_session(slot, means, now));
+        return Ok(Picked::by_session(slot, means, now, now_ns));
     }
     let request = PickRequest {
         worker: Some(local.number),
@@ -105,7 +107,17 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
             sessions.set_cookie(choice.index)
         });
         let Choice { index: _, token, fallback } = choice;
-        return Ok(Picked { slot, means, at: now, instance, token, fallback, by_session: false, set_cookie });
+        return Ok(Picked {
+            slot,
+            means,
+            at: now,
+            at_ns: now_ns,
+            instance,
+            token,
+            fallback,
+            by_session: false,
+            set_cookie,
+        });
     }
     Err(Unpicked::Raced)
 }
@@ -159,8 +171,8 @@ fn reserve_connection(
 // === impl Picked ===
 
 impl Picked {
-    fn by_session(slot: Slot, means: Means, at: Instant) -> Self {
-        Self { slot, means, at, instance: 0, token: 0, fallback: None, by_session: true, set_cookie: None }
+    fn by_session(slot: Slot, means: Means, at: Instant, at_ns: u64) -> Self {
+        Self { slot, means, at, at_ns, instance: 0, token: 0, fallback: None, by_session: true, set_cookie: None }
     }
 }
 

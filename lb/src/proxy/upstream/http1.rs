@@ -299,7 +299,7 @@ impl Upstream {
                 Ok(framing) => {
                     self.scan = Scan::default();
                     self.keep &= framing.keep_alive || head.status.is_informational();
-                    self.body = BodyDecoder::new(framing.body);
+                    self.body.begin(framing.body);
                     self.expected = self.body.wants().saturating_add(HEAD_BYTES);
                     Ok(())
                 }
