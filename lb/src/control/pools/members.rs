@@ -20,7 +20,7 @@ use lb_balance::{
 use lb_strategy_host::Stats;
 
 use super::member::{Entry, Member, Origin};
-use crate::config::{InitialState, PoolConfig};
+use crate::config::InitialState;
 use crate::control::health::Standing;
 use crate::pool::{Backend, Eligibility};
 
@@ -83,8 +83,9 @@ impl Members {
     pub(in crate::control) fn of(entries: &[Entry], initial: InitialState) -> Self {
         let mut members = Self { initial, ..Self::default() };
         for entry in entries {
-            members.insert(entry.clone());
+            members.add(entry.clone());
         }
+        members.settle();
         members
     }
 
@@ -111,6 +112,14 @@ impl Members {
 
     /// Inserts a new member at its place. Returns `false` if the id exists.
     pub(in crate::control) fn insert(&mut self, entry: Entry) -> bool {
+        let is_new = self.add(entry);
+        if is_new {
+            self.settle();
+        }
+        is_new
+    }
+
+    fn add(&mut self, entry: Entry) -> bool {
         if self.contains(&entry.id) {
             return false;
         }
@@ -123,7 +132,6 @@ impl Members {
         let (place, stats) = ((entry.origin, entry.order), self.stats(&entry.id));
         let index = self.list.partition_point(|member| (member.entry.origin, member.entry.order) <= place);
         self.list.insert(index, Member::new(entry, standing, stats));
-        self.settle();
         true
     }
 
@@ -177,7 +185,6 @@ impl Members {
     /// member that comes back is as warm as before.
     pub(in crate::control) fn restore(&mut self, snapshot: Vec<Member>) {
         let now = std::mem::replace(&mut self.list, snapshot);
-        now.iter().for_each(|member| close(&member.backend));
         for member in &mut self.list {
             let Some(same) = now.iter().find(|same| same.entry.id == member.entry.id) else {
                 self.slow_start.recall(member.backend.number, member.warmth);
@@ -187,6 +194,10 @@ impl Members {
             member.backend = same.backend.clone();
             member.entry.address.clone_from(&same.entry.address);
             member.entry.socket = same.entry.socket;
+        }
+        // Those that stay are never closed: requests would find no backend.
+        for left in now.iter().filter(|left| !self.contains(&left.entry.id)) {
+            close(&left.backend);
         }
         self.settle();
     }
@@ -252,11 +263,19 @@ impl Members {
     }
 
     /// Follows these rules from now on. Returns whether the eligibility of a member changed.
-    pub(in crate::control) fn set_rules(&mut self, pool: &PoolConfig) -> bool {
-        self.panic = pool.panic;
-        self.outliers.set_rules(pool.outlier, pool.panic);
-        self.slow_start.set_ramp(pool.slow_start);
-        self.settle()
+    pub(in crate::control) fn set_rules(
+        &mut self,
+        outlier: OutlierRules,
+        panic: PanicRules,
+        ramp: Option<Ramp>,
+    ) -> bool {
+        self.panic = panic;
+        self.outliers.set_rules(outlier, panic);
+        self.slow_start.set_ramp(ramp);
+        let has_changed = self.settle();
+        // A worker reports that a threshold is reached, not that it was lowered below the present count.
+        self.is_look_due = true;
+        has_changed
     }
 
     /// Lets outlier detection look at all members; `counts` are a member's requests and failures so far. Returns what

@@ -67,7 +67,7 @@ struct Published {
 
 impl PoolState {
     pub(in crate::control) fn new(pool: &config::PoolConfig, mut members: Members, strategy: Arc<Strategy>) -> Self {
-        members.set_rules(pool);
+        members.set_rules(pool.outlier, pool.panic, pool.slow_start);
         Self {
             name: pool.name.as_str().into(),
             members,
@@ -132,7 +132,7 @@ impl PoolState {
     pub(in crate::control) fn set_rules(&mut self, pool: &config::PoolConfig) {
         let is_new = self.thresholds != pool.outlier.thresholds;
         self.thresholds = pool.outlier.thresholds;
-        self.is_dirty |= self.members.set_rules(pool) || is_new;
+        self.is_dirty |= self.members.set_rules(pool.outlier, pool.panic, pool.slow_start) || is_new;
     }
 
     pub(in crate::control) fn settings(&self) -> &config::Strategy {

@@ -1,5 +1,7 @@
 //! Tests of the members of a pool.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use super::*;
 
 fn entry(id: &str, origin: Origin, order: usize) -> Entry {
@@ -166,4 +168,35 @@ fn a_member_that_joins_by_a_reload_has_its_first_share_in_the_first_list() {
     members.look_at_shares(3);
     let open = closed.map(|entry| Entry { weight: 1, ..entry });
     assert_eq!(shares(&members.planned(&open, InitialState::Up, ramp)), [100, 100], "their ramps begin when they open");
+}
+
+#[test]
+fn a_member_that_stays_can_be_picked_at_each_moment_of_a_restore() {
+    let mut members = Members::of(&[entry("f1", Origin::File, 0)], InitialState::Up);
+    let backend = members.get("f1").unwrap().backend.clone();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            while !is_over.load(Relaxed) {
+                assert!(backend.is_eligible(), "a request would have found no backend");
+            }
+        });
+        for _ in 0..10_000 {
+            let snapshot = members.snapshot();
+            members.insert(entry("f2", Origin::File, 1));
+            members.restore(snapshot);
+        }
+        is_over.store(true, Relaxed);
+        watcher.join().unwrap();
+    });
+    assert_eq!(ids(&members), ["f1"]);
+}
+
+#[test]
+fn new_rules_are_applied_to_present_counts_at_once() {
+    let mut members = Members::of(&[entry("f1", Origin::File, 0)], InitialState::Up);
+    members.look(0, |_| (0, 0));
+    assert!(members.next_look_ns() > 0);
+    members.set_rules(OutlierRules::default(), PanicRules::OFF, None);
+    assert_eq!(members.next_look_ns(), 0);
 }
