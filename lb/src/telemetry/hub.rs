@@ -268,8 +268,8 @@ impl Shared {
     pub(super) fn queue_totals(&self, pool: &str) -> QueueTotals {
         let state = self.state.lock();
         let of_pool = state.pools.iter().filter(|((_, name), _)| **name == *pool);
-        let waiting = of_pool.flat_map(|(_, shards)| shards.values()).map(|shard| shard.queued.get()).sum();
-        QueueTotals { waiting, adaptive_limit: state.adaptive_limit(pool) }
+        let waiting: i64 = of_pool.flat_map(|(_, shards)| shards.values()).map(|shard| shard.queued.get()).sum();
+        QueueTotals { waiting: waiting.max(0) as u64, adaptive_limit: state.adaptive_limit(pool) }
     }
 }
 
@@ -307,8 +307,8 @@ impl State {
     }
 
     /// The adaptive limit of a pool, over all workers; `None` if it has none.
-    pub(super) fn adaptive_limit(&self, pool: &str) -> Option<i64> {
-        let limit = self.queues.get(pool)?.values().map(|shard| shard.adaptive_limit.get()).sum();
-        (limit > 0).then_some(limit)
+    pub(super) fn adaptive_limit(&self, pool: &str) -> Option<u64> {
+        let limit: i64 = self.queues.get(pool)?.values().map(|shard| shard.adaptive_limit.get()).sum();
+        (limit > 0).then_some(limit as u64)
     }
 }

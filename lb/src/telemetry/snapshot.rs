@@ -73,7 +73,7 @@ pub(super) struct PoolSum {
     pub queue_wait_ns: u64,
     pub queue_refusals: [u64; QueueRefusal::COUNT],
     /// `None`: it has none.
-    pub adaptive_limit: Option<i64>,
+    pub adaptive_limit: Option<u64>,
     pub connect: HistogramSum,
     /// A strategy is in charge: the pool is in service.
     pub has_strategy: bool,

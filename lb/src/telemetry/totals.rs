@@ -41,9 +41,9 @@ pub struct PickTotals {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueTotals {
     /// Requests that wait now.
-    pub waiting: i64,
+    pub waiting: u64,
     /// Of attempts in flight; `None`: there is none.
-    pub adaptive_limit: Option<i64>,
+    pub adaptive_limit: Option<u64>,
 }
 
 // === impl Metrics ===
