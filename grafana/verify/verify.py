@@ -4,7 +4,7 @@
     cargo build && grafana/verify/verify.py --lb target/debug/lb
 
 Needs Python 3.11, Debian's package prometheus, and about a minute. In that minute, an lb with three mock servers is
-under load. Its strategy is swapped, its configuration reloaded, and one server killed with SIGKILL and started again.
+under load. It has a queue, slow start and sticky sessions. Its strategy is swapped, its configuration reloaded, and one server killed with SIGKILL and started again.
 Then promtool checks the files, and grafana/replay shows a small experiment of loadgen.
 
 Exit codes: 0 every panel, variable, annotation and rule is right; 1 there are findings, one line each; 2 a needed
@@ -30,10 +30,24 @@ START_UP = 60
 VICTIM = BACKENDS[1]
 RULES = sorted((GRAFANA / "prometheus/rules").glob("*.yml"))
 
+# Everything that is off by default. Four clients wait for three places. They send no cookies, so all sessions are new.
+SECTIONS = """
+[limits]
+requests_in_flight_per_backend = 1
+[queue]
+adaptive = true
+[slow_start]
+enabled = true
+[sticky]
+cookie = "server"
+secret_file = "secret"
+"""
+
 # Panels (with the target) that may be empty or not a number at some moments, because the measured events are rare.
 RARE = {
     ("Time to connect", "A"), ("Time to connect", "B"), ("Reloads", "B"), ("Time to take up a generation", "A"),
     ("Failed attempts per backend", "A"), ("Pick time", "A"), ("Pick time", "B"), ("p95 per backend", "A"), ("Backends", "E"),
+    ("Mean wait", "A"),
 }
 
 class Findings:
@@ -184,6 +198,20 @@ def figures(dashboard, prometheus, story, found):
     if len(charge) == 2:
         handed = charge["round_robin"][-1][0] < charge["least_connections"][0][0]
         found.check(handed, "two strategies in charge of one pool at once")
+    for backend in BACKENDS:
+        shares = [value for labels, series in ask("Share in slow start") if labels["backend"] == backend for _, value in series]
+        least = min(shares, default=0)
+        wanted = 0.1 <= least < 1 if backend == VICTIM else least == 1
+        found.check(wanted, f"slow start: the least share of {backend} is {least}")
+    most = {title: max((value for _, series in ask(title) for _, value in series), default=0)
+            for title in ("Waiting requests", "Waits and refusals", "Mean wait", "Sticky sessions", "Adaptive limit")}
+    # A wait of 2 ms may fall between all scrapes.
+    missing = [title for title, value in most.items() if value == 0 and title != "Waiting requests"]
+    found.check(not missing, f"these panels show only zeros: {missing}")
+    print(f"       greatest values: {', '.join(f'{title} {value:.4g}' for title, value in most.items())}")
+    in_flight = max(value for _, series in ask("Adaptive limit", "B") for _, value in series)
+    found.check(in_flight <= len(BACKENDS), f"{in_flight} attempts are in flight on {len(BACKENDS)} backends with one place each")
+
     before = [value for _, series in ask("Fairness") for at, value in series if at < story["swap"]]
     found.check(before and min(before) > 0.99, f"round robin is not fair: {before[:3]}")
 
@@ -229,7 +257,11 @@ def main():
         return 2
     found = Findings()
     dashboard = Dashboard(given.dashboard, SCRAPE)
-    with World(given.lb) as world:
+    world = World(given.lb, sections=SECTIONS)
+    secret = world.folder / "secret"
+    secret.touch(0o600)
+    secret.write_text(subprocess.run([given.lb, "token"], capture_output=True, text=True, check=True).stdout)
+    with world:
         story = drive(world, given.seconds)
         prometheus = Prometheus(world.prometheus)
         for judge in (panels, variables, annotations, figures):

@@ -25,14 +25,14 @@ DEADLINE = 30
 
 
 class World:
-    """`service` has the options of the mock servers. `strategy` is the table of that name in lb's configuration, as TOML.
-    `data` is a folder for the data of Prometheus that stays after the end."""
+    """`service` has the options of the mock servers. `strategy` is the table of that name in lb's configuration, and
+    `sections` are further ones, as TOML. `data` is a folder for the data of Prometheus that stays after the end."""
 
-    def __init__(self, lb, *, backends=BACKENDS, service=("--service-time", "exponential:2ms"), strategy="", scrape_seconds=1,
-                 data=None):
+    def __init__(self, lb, *, backends=BACKENDS, service=("--service-time", "exponential:2ms"), strategy="", sections="",
+                 scrape_seconds=1, data=None):
         self.lb = Path(lb).resolve()
         self.backends, self.service = backends, service
-        self.strategy, self.scrape_seconds = strategy, scrape_seconds
+        self.strategy, self.sections, self.scrape_seconds = strategy, sections, scrape_seconds
         self.folder = Path(tempfile.mkdtemp(prefix="lb-verify-"))
         self.data = data or self.folder / "data"
         self.children = {}
@@ -80,6 +80,7 @@ class World:
             "[health]\ninterval_ms = 250\n[reload]\nwatch = false",
             f"[state]\ndir = {json.dumps(str(self.folder / 'state'))}",
             f"[strategy]\n{self.strategy}",
+            self.sections,
         ]
         for name, port in ports.items():
             lines.append(f'[[backends]]\nid = {json.dumps(name)}\naddress = "127.0.0.1:{port}"\nweight = {weights[name]}')

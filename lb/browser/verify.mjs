@@ -80,6 +80,7 @@ async function numbers({ world, page }) {
     assert.equal(await rowOf(page, id).locator('input').inputValue(), String(scrape('lb_backend_weight', of)));
     assert.equal(await rowOf(page, id).locator('.chip').innerText(), scrape('lb_backend_up', of) ? 'healthy' : 'down');
   }
+  assert.ok((await page.locator('.pool-head .chip').allInnerTexts()).every(words => !words.includes('waiting')), 'no request may wait');
   return '600 requests, their p50 and p99, errors, in flight, and each backend\'s responses, errors, weight and health are those of /metrics';
 }
 
@@ -488,7 +489,65 @@ async function login({ browser }) {
   }
 }
 
-const STEPS = { numbers, keyboard, shares, servers, names, ring, news, accessible, pictures, login, comesBack, clockSetBack };
+/** The number of waiting requests and the adaptive limit. */
+async function queue({ browser }) {
+  const settings = '[health]\ninterval_ms = 86400000\n[limits]\nrequests_in_flight_per_backend = 1\n[queue]\nadaptive = true\nwait_ms = 600000\n';
+  const world = await new World(options.lb, plugins).start(['one'], servers => settings + ordinary(servers));
+  try {
+    const page = await open(browser, world), chip = page.locator('.pool-head .chip', { hasText: 'waiting' });
+    await textIs(chip, /^0 waiting, limit 20$/);
+    const stall = isOn => world.ask(world.servers.get('one'), 'POST', '/control', { stall: isOn });
+    await stall(true);
+    const sent = world.send(4);
+    sent.catch(() => {}); // if the step fails before it waits for them
+    await textIs(chip, /^3 waiting, limit 20$/);
+    assert.equal(await chip.getAttribute('data-s'), 'warn');
+    await page.screenshot({ path: join(options.pictures, 'queue-1440.png') });
+    await stall(false);
+    await sent;
+    await textIs(chip, /^0 waiting, limit \d+$/);
+    assert.deepEqual([await chip.getAttribute('data-s'), page.mistakes], ['ok', []]);
+    return 'three of four requests wait for a stalled server, and none does after it';
+  } finally {
+    await world.end();
+  }
+}
+
+/** 300 servers. The page shows the first rows and those that need a look, and all of them on request. */
+async function many({ browser }) {
+  const count = 300, ids = Array.from({ length: count }, (_, i) => `s${i + 1}`);
+  const list = servers => backends(new Map(ids.map(id => [id, servers.get('one')])));
+  const world = await new World(options.lb, plugins).start(['one'], servers => `[health]\ninterval_ms = 60000\n[strategy]\nname = "round_robin"\n${list(servers)}`);
+  try {
+    const page = await open(browser, world), rows = page.locator('.row:not(.head)');
+    const shows = n => until(page, n => [...document.querySelectorAll('.row:not(.head)')].filter(row => row.checkVisibility()).length === n, n);
+    await shows(20);
+    assert.deepEqual([await rows.count(), await page.locator('[role=table]').getAttribute('aria-rowcount')], [count, String(count + 1)]);
+    assert.equal((await world.ask(world.admin, 'POST', '/backends/s250/drain')).status, 200);
+    await shows(21);
+    await textIs(rowOf(page, 's250').locator('.chip'), /^drain(ed|ing)$/);
+    await world.send(600);
+    await textIs(page.locator('#all-requests'), /^600 in all$/);
+    await page.getByRole('button', { name: `Show all ${count}` }).click();
+    await shows(count);
+    const answered = await rows.evaluateAll(rows => rows.map(row => Number(row.querySelector('[data-label^="Req"] .all').textContent)));
+    assert.deepEqual([answered.reduce((sum, n) => sum + n), answered[249]], [600, 0]);
+    assert.ok(Math.max(...answered) <= 3, `each server got its part: ${answered}`);
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'nothing is wider than the page');
+    await page.getByRole('button', { name: 'Show fewer' }).click();
+    await shows(21);
+    // While a page is open, lb records, so a page that opens later has the past.
+    const later = await open(browser, world);
+    await isLive(later);
+    assert.equal(await later.evaluate(() => ticks[0].requests), 0);
+    assert.deepEqual([page.mistakes, later.mistakes], [[], []]);
+    return `20 of ${count} rows, and the one of a drained server; on request all, whose requests sum to 600`;
+  } finally {
+    await world.end();
+  }
+}
+
+const STEPS = { numbers, keyboard, shares, servers, names, ring, news, accessible, pictures, login, queue, many, comesBack, clockSetBack };
 
 const began = performance.now();
 const browser = await chromium.launch({ executablePath: options.chromium, args: ['--no-sandbox'] });

@@ -22,11 +22,12 @@ mod watch;
 pub use api::{
     AccessLogStatus, Add, AttachedBackend, BackendStatus, Change, ControlError, DrainStatus, EjectionStatus,
     FoundStrategy, LastReload, LoadedStrategy, OfferedStrategy, OverlayStatus, Overriding, OverridingStrategy,
-    PoolReload, PoolStatus, ReloadError, ReloadReport, ReloadRequest, ReloadResult, ReloadStatus, Reloading, Remove,
-    Replicas, RolledBack, SlowStartStatus, StateHandOver, Status, StrategyChange, Trigger, WatchStatus,
+    PoolReload, PoolStatus, QueueStatus, ReloadError, ReloadReport, ReloadRequest, ReloadResult, ReloadStatus,
+    Reloading, Remove, Replicas, RolledBack, SlowStartStatus, StateHandOver, Status, StrategyChange, Trigger,
+    WatchStatus,
 };
 pub use handle::Handle;
-pub use inspect::{Candidate, ExplainRequest, Explanation, Ring, RingArc};
+pub use inspect::{Candidate, ExplainRequest, Explanation, Ring, RingArc, Wait};
 pub use publish::Builder;
 pub use start::{
     CheckReport, Control, Options, Preflight, StartError, StartReport, check, list_strategies, preflight,

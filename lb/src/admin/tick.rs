@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::control::{BackendStatus, LastReload, PoolStatus, ReloadStatus, Status};
+use crate::control::{BackendStatus, LastReload, PoolStatus, QueueStatus, ReloadStatus, Status};
 use crate::telemetry::{Quantiles, SwapKind, Traffic};
 
 #[derive(Serialize, JsonSchema)]
@@ -70,6 +70,8 @@ struct PoolTick<'a> {
     probation_left_ms: Option<u64>,
     rollback_to: Option<&'a str>,
     swaps: Swaps,
+    /// `null` if no request may wait.
+    queue: Option<QueueStatus>,
     backends: Vec<BackendTick<'a>>,
 }
 
@@ -165,6 +167,7 @@ impl<'a> PoolTick<'a> {
                 strategy: swaps[SwapKind::Strategy as usize],
                 rollback: swaps[SwapKind::Rollback as usize],
             },
+            queue: pool.queue,
             backends: pool.backends.iter().map(|backend| BackendTick::new(backend, now, earlier)).collect(),
         }
     }

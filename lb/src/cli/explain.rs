@@ -48,6 +48,10 @@ fn page(answer: &Value) -> String {
     };
     let _ = match answer["backend"].as_str() {
         Some(backend) => writeln!(page, "{request} would go to {backend}"),
+        None if answer["wait"].is_object() => writeln!(page, "{request} would wait: {}", wait(&answer["wait"])),
+        None if answer["reason"] == "overload" => {
+            writeln!(page, "{request} would get 503 overload: no backend has room, and no further request may wait")
+        }
         None => writeln!(page, "{request} would go nowhere: {}", text(&answer["reason"])),
     };
     let (pool, strategy, version) =
@@ -69,6 +73,17 @@ fn page(answer: &Value) -> String {
         let _ = writeln!(page, "the strategy says   {}", answer["strategy_says"]);
     }
     page
+}
+
+fn wait(wait: &Value) -> String {
+    let cause = match text(&wait["cause"]) {
+        "full" => "no backend that may serve has room",
+        "limit" => "the pool is at its adaptive limit",
+        "behind" => "it has no key, and others wait",
+        other => other,
+    };
+    let at_most_s = wait["at_most_ms"].as_f64().unwrap_or_default() / 1e3;
+    format!("{cause}; {} wait now, each for at most {at_most_s} s", wait["waiting"])
 }
 
 // === impl Explain ===
@@ -132,5 +147,10 @@ the strategy says   {\"point\":1}
         assert_eq!(page(&answer), wanted);
         let nowhere = json!({ "pool": "p", "backend": null, "reason": "no_backend" });
         assert!(page(&nowhere).starts_with("a request would go nowhere: no_backend\n"));
+        let mut full = json!({ "pool": "p", "backend": null, "reason": "overload" });
+        assert!(page(&full).starts_with("a request would get 503 overload: no backend has room"));
+        full["wait"] = json!({ "cause": "full", "waiting": 2, "at_most_ms": 1500 });
+        let wanted = "a request would wait: no backend that may serve has room; 2 wait now, each for at most 1.5 s\n";
+        assert!(page(&full).starts_with(wanted), "{}", page(&full));
     }
 }

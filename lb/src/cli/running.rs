@@ -17,8 +17,10 @@ pub(super) fn status(admin: &Admin, as_json: bool) -> Result<(), CliError> {
 }
 
 pub(super) fn backends(admin: &Admin, as_json: bool) -> Result<(), CliError> {
-    let answer = asked(admin, "/backends")?;
-    print(&if as_json { answer.to_string() } else { backends_page(&answer) })
+    if as_json {
+        return print(&asked(admin, "/backends")?.to_string());
+    }
+    print(&backends_page(&asked(admin, "/status")?))
 }
 
 /// Any failure is "not healthy": a caller, such as Docker, knows no other.
@@ -67,6 +69,9 @@ fn status_page(status: &Value) -> String {
             let _ = writeln!(page, "{:19} lb rollback restores {back}", "");
         }
         let _ = writeln!(page, "{:19} {}", "", summary(list(&pool["backends"])));
+        if let Some(queue) = queue(pool) {
+            let _ = writeln!(page, "{:19} {queue}", "");
+        }
     }
     let reload = &status["reload"];
     let last = &reload["last"];
@@ -123,9 +128,26 @@ fn summary(backends: &[Value]) -> String {
     format!("{eligible} of {others} backends eligible{standby}, {in_flight} in flight")
 }
 
-fn backends_page(backends: &Value) -> String {
+/// The requests that wait in a pool, if any may.
+fn queue(pool: &Value) -> Option<String> {
+    let waiting = pool["queue"]["waiting"].as_u64()?;
+    let s = if waiting == 1 { "s" } else { "" };
+    let limit = pool["queue"]["adaptive_limit"].as_u64();
+    let limit = limit.map(|limit| format!(", adaptive limit {limit}")).unwrap_or_default();
+    Some(format!("{} wait{s} for a backend with room{limit}", counted(waiting, "request")))
+}
+
+/// The backends of all pools as a table, and below it the requests that wait.
+fn backends_page(status: &Value) -> String {
+    let pools = list(&status["pools"]);
+    let waiting = pools.iter().filter_map(|pool| Some(format!("\npool {}: {}", text(&pool["name"]), queue(pool)?)));
+    let backends: Vec<_> = pools.iter().flat_map(|pool| list(&pool["backends"])).collect();
+    backends_table(&backends) + &waiting.collect::<String>()
+}
+
+fn backends_table(backends: &[&Value]) -> String {
     let head = ["POOL", "BACKEND", "ADDRESS", "WEIGHT", "FROM", "STATE", "IN FLIGHT"].map(str::to_owned);
-    let rows = list(backends).iter().map(|backend| {
+    let rows = backends.iter().map(|backend| {
         let state = match () {
             () if backend["draining"] == true => draining(&backend["drain"]),
             () if backend["healthy"] != true => {
@@ -236,6 +258,7 @@ mod tests {
                     { "eligible": false, "in_flight": 0, "backup": true, "healthy": true },
                     { "eligible": false, "in_flight": 0, "backup": true, "healthy": false },
                 ],
+                "queue": { "waiting": 0, "adaptive_limit": 20 },
             }],
             "reload": {
                 "last": { "by": "signal", "result": null, "stage": "elf", "reason": "is text" },
@@ -249,6 +272,7 @@ lb 1, up 2 h 3 min, generation 12, 1 worker
 pool default        ring 2 (sha256 0123456789ab), on probation, 4.5 s left
                     lb rollback restores round_robin 1
                     1 of 3 backends eligible, 1 backup stands by, 4 in flight
+                    0 requests wait for a backend with room, adaptive limit 20
 last reload         refused (triggered by signal) [elf]: is text
 differs from file   the files were refused at stage elf
 differs from file   launcher needs a restart
@@ -281,7 +305,7 @@ access log          stdout: 1 line, 0 dropped
         rows[5]["eligible"] = false.into();
         rows[2]["drain"] = json!({ "for_ms": 2_000, "left_ms": 28_000 });
         rows[4]["slow_start"] = json!({ "percent": 40, "left_ms": 5_800 });
-        let page = backends_page(&rows.to_vec().into());
+        let page = backends_page(&json!({ "pools": [{ "name": "default", "backends": rows.to_vec() }] }));
         let wanted = "\
 POOL     BACKEND  ADDRESS      WEIGHT  FROM  STATE                                          IN FLIGHT
 default  a        127.0.0.1:1  1       file  up                                             0
@@ -292,7 +316,19 @@ default  e        127.0.0.1:1  3       file  up, 40 % of its share, slow start e
 default  f        127.0.0.1:1  1       file  up, backup stands by                           0
 default  g        127.0.0.1:1  1       file  up, backup in use                              0";
         assert_eq!(page, wanted);
-        assert_eq!(backends_page(&json!([])).lines().count(), 1);
+        assert_eq!(backends_page(&json!({ "pools": [{ "backends": [] }] })).lines().count(), 1);
+        let queues = json!({ "pools": [
+            { "name": "default", "queue": { "waiting": 2, "adaptive_limit": 37 }, "backends": [rows[0]] },
+            { "name": "api", "queue": { "waiting": 1 }, "backends": [] },
+            { "name": "off", "backends": [rows[1]] },
+        ]});
+        let page = backends_page(&queues);
+        let below: Vec<_> = page.lines().skip(3).collect();
+        let wanted = [
+            "pool default: 2 requests wait for a backend with room, adaptive limit 37",
+            "pool api: 1 request waits for a backend with room",
+        ];
+        assert_eq!(below, wanted, "{page}");
     }
 
     #[test]

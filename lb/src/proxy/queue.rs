@@ -125,6 +125,10 @@ impl Line {
         })
     }
 
+    pub(super) fn owner(&self) -> Owner {
+        self.owner
+    }
+
     /// Changes the rules. Requests that wait keep their places and their time limits. `priorities` are those of the
     /// routes to the pool.
     pub(super) fn set_rules(&self, policy: &QueuePolicy, priorities: impl IntoIterator<Item = u8>) {

@@ -180,7 +180,7 @@ impl PoolView {
             current: RefCell::new(None),
             budget: RefCell::new(full_budget(lines.owner(), budget)),
             caps: Cell::default(),
-            adaptive: Adaptive::new(),
+            adaptive: Adaptive::new(metrics.queue(lines.owner().number, name)),
             line: lines.of(name),
         };
         pool.hear(listeners, metrics, lines.owner().number);
@@ -276,6 +276,7 @@ impl PoolView {
                 member.idle.close();
             }
         }
+        self.adaptive.set(false, self.line.owner());
         // They find that the pool is gone.
         self.stir();
     }

@@ -129,6 +129,9 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
     for (reason, count) in QueueRefusal::ALL.iter().zip(pool.queue_refusals) {
         e.number(&names::QUEUE_REFUSALS, &[name, reason.as_str()], count as f64);
     }
+    if let Some(limit) = pool.adaptive_limit {
+        e.number(&names::QUEUE_ADAPTIVE_LIMIT, &[name], limit as f64);
+    }
     e.histogram(&names::BACKEND_CONNECT, &[name], &pool.connect);
     if let Some((strategy, version)) = &pool.strategy {
         if pool.has_strategy {

@@ -20,10 +20,10 @@ use super::process::ProcessCollector;
 use super::reason::SwapKind;
 use super::reloads::{ReloadEnd, Reloads, ReloadsByKind};
 use super::retired::{Past, Retired};
-use super::shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, WorkerShard};
+use super::shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, QueueShard, WorkerShard};
 use super::snapshot::{Requests, Snapshot};
 use super::strategies::{Answers, Replaced, Strategies};
-use super::totals::PickTotals;
+use super::totals::{PickTotals, QueueTotals};
 
 /// The metrics of one balancer.
 pub struct Metrics {
@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) workers: Workers<WorkerShard>,
     pub(super) listeners: BTreeMap<Arc<str>, Workers<ConnectionShard>>,
     pub(super) pools: BTreeMap<(Arc<str>, Arc<str>), Workers<PoolShard>>,
+    /// By pool.
+    pub(super) queues: BTreeMap<Arc<str>, Workers<QueueShard>>,
     pub(super) strategies: BTreeMap<Arc<str>, Strategies>,
     pub(super) backends: BTreeMap<(Arc<str>, Arc<str>), BackendSeries>,
     /// By pool and kind.
@@ -127,6 +129,12 @@ impl Metrics {
         let mut state = self.shared.state.lock();
         let shards = state.pools.entry((listener.into(), pool.into())).or_default();
         shards.entry(worker).or_insert_with(|| Arc::new(PoolShard::new())).clone()
+    }
+
+    /// The shard of a worker for the queue of `pool`.
+    pub fn queue(&self, worker: usize, pool: &str) -> Arc<QueueShard> {
+        let mut state = self.shared.state.lock();
+        state.queues.entry(pool.into()).or_default().entry(worker).or_default().clone()
     }
 
     /// The shard of a worker for one backend of a pool. Puts a retired backend back in service.
@@ -256,6 +264,13 @@ impl Shared {
     pub(super) fn pick_totals(&self, pool: &str) -> PickTotals {
         self.state.lock().answers(pool).totals()
     }
+
+    pub(super) fn queue_totals(&self, pool: &str) -> QueueTotals {
+        let state = self.state.lock();
+        let of_pool = state.pools.iter().filter(|((_, name), _)| **name == *pool);
+        let waiting: i64 = of_pool.flat_map(|(_, shards)| shards.values()).map(|shard| shard.queued.get()).sum();
+        QueueTotals { waiting: waiting.max(0) as u64, adaptive_limit: state.adaptive_limit(pool) }
+    }
 }
 
 // === impl State ===
@@ -268,6 +283,7 @@ impl State {
             workers: BTreeMap::new(),
             listeners: BTreeMap::new(),
             pools: BTreeMap::new(),
+            queues: BTreeMap::new(),
             strategies: BTreeMap::new(),
             backends: BTreeMap::new(),
             swaps: BTreeMap::new(),
@@ -288,5 +304,11 @@ impl State {
         let of_pool = self.pools.iter().filter(|((_, name), _)| **name == *pool);
         of_pool.flat_map(|(_, shards)| shards.values()).for_each(|shard| answers.add(shard));
         answers
+    }
+
+    /// The adaptive limit of a pool, over all workers; `None` if it has none.
+    pub(super) fn adaptive_limit(&self, pool: &str) -> Option<u64> {
+        let limit: i64 = self.queues.get(pool)?.values().map(|shard| shard.adaptive_limit.get()).sum();
+        (limit > 0).then_some(limit as u64)
     }
 }

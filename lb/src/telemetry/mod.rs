@@ -35,6 +35,6 @@ pub use reason::{
 };
 pub use reloads::{FilesVerdict, ReloadEnd};
 pub use retired::RETIRED_SERIES_STAY;
-pub use shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, SLOW_PICK, WorkerShard};
-pub use totals::{BackendTotals, PickTotals, PoolTotals};
+pub use shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, QueueShard, SLOW_PICK, WorkerShard};
+pub use totals::{BackendTotals, PickTotals, PoolTotals, QueueTotals};
 pub use traffic::{BackendTraffic, PoolTraffic, Quantiles, Traffic};

@@ -80,6 +80,11 @@ pub const QUEUE_REFUSALS: Metric = counter(
     &["pool", "reason"],
     "Requests that got no backend from the queue: it was full, or full for their priority, or they waited too long.",
 );
+pub const QUEUE_ADAPTIVE_LIMIT: Metric = gauge(
+    "lb_queue_adaptive_limit",
+    &["pool"],
+    "Limit of the attempts in flight on the whole pool, if it follows the latency (queue.adaptive in lb.toml).",
+);
 
 // client connections
 pub const CLIENT_CONNECTIONS: Metric = gauge("lb_client_connections", &["listener"], "Client connections now open.");
@@ -219,6 +224,7 @@ pub const HUB: &[&Metric] = &[
     &QUEUE_ENTRIES,
     &QUEUE_WAIT,
     &QUEUE_REFUSALS,
+    &QUEUE_ADAPTIVE_LIMIT,
     &CLIENT_CONNECTIONS,
     &CLIENT_CONNECTIONS_ACCEPTED,
     &CLIENT_CONNECTIONS_REJECTED,

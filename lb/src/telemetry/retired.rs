@@ -132,15 +132,17 @@ impl State {
 
 impl State {
     fn look_at_pools(&mut self, now: Instant) {
-        let Self { retired_pools, pools, backends, strategies, swaps, replaced, past, gone, .. } = self;
+        let Self { retired_pools, pools, queues, backends, strategies, swaps, replaced, past, gone, .. } = self;
         retired_pools.retain(|name, retired| {
             let shards = pools.iter().filter(|((_, pool), _)| pool == name).flat_map(|(_, shards)| shards.values());
             let in_flight: i64 = shards.map(|shard| shard.in_flight.get()).sum();
             retired.look_again(in_flight > 0, now);
             let forgettable = retired.hidden
                 && !backends.keys().any(|(pool, _)| pool == name)
+                && queues.get_mut(name).is_none_or(are_ours)
                 && pools.iter_mut().all(|((_, pool), shards)| pool != name || are_ours(shards));
             if forgettable {
+                queues.remove(name);
                 pools.retain(|(_, pool), shards| {
                     if pool == name {
                         shards.values().for_each(|shard| gone.add(shard));

@@ -56,6 +56,14 @@ pub struct PoolShard {
     pub(super) last_timed_ns: Gauge,
 }
 
+/// A worker's state of the queue of one pool.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct QueueShard {
+    /// Its part of the adaptive limit; 0: there is none.
+    pub adaptive_limit: Gauge,
+}
+
 /// A worker's counts of its attempts on one backend.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -327,6 +335,7 @@ mod tests {
         assert_eq!(align_of::<PoolShard>(), 128);
         assert_eq!(align_of::<BackendShard>(), 128);
         assert_eq!(align_of::<ConnectionShard>(), 128);
+        assert_eq!(align_of::<QueueShard>(), 128);
         assert_eq!(align_of::<WorkerShard>(), 128);
     }
 }

@@ -72,6 +72,8 @@ pub(super) struct PoolSum {
     pub queue_entries: u64,
     pub queue_wait_ns: u64,
     pub queue_refusals: [u64; QueueRefusal::COUNT],
+    /// `None`: it has none.
+    pub adaptive_limit: Option<u64>,
     pub connect: HistogramSum,
     /// A strategy is in charge: the pool is in service.
     pub has_strategy: bool,
@@ -148,6 +150,9 @@ impl Snapshot {
             // hidden ones still count for the pool as a whole
             let is_shown = !state.is_hidden(listener) && !state.is_pool_hidden(name);
             if is_shown { &mut snapshot.requests } else { &mut snapshot.unshown }.push(requests);
+        }
+        for name in state.queues.keys() {
+            snapshot.pools.entry(name.clone()).or_default().adaptive_limit = state.adaptive_limit(name);
         }
         for (name, strategies) in &state.strategies {
             let pool = snapshot.pools.entry(name.clone()).or_default();
@@ -265,6 +270,7 @@ impl Default for PoolSum {
             queue_entries: 0,
             queue_wait_ns: 0,
             queue_refusals: [0; QueueRefusal::COUNT],
+            adaptive_limit: None,
             connect: EMPTY,
             has_strategy: true,
             strategy: None,

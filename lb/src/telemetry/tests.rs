@@ -12,6 +12,7 @@ use super::names::{self, Metric};
 use super::*;
 use text::Text;
 
+mod queue;
 mod retired;
 mod strategies;
 mod text;
@@ -30,6 +31,7 @@ fn busy_hub() -> Arc<Metrics> {
         pool.request_finished(&Method::GET, 200, 1_000_000);
         pool.error(ErrorReason::Timeout);
         pool.session(SessionResult::Kept);
+        metrics.queue(worker, "p").adaptive_limit.set(10);
         for id in ["b1", "b2"] {
             let backend = metrics.backend(worker, "p", id);
             backend.response(200, 900_000);

@@ -37,6 +37,15 @@ pub struct PickTotals {
     pub senseless: u64,
 }
 
+/// The queue of a pool, over all workers and listeners.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueTotals {
+    /// Requests that wait now.
+    pub waiting: u64,
+    /// Of attempts in flight; `None`: there is none.
+    pub adaptive_limit: Option<u64>,
+}
+
 // === impl Metrics ===
 
 impl Metrics {
@@ -62,6 +71,11 @@ impl Metrics {
     /// The results of a pool's strategies; zeros for an unknown pool.
     pub fn pick_totals(&self, pool: &str) -> PickTotals {
         self.shared().pick_totals(pool)
+    }
+
+    /// The queue of a pool; none waits in that of an unknown pool.
+    pub fn queue_totals(&self, pool: &str) -> QueueTotals {
+        self.shared().queue_totals(pool)
     }
 
     /// The totals of a pool's backends by id, including retired ones whose series are still shown.

@@ -3,19 +3,19 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use lb_test_support::{Balancer, PATIENCE, Reply, TOKEN, backends, get, mock, send};
+use lb_test_support::{Balancer, PATIENCE, Reply, TOKEN, backends, get, mock, send, wait_until};
 use serde_json::Value;
 
 const CONFIG: &str = "[strategy]\nname = \"round_robin\"\n";
 const BROWSER: &str = "accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 
 /// A stream of events.
-struct Events(BufReader<TcpStream>);
+pub(crate) struct Events(BufReader<TcpStream>);
 
 // === impl Events ===
 
 impl Events {
-    fn open(admin: SocketAddr, headers: &[&str]) -> Self {
+    pub(crate) fn open(admin: SocketAddr, headers: &[&str]) -> Self {
         let stream = TcpStream::connect(admin).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
@@ -40,8 +40,17 @@ impl Events {
         }
     }
 
+    /// The next event's number and data.
+    fn numbered(&mut self) -> (u64, Value) {
+        loop {
+            if let Some(number) = self.line().expect("the stream goes on").strip_prefix("id: ") {
+                return (number.parse().unwrap(), self.next().unwrap());
+            }
+        }
+    }
+
     /// Reads events until `is_wanted` accepts one, and returns it.
-    fn until(&mut self, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn until(&mut self, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = std::time::Instant::now() + PATIENCE;
         loop {
             let event = self.next().unwrap_or_else(|| panic!("the stream ended before {what}"));
@@ -118,6 +127,27 @@ fn events_report_requests_and_a_swap() {
     assert!(after["at"].as_u64() > first["at"].as_u64());
     assert!(after["uptime_s"].as_f64() > first["uptime_s"].as_f64(), "the uptime tells new events from old ones");
     assert!(after["run"].is_u64() && after["run"] == first["run"]);
+}
+
+#[test]
+fn with_more_than_256_backends_lb_records_only_for_viewers() {
+    let server = mock("a");
+    let ids: Vec<_> = (0..257).map(|number| format!("b{number}")).collect();
+    let list: Vec<_> = ids.iter().map(|id| (id.as_str(), server.addr)).collect();
+    let quiet = "[health]\ninterval_ms = 86400000\n";
+    let balancer = Balancer::start(&format!("{CONFIG}{quiet}{}", backends(&list)));
+    let uptime = || get(balancer.admin, "/status").json()["uptime_s"].as_f64().unwrap();
+    // The first look finds how many there are, and the second one is a second later.
+    wait_until("some seconds without a page", || uptime() > 4.0);
+    let mut events = Events::open(balancer.admin, &[]);
+    let (number, first) = events.numbered();
+    assert!(first["uptime_s"].as_f64() > Some(4.0), "no past was recorded: {}", first["uptime_s"]);
+    assert!(number <= 2, "event {number}");
+    assert_eq!(first["pools"][0]["backends"].as_array().unwrap().len(), ids.len());
+    assert_eq!(get(balancer.proxy, "/home").status, 200);
+    events.until("the request", |event| event["requests"] == 1);
+    let (again, past) = Events::open(balancer.admin, &[]).numbered();
+    assert_eq!((again, &past["uptime_s"]), (number, &first["uptime_s"]), "while a page is open, there is a past");
 }
 
 #[test]

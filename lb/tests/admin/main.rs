@@ -24,4 +24,5 @@ mod notify;
 mod openapi;
 mod outliers;
 mod places;
+mod queue;
 mod slow_start;

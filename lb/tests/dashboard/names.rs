@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use lb::telemetry::names::{self, Metric};
-use lb::telemetry::{ErrorReason, FallbackReason, LogDropReason, ReloadKind, ReloadOutcome, SwapKind};
+use lb::telemetry::{
+    ErrorReason, FallbackReason, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome, SessionResult, SwapKind,
+};
 use prometheus::proto::MetricType;
 
 use crate::files::{asked, dashboard, rules};
@@ -21,16 +23,8 @@ const PROMETHEUS_OWN: &[(&str, &[&str])] = &[
 const OF_THE_TARGET: &[&str] = &["job", "instance"];
 
 /// Metrics that neither the dashboard nor a rule uses, and why.
-const UNUSED: &[(&str, &str)] = &[
-    ("lb_access_log_lines_total", "the log is off by default, and a panel that always shows zero is of no use"),
-    ("lb_backend_share", "slow start is off by default, and a panel that always shows one is of no use"),
-    ("lb_sessions_total", "sessions are not sticky by default"),
-    ("lb_queue_requests", NO_CAPS),
-    ("lb_queue_entries_total", NO_CAPS),
-    ("lb_queue_wait_seconds_total", NO_CAPS),
-    ("lb_queue_refusals_total", NO_CAPS),
-];
-const NO_CAPS: &str = "requests wait only for backends with caps, and there are none by default";
+const UNUSED: &[(&str, &str)] =
+    &[("lb_access_log_lines_total", "the log is off by default, and a panel that always shows zero is of no use")];
 
 fn exposed() -> impl Iterator<Item = &'static Metric> {
     names::HUB.iter().chain(names::PROCESS).copied()
@@ -65,12 +59,14 @@ fn words_of(metric: &str, label: &str) -> Option<Vec<&'static str>> {
     Some(match label {
         "reason" if is(&[&names::STRATEGY_FALLBACKS]) => FallbackReason::ALL.iter().map(|one| one.as_str()).collect(),
         "reason" if is(&[&names::ACCESS_LOG_DROPPED]) => LogDropReason::ALL.iter().map(|one| one.as_str()).collect(),
+        "reason" if is(&[&names::QUEUE_REFUSALS]) => QueueRefusal::ALL.iter().map(|one| one.as_str()).collect(),
         "reason" if is(&[&names::PROXY_ERRORS, &names::BACKEND_ERRORS]) => {
             ErrorReason::ALL.iter().map(|one| one.as_str()).collect()
         }
         "kind" if is(&[&names::STRATEGY_SWAPS]) => SwapKind::ALL.iter().map(|one| one.as_str()).collect(),
         "kind" => ReloadKind::ALL.iter().map(|one| one.as_str()).collect(),
         "result" if is(&[&names::RELOADS]) => ReloadOutcome::ALL.iter().map(|one| one.as_str()).collect(),
+        "result" if is(&[&names::SESSIONS]) => SessionResult::ALL.iter().map(|one| one.as_str()).collect(),
         "result" => vec!["ok", "failed"],
         _ => return None,
     })
@@ -175,6 +171,8 @@ fn names_that_do_not_exist_are_caught() {
         (r#"lb_requests_total{le="1"}"#, "", "no label le"),
         (r#"rate(lb_strategy_fallbacks_total{reason=~"panic|crash"}[5m])"#, "", "never crash"),
         (r#"lb_reloads_total{kind="plugin"}"#, "", "never plugin"),
+        (r#"lb_queue_refusals_total{reason=~"full|late"}"#, "", "never late"),
+        (r#"lb_sessions_total{result="lost"}"#, "", "never lost"),
         ("sum by (server) (lb_backend_up)", "", "label server"),
         ("lb_backend_up / on (zone) lb_backend_weight", "", "label zone"),
         ("sum by (pool) (lb_backend_up)", "{{pool}} {{backend}}", "no backend for the legend"),

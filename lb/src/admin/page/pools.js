@@ -37,6 +37,7 @@ function makePool(pool) {
   if (hasServers(pool)) form.append(view.add);
   view.what = h('span', { class: 'what' });
   view.standing = h('span', { class: 'chip' });
+  view.queue = h('span', { class: 'chip', hidden: '' });
   view.overridden = h('span', { class: 'chip', hidden: '', 'data-s': 'warn', title: 'Replaces the strategy in the file until the next reload' }, 'override');
   const head = ['Backend', 'Health', '', 'Req/s · all', 'Last 3 min', 'In flight', 'p99', 'Errors/s · all', 'Weight', ''];
   const right = [3, 5, 6, 7];
@@ -51,7 +52,7 @@ function makePool(pool) {
   } });
   view.ring = makeRing(pool);
   view.element = h('section', { class: 'card', 'aria-labelledby': id },
-    h('div', { class: 'pool-head' }, h('h2', { id }, h('span', {}, 'pool '), pool.name), view.what, view.standing, view.overridden, form), view.table, view.empty, view.more, view.ring.element);
+    h('div', { class: 'pool-head' }, h('h2', { id }, h('span', {}, 'pool '), pool.name), view.what, view.standing, view.queue, view.overridden, form), view.table, view.empty, view.more, view.ring.element);
   fetchStrategies();
   return view;
 }
@@ -93,6 +94,8 @@ function drawPool(view, pool, now) {
   view.back.ariaDisabled = String(!pool.rollback_to);
   view.back.title = pool.rollback_to ? `Restores ${pool.rollback_to}` : 'No earlier strategy to restore';
   view.overridden.hidden = !now.reload.overridden.includes(pool.name);
+  view.queue.hidden = !pool.queue;
+  if (pool.queue) drawQueue(view.queue, pool.queue);
   view.empty.hidden = pool.backends.length > 0;
 
   // Expected shares are those of now. So shares begin at the last change of what they depend on.
@@ -128,6 +131,12 @@ function drawPool(view, pool, now) {
     row.swatch.hidden = !byRing;
     drawRow(row, pool, backend, now, { share: all ? grown(backend) / all : null, expected: expectedOf(backend), scale });
   });
+}
+
+/** The requests that wait, and the adaptive limit if there is one. */
+function drawQueue(element, { waiting, adaptive_limit: limit }) {
+  chip(element, waiting ? 'warn' : 'ok', 'change', `${number(waiting)} waiting${limit == null ? '' : `, limit ${number(limit)}`}`);
+  element.title = `Requests that wait for a backend with room${limit == null ? '' : '; limit of the requests in flight on the pool'}`;
 }
 
 function makeRow(pool, backend) {

@@ -4,12 +4,14 @@ use tokio::sync::oneshot;
 
 use super::Actor;
 use crate::control::api::{
-    AccessLogStatus, BackendStatus, ControlError, LoadedStrategy, OfferedStrategy, PoolStatus, Safeguards, Status,
+    AccessLogStatus, BackendStatus, ControlError, LoadedStrategy, OfferedStrategy, PoolStatus, QueueStatus, Safeguards,
+    Status,
 };
 use crate::control::inspect::{ExplainRequest, Explanation, Ring, explain};
 use crate::control::pools::{PoolKey, PoolState};
 use crate::control::trust::plugins::{self, loaded};
 use crate::generation::SILENCE_MAX;
+use crate::telemetry::QueueTotals;
 
 // === impl Actor: status ===
 
@@ -46,9 +48,9 @@ impl Actor {
         request: Box<ExplainRequest>,
         answer: oneshot::Sender<Result<Explanation, ControlError>>,
     ) {
-        let (hall, builder) = (self.desk.hall.clone(), self.desk.builder.clone());
+        let (hall, metrics, builder) = (self.desk.hall.clone(), self.desk.metrics.clone(), self.desk.builder.clone());
         tokio::spawn(async move {
-            let explained = builder.run(move || explain(&hall, &request)).await;
+            let explained = builder.run(move || explain(&hall, &metrics, &request)).await;
             let broke = || Err(ControlError::Failed("the builder broke: see the log".to_owned()));
             let _ = answer.send(explained.unwrap_or_else(broke));
         });
@@ -80,6 +82,7 @@ impl Actor {
         let pool = &self.desk.pools[key];
         let LoadedStrategy { pool: name, strategy, version, sha256, file: _ } = loaded(&pool.name, &pool.strategy);
         let published = pool.published();
+        let safeguards = self.safeguards(&pool.name);
         PoolStatus {
             strategy_instance: published.as_ref().map_or(0, |pool| pool.picker.strategy().instance()),
             members_epoch: published.as_ref().map_or(0, |pool| pool.picker.backends().members_epoch()),
@@ -93,9 +96,15 @@ impl Actor {
                 let plugin = kept.strategy.plugin();
                 format!("{} {}", plugin.name(), plugin.version())
             }),
-            safeguards: self.safeguards(&pool.name),
+            queue: safeguards.queue.is_in_use().then(|| self.queue_status(&pool.name)),
+            safeguards,
             backends: self.membership.backends_of(&self.desk, key),
         }
+    }
+
+    fn queue_status(&self, pool: &str) -> QueueStatus {
+        let QueueTotals { waiting, adaptive_limit } = self.desk.metrics.queue_totals(pool);
+        QueueStatus { waiting, adaptive_limit }
     }
 
     fn safeguards(&self, pool: &str) -> Safeguards {

@@ -89,7 +89,7 @@ pub struct SlowStartKeys {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct QueueInForce {
-    /// 0: no request waits. This is so, too, if the backends have no caps.
+    /// 0: no request waits. This is so, too, if neither backends nor pool have a limit.
     pub length: usize,
     #[serde(flatten)]
     pub rules: Option<QueueKeys>,
@@ -99,9 +99,19 @@ pub struct QueueInForce {
 pub struct QueueKeys {
     pub wait_ms: u64,
     pub shed_from_percent: u32,
+    pub adaptive: bool,
 }
 
 const NS_PER_MS: u64 = 1_000_000;
+
+// === impl QueueInForce ===
+
+impl QueueInForce {
+    /// Whether requests may wait, or are limited by their latency.
+    pub(in crate::control) fn is_in_use(&self) -> bool {
+        self.rules.is_some()
+    }
+}
 
 // === impl Safeguards ===
 
@@ -162,9 +172,13 @@ fn retry(RetryPolicy { rules, budget }: &RetryPolicy) -> RetryInForce {
 
 fn queue(Policy { limits, queue, .. }: &Policy) -> QueueInForce {
     let has_caps = limits.requests_in_flight_per_backend.is_some() || limits.connections_per_backend.is_some();
-    let length = if has_caps { queue.length } else { 0 };
-    let keys = || QueueKeys { wait_ms: queue.wait.as_millis() as u64, shed_from_percent: queue.shed.from_percent };
-    QueueInForce { length, rules: (length > 0).then(keys) }
+    let length = if has_caps || queue.adaptive { queue.length } else { 0 };
+    let keys = || QueueKeys {
+        wait_ms: queue.wait.as_millis() as u64,
+        shed_from_percent: queue.shed.from_percent,
+        adaptive: queue.adaptive,
+    };
+    QueueInForce { length, rules: (length > 0 || queue.adaptive).then(keys) }
 }
 
 fn words(RetryOn { connect, reset, timeout, statuses }: RetryOn) -> Vec<String> {
@@ -195,11 +209,11 @@ mod tests {
                     from_backends = 10\nmode = \"fail\"\n[retry]\nattempts = 3\non = [\"reset\", \"418\", \"503\"]\n\
                     attempt_timeout_ms = 11\nidempotency_key = true\nreplay_bytes = 12\nbudget_percent = 13\n\
                     budget_reserve_per_s = 14\n[slow_start]\nenabled = true\nwindow_ms = 15000\nmin_percent = 16\n\
-                    aggression = 1.5\n[queue]\nlength = 17\nwait_ms = 18\nshed_from_percent = 19\n";
+                    aggression = 1.5\n[queue]\nlength = 17\nwait_ms = 18\nshed_from_percent = 19\n\
+                    adaptive = true\n";
         let mut written: Value = toml::from_str(text).unwrap();
-        let caps = "[limits]\nconnections_per_backend = 1\n";
         written["outlier"]["enabled"] = true.into();
-        assert_eq!(of(&(text.to_owned() + caps)), written);
+        assert_eq!(of(text), written);
     }
 
     #[test]
@@ -209,6 +223,8 @@ mod tests {
             "retry": { "attempts": 1 }, "queue": { "length": 0 },
         });
         assert_eq!(of("[outlier]\nenabled = false\n[panic]\nbelow_percent = 0\n[retry]\nattempts = 1\n"), off);
+        let capped = "[limits]\nconnections_per_backend = 1\n[queue]\nlength = 3\n";
+        assert_eq!(of(capped)["queue"]["length"], 3, "a limit per backend makes requests wait, too");
         let no_rule = "[outlier]\ngateway_failures = 0\nserver_errors = 0\nsuccess_rate = false\n";
         assert_eq!(of(no_rule)["outlier"], off["outlier"]);
     }

@@ -76,7 +76,20 @@ pub struct PoolStatus {
     pub rollback_to: Option<String>,
     /// The rules for failing backends that are in force.
     pub safeguards: Safeguards,
+    /// `None` if no request may wait and the requests in flight have no adaptive limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueStatus>,
     pub backends: Vec<BackendStatus>,
+}
+
+/// The queue of a pool now, over all workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct QueueStatus {
+    /// Requests that wait for a backend with room.
+    pub waiting: u64,
+    /// Limit of the requests in flight on the whole pool, if it follows the latency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adaptive_limit: Option<u64>,
 }
 
 /// The part of `/status` about the watcher.

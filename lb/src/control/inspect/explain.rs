@@ -13,11 +13,13 @@ use lb_strategy_host::PickRequest;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::wait::{Cause, Wait};
 use crate::config::normal_path;
 use crate::control::api::ControlError;
 use crate::generation::{Choice, Generation, Hall, Lookup, Place, PoolGeneration, Unchosen, without_port};
 use crate::http1::{Fields, Target};
 use crate::pool::{Key, key};
+use crate::telemetry::Metrics;
 
 /// A hypothetical request.
 #[derive(Clone, Debug)]
@@ -44,8 +46,11 @@ pub struct Explanation {
     /// The key's hash, as the strategy gets it, in hexadecimal; `None` if the strategy asks for no key or there is
     /// none.
     pub hash: Option<String>,
-    /// `None`: the response would be a 503. With the reason "overload" the request would wait in the queue first.
+    /// `None`: the request would wait, or the response would be a 503.
     pub backend: Option<String>,
+    /// How the request would wait in the queue. The reason is "overload" then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Wait>,
     /// "strategy" or "fallback"; `None` without a backend.
     pub picked_by: Option<&'static str>,
     /// Why the fallback was used, or why no backend was picked.
@@ -71,7 +76,11 @@ pub struct Candidate {
 }
 
 /// Explains with the generation in force. Runs plugin code.
-pub(in crate::control) fn explain(hall: &Hall, request: &ExplainRequest) -> Result<Explanation, ControlError> {
+pub(in crate::control) fn explain(
+    hall: &Hall,
+    metrics: &Metrics,
+    request: &ExplainRequest,
+) -> Result<Explanation, ControlError> {
     let generation = hall.current();
     let place = find_place(&generation, request)?;
     let (pool, policy) = (&generation.pools[place.pool], &generation.policies[place.policy]);
@@ -104,12 +113,22 @@ pub(in crate::control) fn explain(hall: &Hall, request: &ExplainRequest) -> Resu
     let choice = pool.choose(&asked, has_room, |asked| pool.picker.pick(asked));
     let says = pool.picker.explain(&asked).map(|text| serde_json::from_str(&text).unwrap_or_else(|_| text.into()));
     let plugin = pool.picker.strategy().plugin();
+    let queue = metrics.queue_totals(&pool.name);
+    let choice = choice.map_err(|none| match none {
+        Unchosen::NoBackend | Unchosen::AllTried => None,
+        Unchosen::Overload => Some(Cause::Full),
+    });
+    let choice = choice.and_then(|choice| match Cause::despite_room(pool, queue, hashed.is_some()) {
+        None => Ok(choice),
+        cause => Err(cause),
+    });
     let (backend, picked_by, reason) = match choice {
         Ok(Choice { index, fallback: None, .. }) => (Some(index), Some("strategy"), None),
         Ok(Choice { index, fallback: Some(reason), .. }) => (Some(index), Some("fallback"), Some(reason.as_str())),
-        Err(Unchosen::NoBackend | Unchosen::AllTried) => (None, None, Some("no_backend")),
-        Err(Unchosen::Overload) => (None, None, Some("overload")),
+        Err(None) => (None, None, Some("no_backend")),
+        Err(Some(_)) => (None, None, Some("overload")),
     };
+    let wait = choice.err().flatten().and_then(|cause| Wait::of(cause, &policy.queue, queue));
     let backends = candidates(pool);
     Ok(Explanation {
         pool: pool.name.to_string(),
@@ -119,6 +138,7 @@ pub(in crate::control) fn explain(hall: &Hall, request: &ExplainRequest) -> Resu
         key: key.map(|bytes| String::from_utf8_lossy(bytes).into_owned()),
         hash: hashed.map(|(_, hash)| format!("{hash:016x}")),
         backend: backend.map(|index| pool.backends[index].id.to_string()),
+        wait,
         picked_by,
         reason,
         eligible: backends.iter().filter(|one| one.eligible).map(|one| one.backend.clone()).collect(),

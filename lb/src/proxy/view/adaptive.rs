@@ -5,11 +5,13 @@
 //! additions and a comparison.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use lb_balance::{Gradient, GradientRules};
 use tokio::time::Instant;
 
 use crate::proxy::owner::Owner;
+use crate::telemetry::QueueShard;
 
 pub(super) struct Adaptive {
     /// `None`: off.
@@ -18,13 +20,15 @@ pub(super) struct Adaptive {
     limit: Cell<u32>,
     /// Attempts of this worker on all backends of the pool.
     in_flight: Cell<u32>,
+    /// Shows the limit; written when it changes.
+    shard: Arc<QueueShard>,
 }
 
 // === impl Adaptive ===
 
 impl Adaptive {
-    pub(super) fn new() -> Self {
-        Self { gradient: RefCell::default(), limit: Cell::new(u32::MAX), in_flight: Cell::new(0) }
+    pub(super) fn new(shard: Arc<QueueShard>) -> Self {
+        Self { gradient: RefCell::default(), limit: Cell::new(u32::MAX), in_flight: Cell::new(0), shard }
     }
 
     /// Switches it on or off. Its state stays while it is on.
@@ -34,6 +38,7 @@ impl Adaptive {
             let new = || Gradient::new(GradientRules::default(), owner.workers, owner.clock_ns(Instant::now()));
             *gradient = is_on.then(new);
             self.limit.set(gradient.as_ref().map_or(u32::MAX, Gradient::limit));
+            self.shard.adaptive_limit.set(gradient.as_ref().map_or(0, Gradient::limit).into());
         }
     }
 
@@ -64,8 +69,11 @@ impl Adaptive {
         let mut gradient = self.gradient.borrow_mut();
         let Some(gradient) = &mut *gradient else { return 0 };
         gradient.sample(now_ns, elapsed_ns, self.in_flight.get());
-        let before = self.limit.replace(gradient.limit());
-        gradient.limit().saturating_sub(before) as usize
+        let (before, after) = (self.limit.replace(gradient.limit()), gradient.limit());
+        if before != after {
+            self.shard.adaptive_limit.set(after.into());
+        }
+        after.saturating_sub(before) as usize
     }
 }
 
@@ -76,7 +84,7 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     fn on() -> Adaptive {
-        let adaptive = Adaptive::new();
+        let adaptive = Adaptive::new(Arc::default());
         adaptive.set(true, Owner { number: 0, workers: 2, epoch: Instant::now() });
         adaptive
     }
@@ -84,13 +92,14 @@ mod tests {
     #[test]
     fn each_worker_has_its_part_of_the_limit_and_the_option_is_off_by_default() {
         let adaptive = on();
-        assert_eq!(adaptive.free(), Some(10), "half of 20");
+        assert_eq!((adaptive.free(), adaptive.shard.adaptive_limit.get()), (Some(10), 10), "half of 20");
         (0..11).for_each(|_| adaptive.begin());
         assert_eq!(adaptive.free(), Some(0));
         (0..2).for_each(|_| adaptive.end());
         assert_eq!(adaptive.free(), Some(1));
         adaptive.set(false, Owner { number: 0, workers: 2, epoch: Instant::now() });
         assert_eq!((adaptive.free(), adaptive.sample(1, 1)), (None, 0));
+        assert_eq!(adaptive.shard.adaptive_limit.get(), 0, "none is shown");
     }
 
     #[test]
@@ -109,5 +118,6 @@ mod tests {
         assert!(low < high, "{low} {high}");
         assert!((0..10).map(|_| window(10)).sum::<usize>() > 0, "waiting requests are told");
         assert!(adaptive.limit.get() > low);
+        assert_eq!(adaptive.shard.adaptive_limit.get(), i64::from(adaptive.limit.get()), "the metric follows");
     }
 }
