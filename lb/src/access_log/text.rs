@@ -27,6 +27,8 @@ pub(super) fn line(out: &mut Vec<u8>, record: &Record, stamp: &[u8]) {
     quoted(out, b" backend=\"", record, Text::Backend);
     quoted(out, b" strategy=\"", record, Text::Strategy);
     number(out, b" attempts=", Some(record.attempts.into()));
+    out.extend_from_slice(b" hedge=");
+    out.extend_from_slice(record.hedge.map_or("-", |hedge| hedge.as_str()).as_bytes());
     number(out, b" generation=", Some(record.generation));
     number(out, b" bytes_in=", Some(record.bytes_in));
     milliseconds(out, b" total_ms=", Some(record.total_ns));

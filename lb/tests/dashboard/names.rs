@@ -24,6 +24,7 @@ const OF_THE_TARGET: &[&str] = &["job", "instance"];
 const UNUSED: &[(&str, &str)] = &[
     ("lb_access_log_lines_total", "the log is off by default, and a panel that always shows zero is of no use"),
     ("lb_backend_share", "slow start is off by default, and a panel that always shows one is of no use"),
+    ("lb_hedges_total", "hedging is off by default"),
     ("lb_sessions_total", "sessions are not sticky by default"),
     ("lb_queue_requests", NO_CAPS),
     ("lb_queue_entries_total", NO_CAPS),

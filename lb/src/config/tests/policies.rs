@@ -163,7 +163,7 @@ fn every_key_of_a_pool_and_of_a_route_is_taken_or_refused_with_the_place_where_i
     let value = |key: &str| match key {
         "head_bytes" => "8192",
         "on" => "[\"reset\"]",
-        "idempotency_key" => "true",
+        "idempotency_key" | "hedge" => "true",
         _ => "1",
     };
     let sections =
