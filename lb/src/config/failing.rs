@@ -159,20 +159,7 @@ impl Retry {
             percent: number(limit("budget_percent", *budget_percent, 0, 100)?),
             reserve_per_s: number(limit("budget_reserve_per_s", *budget_reserve_per_s, 0, RESERVE_MAX)?),
         };
-        let useless = match (rules.attempts, budget.percent, budget.reserve_per_s) {
-            _ if !rules.hedge => None,
-            (1, _, _) => Some("attempts is 1, and a hedge is a second attempt: set attempts to 2 or more"),
-            (_, 0, 0) => {
-                Some("the budget is 0, and a hedge is paid from it: set budget_percent or budget_reserve_per_s")
-            }
-            _ => None,
-        };
-        match useless {
-            None => Ok(RetryPolicy { rules, budget }),
-            Some(why) => {
-                Err(Fault::new(section.key("hedge"), format!("has no effect, because {why}, or set hedge to false")))
-            }
-        }
+        Ok(RetryPolicy { rules, budget })
     }
 }
 

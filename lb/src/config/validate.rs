@@ -81,6 +81,13 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
     if launcher.is_some() && pools[0].health.port.is_some() {
         warnings.push("health.port: the checks of all launched servers go to this one port".to_owned());
     }
+    let policies = rules.policies();
+    if policies.iter().any(|policy| policy.retry.rules.hedge)
+        && !policies.iter().any(|policy| policy.retry.has_hedges())
+    {
+        let what = "retry.hedge: no request is hedged, because a hedge needs retry.attempts of 2 or more, and a budget";
+        warnings.push(what.to_owned());
+    }
     Ok(Config {
         file: Some(around.file.clone()),
         plugin_dirs: plugin_dirs(dirs, around)?,

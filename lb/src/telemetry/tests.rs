@@ -30,6 +30,7 @@ fn busy_hub() -> Arc<Metrics> {
         pool.request_finished(&Method::GET, 200, 1_000_000);
         pool.error(ErrorReason::Timeout);
         pool.session(SessionResult::Kept);
+        pool.hedge(HedgeResult::Won);
         for id in ["b1", "b2"] {
             let backend = metrics.backend(worker, "p", id);
             backend.response(200, 900_000);

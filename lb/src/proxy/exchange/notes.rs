@@ -139,8 +139,8 @@ pub(super) fn end(
 }
 
 /// The value for `x-lb-explain: 1`: `pool=…; strategy=…; backend=…; generation=…; attempt=…; hedge=…; queue_ms=…;
-/// key=…; reason=…`. `hedge` is only there if a hedge began, and `queue_ms` if the request waited. `reason` is `strategy`, `session`, `fallback` with its
-/// word, or the fault of the request.
+/// key=…; reason=…`. `hedge` is only there if a hedge began, and `queue_ms` if the request waited. `reason` is
+/// `strategy`, `session`, `fallback` with its word, or the fault of the request.
 pub(super) fn explanation(record: Option<&Record>, fault: Option<Fault>) -> Option<Vec<u8>> {
     let record = record.filter(|record| record.is_asked)?;
     let mut words = Vec::with_capacity(160);
