@@ -4,6 +4,7 @@
 //! is on b1, and the others are elsewhere. A request of the warm-up may be hedged, too, because some of them are slower
 //! than the others. So tests count from its end.
 
+mod outcome;
 mod stand;
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::support::{DOWN, PoolSetup, policy};
 
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy";
 /// The time of an attempt, where a test waits for its end.
-const ATTEMPT_NS: u64 = 500_000_000;
+const ATTEMPT_NS: u64 = 1_000_000_000;
 
 fn limited(retry: &mut RetryPolicy) {
     retry.rules.per_attempt_ns = Some(ATTEMPT_NS);
@@ -80,9 +81,9 @@ fn only_idempotent_requests_without_a_body_are_hedged() {
     warm.lb.comes_to_rest();
     assert_eq!(warm.hedges(), [0.0; 3]);
     for method in ["GET", "HEAD", "OPTIONS", "DELETE", "PUT"] {
-        let before = stand.events.asked();
-        assert_eq!(warm.client(method).answer_to(method).unwrap().status(), 504);
-        assert_eq!(stand.events.asked(), before + 2, "{method}");
+        let (before, client) = (stand.events.asked(), warm.client(method));
+        stand.events.await_attempts(before + 2);
+        client.reset();
     }
     warm.lb.comes_to_rest();
     assert_eq!(warm.hedges(), [0.0, 5.0, 0.0]);
@@ -253,6 +254,16 @@ fn a_backend_at_its_limit_gets_no_hedge() {
 }
 
 #[test]
+fn a_request_without_another_backend_asks_for_no_budget() {
+    let stand = Stand::<1>::new(hold_first);
+    let none = |retry: &mut RetryPolicy| (retry.budget.percent, retry.budget.reserve_per_s) = (0, 0);
+    let warm = stand.warm_up(stand.setup().retry(limited).retry(none));
+    warm.client("GET").answer().is_own(504, "timeout");
+    warm.lb.comes_to_rest();
+    assert_eq!((warm.hedges(), stand.tries()), ([0.0; 3], [1]));
+}
+
+#[test]
 fn after_an_interim_response_the_hedge_ends_and_the_first_attempt_responds() {
     let stand = Stand::<2>::new(|is_first, wire, events| {
         events.await_attempts(2);
@@ -331,6 +342,8 @@ fn the_log_and_the_explanation_show_a_hedge() {
         setup.settings.explain_header = true;
         setup.settings.access_log = Some(log.log.clone());
     }));
+    // So that no line of the warm-up takes the place of a later one.
+    log.objects(&warm.lb);
     for (result, backend) in [("won", "b2"), ("lost", "b1")] {
         let answer = warm.lb.client().ask("GET", "/slow", &[&warm.key, "x-lb-explain: 1"]);
         let said = answer.field("x-lb-explain").unwrap().to_owned();

@@ -11,8 +11,10 @@ use crate::support::{Balancer, Setup, ms, strategy};
 
 pub(super) const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 pub(super) const HINTS: &[u8] = b"HTTP/1.1 103 Early Hints\r\n\r\n";
-/// The worker's estimate is made at the first sample after this time, of at least 100 samples.
+/// The worker estimates the usual time at the first sample after this time, of at least 100 samples.
 const ESTIMATE: Duration = ms(1_000);
+/// Enough samples also after they are halved.
+const SAMPLES: usize = 400;
 
 /// Backends whose `/slow` requests run a script.
 pub(super) struct Stand<const N: usize> {
@@ -102,11 +104,9 @@ impl<const N: usize> Stand<N> {
             self.servers[0].heads().iter().any(|head| head.contains(&**key))
         };
         let key = (100..).map(|number| format!("x-key: {number}")).find(is_first).unwrap();
+        (0..SAMPLES).for_each(|_| get(&mut client, &key));
         let began = Instant::now();
-        for count in 0.. {
-            if count >= 200 && began.elapsed() >= ESTIMATE {
-                break;
-            }
+        while began.elapsed() < ESTIMATE {
             get(&mut client, &key);
         }
         get(&mut client, &key);
