@@ -163,6 +163,11 @@ impl Retry {
     }
 }
 
+/// Whether a slow request may get a hedge: a hedge is a second attempt, and needs the budget.
+pub(super) fn has_hedges(RetryPolicy { rules, budget }: &RetryPolicy) -> bool {
+    rules.hedge && rules.attempts > 1 && (budget.percent > 0 || budget.reserve_per_s > 0)
+}
+
 /// The default of `retry.on`.
 fn words_of(on: RetryOn) -> Vec<String> {
     let causes = CAUSES.into_iter().zip([on.connect, on.reset, on.timeout]).filter(|(_, is_on)| *is_on);

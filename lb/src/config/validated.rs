@@ -386,13 +386,6 @@ pub enum LogFormat {
 // === impl RetryPolicy ===
 
 impl RetryPolicy {
-    /// Whether a slow request may get a hedge: a hedge is a second attempt, and needs the budget.
-    #[must_use]
-    pub fn has_hedges(&self) -> bool {
-        let BudgetRules { percent, reserve_per_s } = self.budget;
-        self.rules.hedge && self.rules.attempts > 1 && (percent > 0 || reserve_per_s > 0)
-    }
-
     /// The time limit of a step of one attempt that may otherwise last as long as `limit`.
     #[inline]
     #[must_use]

@@ -212,6 +212,19 @@ fn a_lost_backend_ends_its_attempt_and_not_the_other_one() {
 }
 
 #[test]
+fn the_deadline_of_a_drain_ends_both_attempts() {
+    let stand = Stand::<2>::new(|_, wire, _| wire.hold());
+    let warm = stand.warm_up(stand.setup());
+    let mut client = warm.client("GET");
+    stand.events.await_attempts(2);
+    warm.lb.backends.iter().for_each(|backend| backend.cut());
+    warm.lb.hall.cut();
+    client.answer().is_own(503, "drained");
+    warm.lb.comes_to_rest();
+    assert_eq!((warm.hedges(), warm.errors("drained")), ([0.0, 1.0, 0.0], 2.0));
+}
+
+#[test]
 fn an_ejection_does_not_end_a_first_attempt_whose_hedge_has_failed() {
     let stand = Stand::<2>::new(|is_first, wire, events| {
         if !is_first {
