@@ -255,7 +255,8 @@ fn a_backend_at_its_limit_gets_no_hedge() {
         _ => wire.write(OK),
     });
     let limited = stand.setup().retry(limited);
-    let warm = stand.warm_up(limited.limits(|limits| limits.requests_in_flight_per_backend = Some(1)));
+    let full = limited.limits(|limits| limits.requests_in_flight_per_backend = Some(1)).queue(1);
+    let warm = stand.warm_up(full);
     // A POST is not hedged, and the GET finds b1 full. The GET is retried there when the POST has timed out.
     let mut post = warm.client("POST");
     stand.events.await_attempts(1);
