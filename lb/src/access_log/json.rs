@@ -39,6 +39,9 @@ pub(super) fn line(out: &mut Vec<u8>, record: &Record, stamp: &[u8]) {
     texts.put(out, br#","pool":""#, Text::Pool);
     texts.put(out, br#","backend":""#, Text::Backend);
     number(out, br#","attempts":"#, Some(record.attempts.into()));
+    if let Some(hedge) = record.hedge {
+        word(out, br#","hedge":""#, hedge.as_str());
+    }
     texts.put(out, br#","strategy":""#, Text::Strategy);
     number(out, br#","generation":"#, Some(record.generation).filter(|generation| *generation > 0));
     milliseconds(out, br#","total_ms":"#, Some(record.total_ns));
@@ -47,9 +50,7 @@ pub(super) fn line(out: &mut Vec<u8>, record: &Record, stamp: &[u8]) {
     milliseconds(out, br#","connect_ms":"#, record.connect_ns);
     milliseconds(out, br#","head_ms":"#, record.head_ns);
     if let Some(error) = record.error {
-        out.extend_from_slice(br#","error":""#);
-        out.extend_from_slice(error.as_str().as_bytes());
-        out.push(b'"');
+        word(out, br#","error":""#, error.as_str());
     }
     texts.put(out, br#","user_agent":""#, Text::UserAgent);
     out.extend_from_slice(b"}\n");
@@ -71,6 +72,11 @@ fn milliseconds<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], ns: Option<u64
         out.extend_from_slice(key);
         spell::milliseconds(out, ns);
     }
+}
+
+/// Appends a word that needs no escape.
+fn word(out: &mut Vec<u8>, key: &[u8], word: &str) {
+    [key, word.as_bytes(), b"\""].iter().for_each(|part| out.extend_from_slice(part));
 }
 
 // === impl Texts ===
@@ -138,7 +144,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::telemetry::ErrorReason;
+    use crate::telemetry::{ErrorReason, HedgeResult};
 
     fn value(record: &Record) -> Value {
         let mut out = Vec::new();
@@ -175,7 +181,7 @@ mod tests {
         (record.generation, record.total_ns, record.pick_ns) = (7, 1_234_567, Some(40));
         (record.connect_ns, record.head_ns, record.error) =
             (Some(100_000), Some(1_000_000), Some(ErrorReason::Timeout));
-        record.queue_ns = Some(2_500_000);
+        (record.queue_ns, record.hedge) = (Some(2_500_000), Some(HedgeResult::Won));
         for (text, bytes) in [
             (Text::RequestId, "id"),
             (Text::TraceId, "trace"),
@@ -195,7 +201,7 @@ mod tests {
         let wanted = concat!(
             r#"{"ts":"now","request_id":"id","trace_id":"trace","listener":"door","client":"[2001:db8::1]:443","method":"GET","#,
             r#""host":"a","path":"/","protocol":"HTTP/1.1","status":502,"bytes_in":12,"bytes_out":345,"pool":"p","backend":"b","#,
-            r#""attempts":2,"strategy":"s","generation":7,"total_ms":1.235,"pick_ns":40,"queue_ms":2.500,"connect_ms":0.100,"#,
+            r#""attempts":2,"hedge":"won","strategy":"s","generation":7,"total_ms":1.235,"pick_ns":40,"queue_ms":2.500,"connect_ms":0.100,"#,
             r#""head_ms":1.000,"error":"timeout","user_agent":"u"}"#,
             "\n",
         );
@@ -263,6 +269,7 @@ mod tests {
         let mut record = Record::default();
         (record.generation, record.error) = (1, Some(ErrorReason::Timeout));
         (record.pick_ns, record.queue_ns, record.connect_ns, record.head_ns) = (Some(1), Some(1), Some(1), Some(1));
+        record.hedge = Some(HedgeResult::Lost);
         for text in [Text::RequestId, Text::TraceId, Text::Listener, Text::Method, Text::Host, Text::Path, Text::Pool] {
             record.note(text, b"x");
         }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use http::Version;
 
-use crate::telemetry::ErrorReason;
+use crate::telemetry::{ErrorReason, HedgeResult};
 
 /// The data of one request.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct Record {
     pub bytes_out: u64,
     /// The number of backends tried.
     pub attempts: u32,
+    /// How its hedge ended, if one began.
+    pub hedge: Option<HedgeResult>,
     /// The generation of the last pick; 0 without a pick.
     pub generation: u64,
     /// From the request's complete head to the last byte of the response.
@@ -147,6 +149,7 @@ impl Record {
             bytes_in: 0,
             bytes_out: 0,
             attempts: 0,
+            hedge: None,
             generation: 0,
             total_ns: 0,
             pick_ns: None,

@@ -27,6 +27,8 @@ pub(super) fn line(out: &mut Vec<u8>, record: &Record, stamp: &[u8]) {
     quoted(out, b" backend=\"", record, Text::Backend);
     quoted(out, b" strategy=\"", record, Text::Strategy);
     number(out, b" attempts=", Some(record.attempts.into()));
+    out.extend_from_slice(b" hedge=");
+    out.extend_from_slice(record.hedge.map_or("-", |hedge| hedge.as_str()).as_bytes());
     number(out, b" generation=", Some(record.generation));
     number(out, b" bytes_in=", Some(record.bytes_in));
     milliseconds(out, b" total_ms=", Some(record.total_ns));
@@ -103,8 +105,8 @@ mod tests {
             record.note(what, bytes.as_bytes());
         }
         let wanted = "10.1.2.3 - - [22/Nov/2025:18:35:07 +0000] \"GET /a?b HTTP/1.1\" 503 0 \"-\" \"-\" host=\"-\" pool=\"p\" \
-                      backend=\"Server 1\" strategy=\"-\" attempts=2 generation=3 bytes_in=0 total_ms=1.235 pick_ns=- \
-                      queue_ms=- connect_ms=- head_ms=- error=connect request_id=\"-\" trace_id=\"-\" listener=\"-\"\n";
+                      backend=\"Server 1\" strategy=\"-\" attempts=2 hedge=- generation=3 bytes_in=0 total_ms=1.235 \
+                      pick_ns=- queue_ms=- connect_ms=- head_ms=- error=connect request_id=\"-\" trace_id=\"-\" listener=\"-\"\n";
         assert_eq!(text(&record), wanted);
     }
 

@@ -53,6 +53,7 @@ section! {
         /// 0: no limit.
         attempt_timeout_ms: i64 = 0, Scope::Route;
         idempotency_key: bool = RetryRules::default().idempotency_key, Scope::Route;
+        hedge: bool = RetryRules::default().hedge, Scope::Route;
         replay_bytes: i64 = RetryRules::default().replay_bytes.cast_signed(), Scope::Route;
         budget_percent: i64 = i64::from(BudgetRules::default().percent), Scope::Pool(OF_A_BUDGET);
         budget_reserve_per_s: i64 = i64::from(BudgetRules::default().reserve_per_s), Scope::Pool(OF_A_BUDGET);
@@ -138,6 +139,7 @@ impl Retry {
             on,
             attempt_timeout_ms,
             idempotency_key,
+            hedge,
             replay_bytes,
             budget_percent,
             budget_reserve_per_s,
@@ -149,6 +151,7 @@ impl Retry {
             on: check_on(on, &section.key("on"))?,
             per_attempt_ns: (attempt_ns > 0).then_some(attempt_ns),
             idempotency_key: *idempotency_key,
+            hedge: *hedge,
             replay_bytes: limit("replay_bytes", *replay_bytes, 0, REPLAY_BYTES_MAX)?.unsigned_abs(),
             back_off: RetryRules::default().back_off,
         };
@@ -158,6 +161,11 @@ impl Retry {
         };
         Ok(RetryPolicy { rules, budget })
     }
+}
+
+/// Whether a slow request may get a hedge: a hedge is a second attempt, and needs the budget.
+pub(super) fn has_hedges(RetryPolicy { rules, budget }: &RetryPolicy) -> bool {
+    rules.hedge && rules.attempts > 1 && (budget.percent > 0 || budget.reserve_per_s > 0)
 }
 
 /// The default of `retry.on`.

@@ -145,6 +145,11 @@ impl Rules {
         &self.policies[0]
     }
 
+    /// Those of lb, of the pools and of the routes.
+    pub(super) fn policies(&self) -> &[Policy] {
+        &self.policies
+    }
+
     pub(super) fn into_policies(self) -> Arc<[Policy]> {
         self.policies.into()
     }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::Fault;
+use super::failing::has_hedges;
 use super::file;
 use super::key_path::KeyPath;
 use super::policy::{Rules, Sections};
@@ -80,6 +81,13 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
     pools::check_reach(&pools, &proxy, &admin, launcher.as_ref(), warnings)?;
     if launcher.is_some() && pools[0].health.port.is_some() {
         warnings.push("health.port: the checks of all launched servers go to this one port".to_owned());
+    }
+    let policies = rules.policies();
+    if policies.iter().any(|policy| policy.retry.rules.hedge)
+        && !policies.iter().any(|policy| has_hedges(&policy.retry))
+    {
+        let what = "retry.hedge: no request is hedged, because a hedge needs retry.attempts of 2 or more, and a budget";
+        warnings.push(what.to_owned());
     }
     Ok(Config {
         file: Some(around.file.clone()),

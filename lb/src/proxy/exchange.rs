@@ -2,10 +2,11 @@
 //!
 //! An exchange knows only [`Context`] of its connection, so HTTP/1.1 has one at a time and HTTP/2 many. The modules:
 //! `headers` checks and forwards heads, `trailers` filters trailers. `choose` makes the pick, `slot` is its place on
-//! the backend, `wait` is the wait for one. `attempt` is one attempt, `retry` decides about further ones. `pace` limits
-//! slow uploads, `response` is the response with its body, early ones too. `switched` is a tunnel, `finish` ends the
-//! request, `notes` fills the log record. Invariants: a request uses the settings and the policy of one generation. No
-//! generation is held over an await. The guards end attempt and request exactly once on every path.
+//! the backend, `wait` is the wait for one. `attempt` is one attempt, `hedge` runs two at once, `retry` decides about
+//! further ones. `pace` limits slow uploads, `response` is the response with its body, early ones too. `switched` is a
+//! tunnel, `finish` ends the request, `notes` fills the log record. Invariants: a request uses the settings and the
+//! policy of one generation. No generation is held over an await. The guards end attempt and request exactly once on
+//! every path.
 
 mod attempt;
 mod choose;
@@ -15,6 +16,7 @@ mod cookies;
 mod finish;
 mod forwarded;
 mod headers;
+mod hedge;
 mod notes;
 mod own_routes;
 mod pace;
@@ -28,6 +30,7 @@ mod trailers;
 mod upgrade;
 mod wait;
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -35,6 +38,7 @@ use http::{Method, StatusCode};
 use lb_balance::Idempotency;
 use tokio::time::Instant;
 
+pub(super) use self::hedge::Race;
 pub(super) use self::response::{Response, ResponseBody};
 pub(super) use self::switched::Switched;
 
@@ -64,6 +68,8 @@ pub(super) struct Context {
     /// For the exchange's deadlines; its task polls it.
     pub(super) timer: Rc<Timer>,
     pub(super) interim: Rc<dyn Interim>,
+    /// Of attempts that run at the same time.
+    pub(super) race: Cell<Race>,
 }
 
 /// A request as it was read.
@@ -223,7 +229,11 @@ impl Exchange {
             },
         };
         loop {
-            let step = match self.attempt(&plan, picked).await {
+            let attempted = match self.policy.retry.rules.hedge {
+                false => self.attempt::<false>(&plan, picked).await,
+                true => self.attempt_hedged(&mut plan, picked).await,
+            };
+            let step = match attempted {
                 Ok(answer) => match self.retry_after_status(&plan, &answer) {
                     None => return self.checked(answer),
                     Some(retry) => Step::Replace(answer, retry),

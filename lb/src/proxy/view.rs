@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_balance::{BudgetRules, Caps, RetryBudget, Thresholds};
+use lb_balance::{BudgetRules, Caps, Hedge, RetryBudget, Thresholds};
 use tokio::time::Instant;
 
 use self::adaptive::Adaptive;
@@ -55,6 +55,8 @@ pub(super) struct PoolView {
     /// Of each of its backends.
     caps: Cell<Caps>,
     adaptive: Adaptive,
+    /// The times to head of its requests that may be hedged; `None` before the first one.
+    pub(super) hedge: RefCell<Option<Hedge>>,
     /// The requests that wait for a backend with room.
     pub(super) line: Rc<Line>,
 }
@@ -181,6 +183,7 @@ impl PoolView {
             budget: RefCell::new(full_budget(lines.owner(), budget)),
             caps: Cell::default(),
             adaptive: Adaptive::new(metrics.queue(lines.owner().number, name)),
+            hedge: RefCell::default(),
             line: lines.of(name),
         };
         pool.hear(listeners, metrics, lines.owner().number);

@@ -14,8 +14,8 @@ use super::exposition::{Exposition, descriptions};
 use super::hub::Shared;
 use super::names;
 use super::reason::{
-    EjectionReason, ErrorReason, FallbackReason, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome, RetryReason,
-    SessionResult, SwapKind,
+    EjectionReason, ErrorReason, FallbackReason, HedgeResult, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome,
+    RetryReason, SessionResult, SwapKind,
 };
 use super::reloads::Reloads;
 use super::shard::METHODS;
@@ -117,7 +117,12 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
         e.number(&names::RETRIES, &[name, reason.as_str()], count as f64);
     }
     e.number(&names::RETRIES_DENIED, &[name], pool.retries_denied as f64);
-    // Most pools have no sticky sessions.
+    // Most pools have no hedges, and no sticky sessions.
+    if pool.hedges.iter().any(|count| *count > 0) {
+        for (result, count) in HedgeResult::ALL.iter().zip(pool.hedges) {
+            e.number(&names::HEDGES, &[name, result.as_str()], count as f64);
+        }
+    }
     if pool.sessions.iter().any(|count| *count > 0) {
         for (result, count) in SessionResult::ALL.iter().zip(pool.sessions) {
             e.number(&names::SESSIONS, &[name, result.as_str()], count as f64);

@@ -64,6 +64,11 @@ pub const RETRIES_DENIED: Metric = counter(
     &["pool"],
     "Requests that were not retried because the pool's budget for retries was used up.",
 );
+pub const HEDGES: Metric = counter(
+    "lb_hedges_total",
+    &["pool", "result"],
+    "Second attempts beside slow ones, by result, and those that the budget for retries denied.",
+);
 pub const SESSIONS: Metric = counter(
     "lb_sessions_total",
     &["pool", "result"],
@@ -219,6 +224,7 @@ pub const HUB: &[&Metric] = &[
     &PROXY_ERRORS,
     &RETRIES,
     &RETRIES_DENIED,
+    &HEDGES,
     &SESSIONS,
     &QUEUE_REQUESTS,
     &QUEUE_ENTRIES,

@@ -102,6 +102,20 @@ words! {
         Timeout = "timeout",
         /// The response has a status of `retry.on`, and the request may be sent again.
         Status = "status",
+        /// The head of the response is slow, so another attempt runs beside the first one.
+        Hedge = "hedge",
+    }
+}
+
+words! {
+    /// The end of an attempt beside a slow one.
+    pub enum HedgeResult {
+        /// It responded first.
+        Won = "won",
+        /// The first attempt responded, or both failed, or the client left.
+        Lost = "lost",
+        /// It did not begin, because the budget for retries is used up.
+        Denied = "denied",
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::cell::{Counter, HistogramSum, REQUEST_BOUNDS_NS};
 use super::hub::{BackendSeries, State, Workers};
-use super::reason::{ErrorReason, QueueRefusal, RetryReason, SessionResult};
+use super::reason::{ErrorReason, HedgeResult, QueueRefusal, RetryReason, SessionResult};
 use super::shard::{ConnectionShard, PoolShard};
 use super::snapshot::Requests;
 use super::strategies::Answers;
@@ -32,6 +32,7 @@ pub(super) struct Past {
     pub(super) errors: [u64; ErrorReason::COUNT],
     pub(super) retries: [u64; RetryReason::COUNT],
     pub(super) retries_denied: u64,
+    pub(super) hedges: [u64; HedgeResult::COUNT],
     pub(super) sessions: [u64; SessionResult::COUNT],
     pub(super) queue_entries: u64,
     pub(super) queue_wait_ns: u64,
@@ -168,6 +169,7 @@ impl Default for Past {
             errors: [0; ErrorReason::COUNT],
             retries: [0; RetryReason::COUNT],
             retries_denied: 0,
+            hedges: [0; HedgeResult::COUNT],
             sessions: [0; SessionResult::COUNT],
             queue_entries: 0,
             queue_wait_ns: 0,
@@ -189,6 +191,7 @@ impl Past {
             add(&mut self.errors, &shard.errors);
             add(&mut self.retries, &shard.retries);
             self.retries_denied += shard.retries_denied.get();
+            add(&mut self.hedges, &shard.hedges);
             add(&mut self.sessions, &shard.sessions);
             self.queue_entries += shard.queue_entries.get();
             self.queue_wait_ns += shard.queue_wait_ns.get();

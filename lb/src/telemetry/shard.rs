@@ -11,7 +11,9 @@ use http::Method;
 
 use super::cell::{Counter, Gauge, Histogram, PAUSE_BOUNDS_NS, PICK_BOUNDS_NS, REQUEST_BOUNDS_NS, SLOW_PICK_NS};
 use super::code::{ByClass, CodeTable};
-use super::reason::{EjectionReason, ErrorReason, FallbackReason, QueueRefusal, RetryReason, SessionResult};
+use super::reason::{
+    EjectionReason, ErrorReason, FallbackReason, HedgeResult, QueueRefusal, RetryReason, SessionResult,
+};
 
 /// A worker's counts about itself.
 #[derive(Debug)]
@@ -42,6 +44,7 @@ pub struct PoolShard {
     pub(super) errors: [Counter; ErrorReason::COUNT],
     pub(super) retries: [Counter; RetryReason::COUNT],
     pub(super) retries_denied: Counter,
+    pub(super) hedges: [Counter; HedgeResult::COUNT],
     pub(super) sessions: [Counter; SessionResult::COUNT],
     /// Requests in the queue now.
     pub(super) queued: Gauge,
@@ -149,6 +152,7 @@ impl PoolShard {
             errors: [const { Counter::new() }; ErrorReason::COUNT],
             retries: [const { Counter::new() }; RetryReason::COUNT],
             retries_denied: Counter::new(),
+            hedges: [const { Counter::new() }; HedgeResult::COUNT],
             sessions: [const { Counter::new() }; SessionResult::COUNT],
             queued: Gauge::new(),
             queue_entries: Counter::new(),
@@ -186,6 +190,11 @@ impl PoolShard {
     /// A request is not retried, because the budget for retries is used up.
     pub fn retry_denied(&self) {
         self.retries_denied.inc();
+    }
+
+    /// An attempt beside a slow one ended, or did not begin for lack of budget.
+    pub fn hedge(&self, result: HedgeResult) {
+        self.hedges[result as usize].inc();
     }
 
     /// A backend was chosen for a request to a pool with sticky sessions.

@@ -13,7 +13,7 @@ use tokio::runtime::RuntimeMetrics;
 use super::cell::{HistogramSum, PAUSE_BOUNDS_NS, REQUEST_BOUNDS_NS};
 use super::code::{KNOWN_BACKEND_CODES, KNOWN_CODES};
 use super::hub::{self, State};
-use super::reason::{EjectionReason, ErrorReason, QueueRefusal, RetryReason, SessionResult, SwapKind};
+use super::reason::{EjectionReason, ErrorReason, HedgeResult, QueueRefusal, RetryReason, SessionResult, SwapKind};
 use super::reloads::Reloads;
 use super::retired::{Past, add};
 use super::shard::{BackendShard, GET, PoolShard};
@@ -67,6 +67,7 @@ pub(super) struct PoolSum {
     pub errors: [u64; ErrorReason::COUNT],
     pub retries: [u64; RetryReason::COUNT],
     pub retries_denied: u64,
+    pub hedges: [u64; HedgeResult::COUNT],
     pub sessions: [u64; SessionResult::COUNT],
     pub queued: i64,
     pub queue_entries: u64,
@@ -225,6 +226,7 @@ impl Requests {
             errors: _,
             retries: _,
             retries_denied: _,
+            hedges: _,
             sessions: _,
             queued: _,
             queue_entries: _,
@@ -265,6 +267,7 @@ impl Default for PoolSum {
             errors: [0; ErrorReason::COUNT],
             retries: [0; RetryReason::COUNT],
             retries_denied: 0,
+            hedges: [0; HedgeResult::COUNT],
             sessions: [0; SessionResult::COUNT],
             queued: 0,
             queue_entries: 0,
@@ -286,6 +289,7 @@ impl PoolSum {
     fn add(&mut self, shard: &PoolShard) {
         add(&mut self.errors, &shard.errors);
         add(&mut self.retries, &shard.retries);
+        add(&mut self.hedges, &shard.hedges);
         add(&mut self.sessions, &shard.sessions);
         add(&mut self.queue_refusals, &shard.queue_refusals);
         self.retries_denied += shard.retries_denied.get();
@@ -297,6 +301,7 @@ impl PoolSum {
     fn take_over(&mut self, past: &Past) {
         self.errors.iter_mut().zip(past.errors).for_each(|(sum, past)| *sum += past);
         self.retries.iter_mut().zip(past.retries).for_each(|(sum, past)| *sum += past);
+        self.hedges.iter_mut().zip(past.hedges).for_each(|(sum, past)| *sum += past);
         self.sessions.iter_mut().zip(past.sessions).for_each(|(sum, past)| *sum += past);
         self.queue_refusals.iter_mut().zip(past.queue_refusals).for_each(|(sum, past)| *sum += past);
         self.retries_denied += past.retries_denied;

@@ -32,6 +32,7 @@ fn busy_hub() -> Arc<Metrics> {
         pool.error(ErrorReason::Timeout);
         pool.session(SessionResult::Kept);
         metrics.queue(worker, "p").adaptive_limit.set(10);
+        pool.hedge(HedgeResult::Won);
         for id in ["b1", "b2"] {
             let backend = metrics.backend(worker, "p", id);
             backend.response(200, 900_000);

@@ -23,8 +23,10 @@ const PROMETHEUS_OWN: &[(&str, &[&str])] = &[
 const OF_THE_TARGET: &[&str] = &["job", "instance"];
 
 /// Metrics that neither the dashboard nor a rule uses, and why.
-const UNUSED: &[(&str, &str)] =
-    &[("lb_access_log_lines_total", "the log is off by default, and a panel that always shows zero is of no use")];
+const UNUSED: &[(&str, &str)] = &[
+    ("lb_access_log_lines_total", "the log is off by default, and a panel that always shows zero is of no use"),
+    ("lb_hedges_total", "hedging is off by default"),
+];
 
 fn exposed() -> impl Iterator<Item = &'static Metric> {
     names::HUB.iter().chain(names::PROCESS).copied()

@@ -157,7 +157,7 @@ fn the_text_format_has_the_same_data_in_one_line() {
     let wanted =
         format!(r#""GET /home HTTP/1.1" 200 {} "-" "test/1" host="lb.test" pool="default""#, answer.body.len());
     assert!(rest.starts_with(&wanted), "{line}");
-    assert!(rest.contains(r#" backend="b1" strategy="round_robin" attempts=1 generation=1 bytes_in=0 "#), "{line}");
+    assert!(rest.contains(r#" backend="b1" strategy="round_robin" attempts=1 hedge=- generation=1 "#), "{line}");
     assert!(rest.contains(" error=- ") && !line.contains("secret"), "{line}");
 }
 

@@ -21,6 +21,7 @@ mod finishes;
 mod generations;
 mod half_closed;
 mod headers;
+mod hedges;
 mod interim;
 mod kept;
 mod limits;

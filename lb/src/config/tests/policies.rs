@@ -159,11 +159,31 @@ fn one_port_for_the_checks_of_launched_servers_causes_a_warning() {
 }
 
 #[test]
+fn hedges_that_can_never_begin_cause_a_warning() {
+    let warns = |text: &str| {
+        let loaded = load_text(&source(&[], &[]), text).unwrap();
+        loaded.warnings.iter().any(|line| line.starts_with("retry.hedge: no request is hedged"))
+    };
+    for (global, of_pool, is_useless) in [
+        ("hedge = true", "", false),
+        ("hedge = true\nattempts = 1", "", true),
+        ("hedge = true\nattempts = 1", "attempts = 2", false),
+        ("hedge = true\nbudget_percent = 0", "", false),
+        ("hedge = true\nbudget_percent = 0\nbudget_reserve_per_s = 0", "", true),
+        ("attempts = 1", "hedge = true", true),
+        ("attempts = 1", "", false),
+    ] {
+        let text = text(&format!("[retry]\n{global}"), &format!("[pools.api.retry]\n{of_pool}"), "");
+        assert_eq!(warns(&text), is_useless, "{global} {of_pool}");
+    }
+}
+
+#[test]
 fn every_key_of_a_pool_and_of_a_route_is_taken_or_refused_with_the_place_where_it_belongs() {
     let value = |key: &str| match key {
         "head_bytes" => "8192",
         "on" => "[\"reset\"]",
-        "idempotency_key" => "true",
+        "idempotency_key" | "hedge" => "true",
         _ => "1",
     };
     let sections =

@@ -68,6 +68,7 @@ pub struct RetryKeys {
     pub on: Vec<String>,
     pub attempt_timeout_ms: u64,
     pub idempotency_key: bool,
+    pub hedge: bool,
     pub replay_bytes: u64,
     pub budget_percent: u32,
     pub budget_reserve_per_s: u32,
@@ -163,6 +164,7 @@ fn retry(RetryPolicy { rules, budget }: &RetryPolicy) -> RetryInForce {
         on: words(rules.on),
         attempt_timeout_ms: rules.per_attempt_ns.unwrap_or(0) / NS_PER_MS,
         idempotency_key: rules.idempotency_key,
+        hedge: rules.hedge,
         replay_bytes: rules.replay_bytes,
         budget_percent: budget.percent,
         budget_reserve_per_s: budget.reserve_per_s,
@@ -207,7 +209,7 @@ mod tests {
         let text = "[outlier]\ngateway_failures = 3\nserver_errors = 4\nsuccess_rate = false\ninterval_ms = 5000\n\
                     eject_ms = 6000\neject_max_ms = 7000\nmax_ejected_percent = 8\n[panic]\nbelow_percent = 9\n\
                     from_backends = 10\nmode = \"fail\"\n[retry]\nattempts = 3\non = [\"reset\", \"418\", \"503\"]\n\
-                    attempt_timeout_ms = 11\nidempotency_key = true\nreplay_bytes = 12\nbudget_percent = 13\n\
+                    attempt_timeout_ms = 11\nidempotency_key = true\nhedge = true\nreplay_bytes = 12\nbudget_percent = 13\n\
                     budget_reserve_per_s = 14\n[slow_start]\nenabled = true\nwindow_ms = 15000\nmin_percent = 16\n\
                     aggression = 1.5\n[queue]\nlength = 17\nwait_ms = 18\nshed_from_percent = 19\n\
                     adaptive = true\n";

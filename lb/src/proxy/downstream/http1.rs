@@ -87,7 +87,7 @@ pub(super) enum After {
 impl Connection {
     pub(super) fn new(local: Rc<Local>, peer: Peer, stream: Stream, signal: Rc<Signal>) -> Self {
         let wire = Wire::new(stream, local.buffers.clone());
-        let context = Context { local, peer, timer: wire.timer.clone(), interim: wire.clone() };
+        let context = Context { local, peer, timer: wire.timer.clone(), interim: wire.clone(), race: Cell::default() };
         Self {
             client: Rc::new(Client { context: Rc::new(context), wire, half_closed: Cell::new(None) }),
             signal,

@@ -5,6 +5,7 @@
 //! Invariants: a stream is one task, which polls its exchange, its bodies and its timer. A response has no field of
 //! HTTP/1.1's framing, because hyper would remove such a field and log it.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -57,7 +58,8 @@ async fn respond(
     request: http::Request<Incoming>,
 ) -> Result<http::Response<Answer>, Infallible> {
     let (parts, body) = request.into_parts();
-    let context = Rc::new(Context { local, peer, timer: Rc::default(), interim: Rc::new(Dropped) });
+    let context =
+        Rc::new(Context { local, peer, timer: Rc::default(), interim: Rc::new(Dropped), race: Cell::default() });
     let body = if body.is_end_stream() { RequestBody::empty() } else { RequestBody::hyper(body) };
     let response = match head_of(&parts) {
         Ok(head) => exchange::serve(context, Request { head: Box::new(head), body, arrived: Instant::now() }).await,

@@ -2,7 +2,7 @@
 //!
 //! Why a guard: an attempt may end by its last byte, an error, a time-out, a tunnel's end or the loss of the client.
 //! Only `Drop` sees all of them. Invariants: `in_flight` rises when a backend is picked and falls once. A guard that is
-//! dropped without a recorded outcome counts the client as gone.
+//! dropped without a recorded outcome counts the client as gone, unless another attempt has responded first.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -13,6 +13,7 @@ use lb_strategy_host::{Finish, Outcome};
 use tokio::time::Instant;
 
 use super::choose::{Picked, Unpicked, choose};
+use super::hedge::Race;
 use super::pace::Pace;
 use super::retry::{After, Failed, Plan, Retry};
 use super::slot::{Means, Slot};
@@ -44,7 +45,7 @@ pub(super) struct Attempt {
     /// For the response: its session begins or moves.
     pub(super) set_cookie: Option<Box<[u8]>>,
     status: Option<u16>,
-    time_to_head_ns: u64,
+    pub(super) time_to_head_ns: u64,
     is_tunnel: bool,
     has_ended: bool,
 }
@@ -52,16 +53,18 @@ pub(super) struct Attempt {
 // === impl Exchange: one attempt ===
 
 impl Exchange {
-    /// Sends the request to the picked backend and waits for the head of its response.
-    pub(super) async fn attempt(&mut self, plan: &Plan, picked: Picked) -> Result<Answer, Failed> {
+    /// Sends the request to the picked backend and waits for the head of its response. `HEDGED`: another attempt may
+    /// run beside it. This is a parameter of the type, so that requests without hedges have code with one caller, which
+    /// the compiler puts into that caller.
+    pub(super) async fn attempt<const HEDGED: bool>(&mut self, plan: &Plan, picked: Picked) -> Result<Answer, Failed> {
         let began = picked.at;
         let (mut attempt, means) = Attempt::begin(self, picked, plan.number);
         let (is_repeatable, losses) = (self.is_repeatable(plan), attempt.member().waiting.losses());
-        let connected = self.connect(attempt.member(), means, plan, began).await;
+        let connected = self.connect::<HEDGED>(attempt.member(), means, plan, began).await;
         let (fault, was_sent, was_kept_and_silent) = match connected {
             // The deadline passed while it connected: another backend can get the whole request.
             Ok(_) if attempt.is_cut() => (Fault::Drained, false, false),
-            Ok(mut upstream) => match self.ask(&mut upstream, &attempt, began, is_repeatable, losses).await {
+            Ok(mut upstream) => match self.ask::<HEDGED>(&mut upstream, &attempt, began, is_repeatable, losses).await {
                 Ok(head) => {
                     let now = Instant::now();
                     attempt.head(head.status.as_u16(), now);
@@ -102,11 +105,11 @@ impl Exchange {
         self.pick(plan, now, self.context.local.clock_ns(now))
     }
 
-    /// A waiting connection for the attempt. A retry always opens a new connection. For a request that cannot be
-    /// retried, `Idle::take` also checks the socket.
+    /// A waiting connection for the attempt. A retry always opens a new connection; a hedge does not, because another
+    /// attempt runs. For a request that cannot be retried, `Idle::take` also checks the socket.
     #[inline]
     pub(super) fn waiting_connection(&self, member: &MemberView, plan: &Plan, now: Instant) -> Option<Box<Upstream>> {
-        if plan.number > 0 {
+        if plan.number > 0 && !plan.is_hedge {
             return None;
         }
         let oldest = now.checked_sub(self.policy.timeouts.upstream_idle).unwrap_or(now);
@@ -114,7 +117,7 @@ impl Exchange {
     }
 
     /// A waiting connection, else a new one.
-    async fn connect(
+    async fn connect<const HEDGED: bool>(
         &mut self,
         member: &MemberView,
         means: Means,
@@ -149,7 +152,7 @@ impl Exchange {
     /// no interim response, its own limit `idle` runs instead of the backend's: lb does not read from the backend then.
     /// The wait also ends if the backend is lost, or if the deadline of its drain passes. An ejection ends only
     /// requests that get another attempt.
-    async fn ask(
+    async fn ask<const HEDGED: bool>(
         &mut self,
         upstream: &mut Upstream,
         attempt: &Attempt,
@@ -190,6 +193,7 @@ impl Exchange {
             }
             let is_sent_again = || {
                 is_repeatable
+                    && !(HEDGED && context.race.get() == Race::Last)
                     && policy.retry.rules.on.timeout
                     && !*has_interim_begun
                     && body.can_be_sent_again()
@@ -348,7 +352,10 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.has_ended {
-            self.fail(Fault::ClientGone);
+            match self.context.race.get() {
+                Race::Lost => self.end(Outcome::ClientGone, Instant::now()),
+                Race::Open | Race::Last => self.fail(Fault::ClientGone),
+            }
         }
     }
 }

@@ -66,7 +66,8 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
     // The list may have changed since, so numbers are looked up in this one. Without a retry nothing is allocated.
     let index_of = |tried: &u64| shared.backends.iter().position(|backend| backend.number == *tried);
     let tried: Vec<u32> = plan.tried.iter().filter_map(index_of).map(|index| index as u32).collect();
-    let sessions = current.sessions.as_ref();
+    // The session of a hedged request stays with its first attempt.
+    let sessions = current.sessions.as_ref().filter(|_| !plan.is_hedge);
     let session = sessions.map_or(Session::None, |sessions| sessions.of(&exchange.head.fields));
     if let Session::Of(index) = session
         && shared.may_serve(index, &tried)

@@ -45,6 +45,19 @@ impl RequestGuard {
         Self { context: context.clone(), settings, shard, method, started, record: None, has_ended: false }
     }
 
+    /// For a second attempt of the same request: it counts picks, and ends nothing.
+    pub(super) fn shadow(&self) -> Self {
+        Self {
+            context: self.context.clone(),
+            settings: self.settings.clone(),
+            shard: self.shard.clone(),
+            method: self.method.clone(),
+            started: self.started,
+            record: None,
+            has_ended: true,
+        }
+    }
+
     /// The counters of the request's pool.
     pub(super) fn shard(&self) -> Option<Arc<PoolShard>> {
         self.shard.clone()

@@ -16,7 +16,7 @@ use crate::http1::{Fields, RequestHead};
 use crate::pool::Key;
 use crate::proxy::fault::Fault;
 use crate::proxy::view::PoolView;
-use crate::telemetry::ErrorReason;
+use crate::telemetry::{ErrorReason, HedgeResult};
 
 pub(super) const X_LB_EXPLAIN: &[u8] = b"x-lb-explain";
 
@@ -110,6 +110,18 @@ pub(super) fn note_pick(exchange: &mut Exchange, picked: Result<&Picked, Fault>,
     }
 }
 
+/// Records a hedge. `twin`: its own record, if it ended last, so that the line describes it.
+pub(super) fn note_hedge(record: &mut Record, result: HedgeResult, twin: Option<&Record>) {
+    record.hedge = Some(result);
+    record.attempts += 1;
+    let Some(twin) = twin else { return };
+    (record.pick_ns, record.connect_ns, record.head_ns) = (twin.pick_ns, twin.connect_ns, twin.head_ns);
+    (record.generation, record.is_fallback) = (twin.generation, twin.is_fallback);
+    for text in [Text::Backend, Text::Strategy, Text::Reason] {
+        record.note(text, twin.text(text).map_or(b"", |(bytes, _)| bytes));
+    }
+}
+
 /// The request is over: writes a line of the log, if its settings have one.
 pub(super) fn end(
     mut record: Box<Record>,
@@ -126,9 +138,9 @@ pub(super) fn end(
     log.end(context.local.number, record);
 }
 
-/// The value for `x-lb-explain: 1`: `pool=…; strategy=…; backend=…; generation=…; attempt=…; queue_ms=…; key=…;
-/// reason=…`. `queue_ms` is only there if the request waited. `reason` is `strategy`, `session`, `fallback` with its
-/// word, or the fault of the request.
+/// The value for `x-lb-explain: 1`: `pool=…; strategy=…; backend=…; generation=…; attempt=…; hedge=…; queue_ms=…;
+/// key=…; reason=…`. `hedge` is only there if a hedge began, and `queue_ms` if the request waited. `reason` is
+/// `strategy`, `session`, `fallback` with its word, or the fault of the request.
 pub(super) fn explanation(record: Option<&Record>, fault: Option<Fault>) -> Option<Vec<u8>> {
     let record = record.filter(|record| record.is_asked)?;
     let mut words = Vec::with_capacity(160);
@@ -145,6 +157,7 @@ pub(super) fn explanation(record: Option<&Record>, fault: Option<Fault>) -> Opti
         ("backend", text(Text::Backend)),
         ("generation", Some(number(record.generation))),
         ("attempt", Some(number(u64::from(record.attempts)))),
+        ("hedge", record.hedge.map(|result| result.as_str().into())),
         ("queue_ms", record.queue_ns.map(|ns| number(ns / 1_000_000))),
         ("key", text(Text::Key)),
         ("reason", reason),

@@ -27,6 +27,8 @@ pub(super) struct Plan {
     pub(super) number: u32,
     /// The backends that failed since all of them were tried, by their numbers in the contract.
     pub(super) tried: Vec<u64>,
+    /// The present attempt runs beside the first one.
+    pub(super) is_hedge: bool,
     /// How often every eligible backend was tried.
     rounds: u32,
 }
@@ -79,6 +81,11 @@ enum Start {
 // === impl Plan ===
 
 impl Plan {
+    /// The plan of a second attempt beside the first one, which is on `backend`.
+    pub(super) fn of_hedge(backend: u64) -> Self {
+        Self { number: 1, tried: vec![backend], is_hedge: true, ..Self::default() }
+    }
+
     /// Goes on to the next attempt. `left`: the eligible backends, given those that were tried. `None` if no backend is
     /// left for it.
     fn follow(&mut self, retry: &Retry, left: impl FnOnce(&[u64]) -> Left) -> Option<Start> {
@@ -153,7 +160,7 @@ impl Exchange {
         Some(Retry { reason: RetryReason::Status, backend, after: After::Response })
     }
 
-    fn progress(&self, plan: &Plan, was_sent: bool) -> RequestProgress {
+    pub(super) fn progress(&self, plan: &Plan, was_sent: bool) -> RequestProgress {
         RequestProgress {
             attempt: plan.number,
             was_sent,
@@ -219,6 +226,11 @@ impl Exchange {
             self.body.keep_no_more();
         }
         Some(picked)
+    }
+
+    /// Whether a backend is eligible that was not tried.
+    pub(super) fn has_untried(&self, tried: &[u64]) -> bool {
+        self.left(tried) == Left::Untried
     }
 
     fn left(&self, tried: &[u64]) -> Left {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::super::{ErrorReason, FallbackReason, QueueRefusal, RetryReason, SessionResult};
+use super::super::{ErrorReason, FallbackReason, HedgeResult, QueueRefusal, RetryReason, SessionResult};
 use super::{hub_with_clock, scrape};
 
 #[test]
@@ -37,6 +37,7 @@ fn requests_by_a_closed_listener_still_count_for_their_pool() {
         pool.error(ErrorReason::NoBackend);
         pool.retry(RetryReason::NotSent);
         pool.retry_denied();
+        pool.hedge(HedgeResult::Won);
         pool.session(SessionResult::Moved);
         pool.queue_entered();
         pool.queue_left(Duration::from_secs(1));
@@ -52,6 +53,7 @@ fn requests_by_a_closed_listener_still_count_for_their_pool() {
             value("lb_proxy_errors_total", &[("reason", "no_backend")]),
             value("lb_retries_total", &[("reason", "not_sent")]),
             value("lb_retries_denied_total", &[]),
+            value("lb_hedges_total", &[("result", "won")]),
             value("lb_sessions_total", &[("result", "moved")]),
             value("lb_queue_entries_total", &[]),
             value("lb_queue_wait_seconds_total", &[]),
@@ -60,15 +62,15 @@ fn requests_by_a_closed_listener_still_count_for_their_pool() {
         ];
         (requests.count() > 0, sums)
     };
-    assert_eq!(told(), (true, [2.0; 8]));
+    assert_eq!(told(), (true, [2.0; 9]));
     // First hidden, then forgotten.
     for _ in 0..2 {
         seconds.fetch_add(300, Ordering::Relaxed);
-        assert_eq!(told(), (false, [2.0; 8]));
+        assert_eq!(told(), (false, [2.0; 9]));
     }
     metrics.listener_opened("l");
     metrics.pool(0, "l", "p").error(ErrorReason::NoBackend);
-    assert_eq!(told(), (true, [3.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]));
+    assert_eq!(told(), (true, [3.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]));
 }
 
 #[test]

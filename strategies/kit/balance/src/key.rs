@@ -41,11 +41,13 @@ pub trait KeyedRequest {
 }
 
 /// A request's key.
+#[derive(Clone)]
 pub struct Key {
     text: Text,
     pub hash: u64,
 }
 
+#[derive(Clone)]
 enum Text {
     Inline([u8; INLINE_BYTES], u8),
     Allocated(Box<[u8]>),

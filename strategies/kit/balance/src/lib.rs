@@ -4,8 +4,6 @@
 //! Around a failed or refused decision: retries with their budget, hedges, caps, a queue, shedding and an adaptive
 //! limit. These parts belong to one worker, so they need no atomics.
 //!
-//! `lb` does not use hedges yet: until then only their tests call them.
-//!
 //! Why a crate: `lb` and simulations use the same code, so a simulation shows the real behavior. Invariants: this crate
 //! has no I/O, no clock and no thread. Time and random bits are arguments. Data shared between threads is atomic.
 

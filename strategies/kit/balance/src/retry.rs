@@ -23,6 +23,8 @@ pub struct RetryRules {
     pub per_attempt_ns: Option<u64>,
     /// Whether a request with the header `Idempotency-Key` counts as idempotent, with any method.
     pub idempotency_key: bool,
+    /// Whether a slow attempt gets a second one beside it.
+    pub hedge: bool,
     /// The longest request body that is kept to be sent again.
     pub replay_bytes: u64,
     pub back_off: BackOff,
@@ -145,7 +147,7 @@ impl RetryRules {
     /// backend may refuse a key of which the first request is not complete.
     #[inline]
     pub fn may_hedge(&self, progress: RequestProgress) -> bool {
-        progress.idempotency == Idempotency::ByMethod && self.may_send_again(progress)
+        self.hedge && progress.idempotency == Idempotency::ByMethod && self.may_send_again(progress)
     }
 
     #[inline]
@@ -167,6 +169,7 @@ impl Default for RetryRules {
             on: RetryOn::default(),
             per_attempt_ns: None,
             idempotency_key: false,
+            hedge: false,
             replay_bytes: 64 * 1024,
             back_off: BackOff { base_ns: 25_000_000, cap_ns: 250_000_000 },
         }

@@ -61,7 +61,9 @@ fn a_retry_needs_a_listed_cause_an_attempt_a_body_and_a_safe_request() {
                 let again = progress.attempt == 0 && !progress.has_response_begun && progress.body != BodyState::Lost;
                 assert_eq!(rules.may_retry(cause, progress), listed && safe && again, "{on:?} {cause:?} {progress:?}");
                 let hedge = again && progress.idempotency == Idempotency::ByMethod;
-                assert_eq!(rules.may_hedge(progress), hedge, "{progress:?}");
+                assert!(!rules.may_hedge(progress), "off by default");
+                let hedges = RetryRules { hedge: true, ..rules };
+                assert_eq!(hedges.may_hedge(progress), hedge, "{progress:?}");
             }
         }
     }

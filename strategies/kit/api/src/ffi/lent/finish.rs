@@ -36,7 +36,8 @@ pub enum Outcome {
     Timeout,
     /// The backend closed the connection, or its response was not valid HTTP.
     Reset,
-    /// The client left or was too slow, or a tunnel was idle for too long.
+    /// The client left or was too slow, or a tunnel was idle for too long. Also if another attempt of the request
+    /// responded first, so that this one was not needed.
     ClientGone,
     /// The backend is not to blame: a keep-alive connection was closed before the request, or lb itself failed.
     NotSent,
