@@ -23,17 +23,23 @@ pub(super) fn collect<T>(
     let mut source = source.clone();
     let mut found = Vec::new();
     let mut lost_pool = false;
+    let mut lost = Vec::new();
     loop {
         let mistake = match check(&source, &mut document) {
             Ok(checked) => return ConfigError::all(found).map_or(Ok(checked), Err),
             Err(mistake) => mistake,
         };
         // Such a route may name a pool that was removed.
-        let is_doubtful = matches!(&mistake, ConfigError::Setting { key, .. } if lost_pool && names_pool(key));
+        let is_of_route = matches!(&mistake, ConfigError::Setting { key, .. } if lost_pool && names_pool(key));
         let named = named(&mistake, &document);
+        // A setting that was removed may be missing now.
+        let is_lost = matches!(&named, ConfigError::Setting { key, .. } if lost.contains(key));
+        if let ConfigError::Setting { key, .. } = &named {
+            lost.push(key.clone());
+        }
         let removed = remove_cause(&mistake, &mut document, &mut source);
         lost_pool |= removed && matches!(&mistake, ConfigError::Setting { key, .. } if is_pool(key));
-        if !is_doubtful {
+        if !is_of_route && !is_lost {
             found.push(named);
         }
         if !removed || found.len() >= MISTAKES_MAX {
@@ -133,6 +139,14 @@ mod tests {
     fn a_route_to_a_pool_with_a_wrong_name_is_no_mistake_of_its_own() {
         let text = "[pools.\"a/b\"]\n[[routes]]\npool = \"a/b\"\n[log]\nlevel = \"lb=loud\"\n";
         assert_found(text, &[], &[":1:8: pools.\"a/b\": an id is made of", ":5:1: log.level:"]);
+    }
+
+    #[test]
+    fn a_wrong_setting_is_not_missing_too() {
+        let text = "[sticky]\ncookie = \"lb\"\nsecret_file = \"\\u0000\"\n[log]\nlevel = \"lb=loud\"\n";
+        let found = mistakes(text, &[]);
+        let of_secret: Vec<_> = found.iter().filter(|one| one.contains("sticky.secret_file")).collect();
+        assert_eq!(of_secret.len(), 1, "{found:#?}");
     }
 
     #[test]
