@@ -109,7 +109,7 @@ fn an_ejection_ends_and_the_next_one_is_longer() {
     assert_eq!(counts, [1, 2, 3]);
     fail(&servers[2], 0.0);
     wait_until("its return", || backend(&lb, "b3")["eligible"] == true);
-    wait_until("the log of its return", || lb.printed("stderr").contains("takes requests after its ejection"));
+    wait_until("the log of its return", || lb.printed("stderr").contains("the ejection of a backend is over"));
 }
 
 /// Sends requests until `b3`, which fails them, is ejected.

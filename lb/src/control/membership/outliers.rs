@@ -72,7 +72,7 @@ impl Membership {
                 tracing::warn!(pool = name, backend = %id, reason, for_ms, count, "backend is ejected");
             }
             OutlierEvent::Returned { why, .. } => {
-                tracing::info!(pool = name, backend = %id, why = why.as_str(), "backend takes requests after its ejection");
+                tracing::info!(pool = name, backend = %id, why = why.as_str(), "the ejection of a backend is over");
             }
             OutlierEvent::Spared { cause, by, .. } => {
                 let (reason, by) = (cause.to_string(), by.as_str());
