@@ -20,7 +20,7 @@ mod trust;
 mod watch;
 
 pub use api::{
-    AccessLogStatus, Add, AttachedBackend, BackendStatus, Change, ControlError, DrainStatus, EjectionStatus,
+    AccessLogStatus, Add, AttachedBackend, BackendStatus, Change, ControlError, CrashStatus, DrainStatus, EjectionStatus,
     FoundStrategy, LastReload, LoadedStrategy, OfferedStrategy, OverlayStatus, Overriding, OverridingStrategy,
     PoolReload, PoolStatus, QueueStatus, ReloadError, ReloadReport, ReloadRequest, ReloadResult, ReloadStatus,
     Reloading, Remove, Replicas, RolledBack, SlowStartStatus, StateHandOver, Status, StrategyChange, Trigger,

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lb_strategy_host::crash;
 use tokio::sync::mpsc;
 
 use crate::admin;
@@ -93,6 +94,8 @@ struct Parts {
 
 /// Serves until a signal says to stop.
 pub fn run(loaded: &Loaded, options: &Options) -> Result<(), RunError> {
+    // Before the first thread, so that each thread gets its stack for the handler.
+    crash::install().map_err(system("crashes cannot be reported"))?;
     logs::init(&loaded.config.log.level);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("the control runtime cannot start"))?;

@@ -68,6 +68,9 @@ fn status_page(status: &Value) -> String {
         if let Some(back) = pool["rollback_to"].as_str() {
             let _ = writeln!(page, "{:19} lb rollback restores {back}", "");
         }
+        if let Some(crash) = pool["crash"]["message"].as_str() {
+            let _ = writeln!(page, "crash               {crash}");
+        }
         let _ = writeln!(page, "{:19} {}", "", summary(list(&pool["backends"])));
         if let Some(queue) = queue(pool) {
             let _ = writeln!(page, "{:19} {queue}", "");

@@ -96,6 +96,7 @@ impl Actor {
                 let plugin = kept.strategy.plugin();
                 format!("{} {}", plugin.name(), plugin.version())
             }),
+            crash: self.reloads.ledger().found_in(&pool.name).cloned(),
             queue: safeguards.queue.is_in_use().then(|| self.queue_status(&pool.name)),
             safeguards,
             backends: self.membership.backends_of(&self.desk, key),

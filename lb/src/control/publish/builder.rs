@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use lb_strategy_host::crash;
 use tokio::sync::oneshot;
 
 /// A job that takes longer sets [`Builder::is_stuck`].
@@ -38,6 +39,7 @@ impl Builder {
         let shared = Arc::new(Shared { started: Instant::now(), busy_since_ms: AtomicU64::new(0) });
         let own = shared.clone();
         std::thread::Builder::new().name("lb-builder".into()).spawn(move || {
+            crash::cover_thread();
             for job in jobs {
                 own.busy_since_ms.store(own.started.elapsed().as_millis() as u64 + 1, Relaxed);
                 job();

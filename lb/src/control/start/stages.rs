@@ -2,16 +2,17 @@
 
 use std::path::PathBuf;
 
-use lb_strategy_host::{Loader, Staged};
+use lb_strategy_host::{Loader, Staged, crash};
 
 use super::StartError;
+use super::blamed::Choice;
 use crate::config::{Config, PoolConfig, Reach, resolve_address};
 use crate::control::api::LoadedStrategy;
 use crate::control::membership::{Overlay, Plan, vet_backends};
 use crate::control::pools::{Assembly, Entry, Members, PoolState};
 use crate::control::publish::Builder;
 use crate::control::state::StateDir;
-use crate::control::trust::PluginError;
+use crate::control::trust::{PluginError, Records, built_in};
 use crate::control::trust::plugins::{self, key_of};
 use crate::control::trust::vet::{VetBackend, Vetter};
 use crate::control::watch::{Attempt, Taken};
@@ -26,8 +27,9 @@ pub(super) struct Prepared {
     pub(super) overlay: Overlay,
     /// Without launched replicas.
     pub(super) plan: Plan,
-    /// One for each pool.
+    /// One for each pool, as the configuration says.
     pub(super) staged: Vec<Staged>,
+    pub(super) records: Records,
     pub(super) vetter: Option<Vetter>,
     pub(super) warnings: Vec<String>,
 }
@@ -47,7 +49,9 @@ pub(super) fn prepare(
     vet: Option<PathBuf>,
 ) -> Result<Prepared, StartError> {
     let state = StateDir::open(&config.state.dir)?;
-    let mut warnings = Vec::new();
+    let mut warnings = blame_crashes(&state);
+    let mut records = Records::read(&state);
+    warnings.append(&mut records.warnings);
     let mut overlay = Overlay::default();
     let mut on_disk = None;
     if config.state.keep && !fresh {
@@ -66,7 +70,18 @@ pub(super) fn prepare(
     let staged = config.pools.iter().map(|pool| plugins::stage(&loader, &config.plugin_dirs, pool));
     let staged = staged.collect::<Result<_, _>>()?;
     let vetter = vet.map(|executable| Vetter::new(executable, Some(&config.state.dir)));
-    Ok(Prepared { state, loader, on_disk, overlay, plan, staged, vetter, warnings })
+    Ok(Prepared { state, loader, on_disk, overlay, plan, staged, records, vetter, warnings })
+}
+
+/// Lets the handler of crashes write to the state directory. Returns a warning if it cannot.
+fn blame_crashes(state: &StateDir) -> Vec<String> {
+    if !crash::is_installed() {
+        return Vec::new();
+    }
+    let blame = state.blame();
+    let opened = blame.open().map(crash::blame_into);
+    let warning = |error| format!("{blame} cannot be opened ({error}): the next start will not know of a crash");
+    opened.map_err(warning).err().into_iter().collect()
 }
 
 /// The backends that pool `number` will have. The ports of launched replicas are not known yet. Nothing connects to
@@ -87,13 +102,20 @@ pub(super) fn expected(plan: &Plan, number: usize) -> Vec<VetBackend> {
 pub(super) fn open(
     config: &Config,
     loader: Loader,
-    staged: Vec<Staged>,
+    chosen: Vec<Choice>,
     members: Vec<Members>,
 ) -> Result<Opened, StartError> {
     let mut pools = Vec::with_capacity(config.pools.len());
     let mut strategies = Vec::with_capacity(config.pools.len());
-    for ((pool, staged), members) in config.pools.iter().zip(staged).zip(members) {
-        let (strategy, loaded) = plugins::open(&loader, staged, pool)?;
+    for ((pool, choice), members) in config.pools.iter().zip(chosen).zip(members) {
+        let (strategy, loaded) = match choice {
+            Choice::Wanted(staged) | Choice::LastProven(staged) => plugins::open(&loader, staged, pool)?,
+            Choice::BuiltIn => {
+                let strategy = built_in(&pool.name, config.proxy.workers);
+                let loaded = plugins::loaded(&pool.name, &strategy);
+                (strategy, loaded)
+            }
+        };
         strategies.push(loaded);
         pools.push(PoolState::new(pool, members, strategy));
     }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use lb_strategy::abi::{LB_E_PANIC, LbStatus};
 
+use crate::crash::{Report, Subject};
 use crate::error::HookError;
 
 /// The functions of a plugin.
@@ -41,6 +42,8 @@ pub(crate) struct Tag {
     pub(crate) pool: Option<Box<str>>,
     /// Panics that the plugin caught and reported, by hook.
     panics: [AtomicU64; Hook::ALL.len()],
+    /// For the handler of crashes.
+    pub(crate) report: Report,
 }
 
 /// A call in progress. Its end clears the note.
@@ -111,8 +114,10 @@ impl Hook {
 // === impl Tag ===
 
 impl Tag {
-    pub(crate) fn new(plugin: &str, pool: Option<&str>) -> Self {
-        Self { plugin: plugin.into(), pool: pool.map(Into::into), panics: Default::default() }
+    pub(crate) fn new(subject: &Subject<'_>) -> Self {
+        let Subject { plugin, pool, .. } = subject;
+        let (plugin, pool) = ((*plugin).into(), pool.map(Into::into));
+        Self { plugin, pool, panics: Default::default(), report: Report::new(subject) }
     }
 
     /// The failure of `hook` with `status`, counted if it was a panic; `reason` is the text that the plugin gave.
@@ -154,9 +159,14 @@ impl Drop for Call {
 mod tests {
     use super::*;
 
+    fn tag(plugin: &str, pool: Option<&str>) -> Tag {
+        let options = serde_json::Value::Null;
+        Tag::new(&Subject { plugin, version: "1", pool, file: None, sha256: None, options: &options })
+    }
+
     #[test]
     fn the_note_is_there_during_the_call_and_only_in_its_thread() {
-        let tag = Tag::new("moody", Some("default"));
+        let tag = tag("moody", Some("default"));
         let told = || here(|tag, hook| format!("{tag}, {}", hook.as_str()));
         assert_eq!(told(), None);
         {
@@ -176,7 +186,7 @@ mod tests {
 
     #[test]
     fn panics_are_counted_by_hook() {
-        let tag = Tag::new("moody", None);
+        let tag = tag("moody", None);
         tag.panicked(Hook::OnFinish);
         assert_eq!((tag.panics(Hook::OnFinish), tag.panics(Hook::Pick)), (1, 0));
     }

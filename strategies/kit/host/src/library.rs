@@ -10,6 +10,7 @@ use std::sync::Arc;
 use lb_strategy::abi::*;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
+use crate::crash::Subject;
 use crate::inside::{self, Hook, Tag};
 use crate::talk;
 
@@ -145,7 +146,15 @@ impl Plugin {
                     .into(),
             );
         }
-        let tag = Tag::new(&origin.display().to_string(), None);
+        let (name, sum) = (origin.display().to_string(), crate::load::hex(&sha256));
+        let tag = Tag::new(&Subject {
+            plugin: &name,
+            version: "",
+            pool: None,
+            file: Some(origin),
+            sha256: Some(&sum),
+            options: &serde_json::Value::Null,
+        });
         let call = inside::enter(&tag, Hook::Entry);
         // SAFETY: the image's constructors run here. The file is a private copy that passed the checks of `elf`, and a
         // plugin is trusted native code.
