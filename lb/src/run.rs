@@ -7,6 +7,7 @@
 //! Invariants: the ready file exists only while requests are served. A first signal drains, a second one ends lb at
 //! once.
 
+mod hangs;
 mod notify;
 mod parent;
 mod ready_file;
@@ -24,10 +25,11 @@ use crate::admin;
 use crate::config::{Config, Loaded, Source};
 use crate::control::{self, Control, ControlError, Handle, StartError, Status, Trigger};
 use crate::course;
-use crate::generation::Hall;
+use crate::generation::{Hall, SILENCE_MAX};
 use crate::listener;
 use crate::proxy::Proxy;
 use crate::telemetry::{Metrics, logs};
+use hangs::Hangs;
 use notify::Notifier;
 use ready_file::ReadyFile;
 use report::{Joined, Report};
@@ -296,14 +298,19 @@ async fn wait_for_replicas(control: &Control) -> Result<Joined, RunError> {
     }
 }
 
-/// Returns only if a part has died.
+/// Returns only if a part has died. Asks workers that hang which plugin they are in.
 async fn wait_for_death(parts: &mut Parts) -> RunError {
     let mut look = tokio::time::interval(LOOK_INTERVAL);
+    let mut hangs = Hangs::default();
     loop {
         tokio::select! {
             _ = &mut parts.control.task => return RunError::Died(CONTROL),
-            _ = look.tick() => if !parts.proxy.is_alive() {
-                return RunError::Died("a thread of the proxy");
+            _ = look.tick() => {
+                if !parts.proxy.is_alive() {
+                    return RunError::Died("a thread of the proxy");
+                }
+                let stuck = parts.control.hall.stuck_threads(SILENCE_MAX);
+                hangs.look(stuck).into_iter().for_each(crash::ask);
             },
         }
     }

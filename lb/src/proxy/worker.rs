@@ -106,6 +106,7 @@ pub(super) fn start(
         metrics.runtime(number, runtime.handle().metrics());
         runtime.block_on(async move {
             let mut seat = seat;
+            seat.sits_in(crash::this_thread());
             let generation = seat.take();
             let first = generation.number;
             let mut listeners = Listeners::default();

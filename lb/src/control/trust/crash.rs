@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use crate::control::api::CrashStatus;
 
+/// In place of a signal, for a hook that did not return.
+const HANG: &str = "hang";
+
 /// One line of the blame file. The host crate writes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::control) struct Crash {
@@ -50,7 +53,10 @@ impl Crash {
 
     /// What ended the process, for messages.
     pub(in crate::control) fn cause(&self) -> String {
-        format!("{} in its hook {} ended lb", self.signal, self.hook)
+        match &*self.signal {
+            HANG => format!("its hook {} did not return", self.hook),
+            signal => format!("{signal} in its hook {} ended lb", self.hook),
+        }
     }
 
     /// For `/status`. `instead` is the strategy that decides now, unless the one that crashed was loaded again.
@@ -58,7 +64,8 @@ impl Crash {
         let Self { strategy, version, sha256, signal, hook, proven: _, unix_s, .. } = self.clone();
         let at = jiff::Timestamp::from_second(unix_s).unwrap_or_default();
         let (name, at) = (format!("{strategy} {version}"), at.to_string());
-        let crashed = format!("pool {pool}: strategy {} crashed at {at}: {}", name.trim_end(), self.cause());
+        let what = if signal == HANG { "hung" } else { "crashed" };
+        let crashed = format!("pool {pool}: strategy {} {what} at {at}: {}", name.trim_end(), self.cause());
         let is_loaded = instead.is_none();
         let message = match instead {
             Some(instead) => {

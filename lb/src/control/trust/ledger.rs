@@ -129,14 +129,12 @@ impl Ledger {
         })
     }
 
-    /// An operator's reload has put its strategies in charge: removes the crashes that are `forgiven`.
+    /// An operator's reload has put its strategies in charge: removes the crashes that are `forgiven`, and hangs of this
+    /// run.
     pub(in crate::control) fn forgive(&mut self, forgiven: impl Fn(&Crash) -> bool) {
         self.found.retain(|one| !forgiven(&one.crash));
-        let before = self.crashes.len();
         self.crashes.retain(|crash| !forgiven(crash));
-        if self.crashes.len() < before {
-            self.write_crashes();
-        }
+        self.write_crashes();
     }
 
     /// The crash that the start has reported for this pool.

@@ -1,4 +1,5 @@
-//! Blame for a crash: the plugin and the hook that a thread was in when a signal ended the process.
+//! Blame for a crash or a hang: the plugin and the hook that a thread was in when a signal ended the process, or when
+//! the thread was asked.
 //!
 //! Why: a core dump names a function, if there is one. An operator needs the plugin, its pool and its file, and the
 //! next start must know them. So a handler writes one line to stderr and one to the blame file.
@@ -6,7 +7,7 @@
 //! Invariants: the handler calls only async-signal-safe functions, takes no lock and does not allocate. Every text
 //! about an instance is prepared when the instance is made. A signal from another process blames no plugin. SIGKILL
 //! and a loss of power run no handler, so they blame no plugin either. After the report the process ends as it would
-//! have ended without the handler: by the same signal, with the same core dump.
+//! have ended without the handler: by the same signal, with the same core dump. A thread that was asked goes on.
 
 use std::fs::File;
 use std::io;
@@ -29,6 +30,9 @@ const SIGNALS: [(c_int, &str); 5] = [
     (libc::SIGILL, "SIGILL"),
     (libc::SIGFPE, "SIGFPE"),
 ];
+
+/// The name of a hang, in place of a signal.
+const HANG: &str = "hang";
 
 /// The size of a thread's stack for the handler. The kernel stores up to 11 KiB of registers on it.
 const STACK_BYTES: usize = 64 << 10;
@@ -93,7 +97,30 @@ pub fn install() -> io::Result<()> {
         // SAFETY: the handler is async-signal-safe, as its comments say, and has the signature of SA_SIGINFO.
         checked(unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) })?;
     }
-    Ok(())
+    action.sa_sigaction = on_question as extern "C" fn(c_int, *mut siginfo_t, *mut c_void) as usize;
+    action.sa_flags |= libc::SA_RESTART;
+    // SAFETY: as above.
+    checked(unsafe { libc::sigaction(question(), &raw const action, ptr::null_mut()) })
+}
+
+/// The signal of [`ask`]. No other part of lb or of the C library uses it.
+fn question() -> c_int {
+    libc::SIGRTMIN() + 7
+}
+
+/// The number of this thread for [`ask`].
+pub fn this_thread() -> i32 {
+    // SAFETY: without arguments.
+    unsafe { libc::gettid() }
+}
+
+/// Makes a thread of this process report the plugin that it is in as hanging, if it is in one. Does nothing without
+/// [`install`].
+pub fn ask(thread: i32) {
+    if BEFORE.get().is_some() {
+        // SAFETY: a plain system call. A thread that has ended is an error without effect.
+        unsafe { libc::syscall(libc::SYS_tgkill, our_pid(), thread, question()) };
+    }
 }
 
 /// Gives this thread a stack for the handler, so that it can report a stack overflow too. For the begin of every thread
@@ -142,6 +169,19 @@ extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
     end(signal, sender.is_some());
 }
 
+extern "C" fn on_question(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
+    // SAFETY: the code that was interrupted must find its own error number again.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above; the pointer is that of this thread.
+    let before = unsafe { *errno };
+    // SAFETY: the kernel passes a valid `siginfo_t`, and this signal is always sent.
+    if unsafe { (*info).si_pid() } == our_pid() {
+        blame(HANG);
+    }
+    // SAFETY: as above.
+    unsafe { *errno = before };
+}
+
 fn our_pid() -> libc::pid_t {
     // SAFETY: async-signal-safe, without arguments.
     unsafe { libc::getpid() }
@@ -153,7 +193,14 @@ fn report(signal: &str, other: Option<libc::pid_t>) {
         let pid = Digits::of(pid.unsigned_abs().into());
         return tell(&["lb: ", signal, " was sent by process ", pid.as_str(), ": no plugin is blamed\n"]);
     }
-    let told = here(|tag, hook| {
+    if blame(signal).is_none() {
+        tell(&["lb: ", signal, " in lb itself: the thread was in no call of a plugin\n"]);
+    }
+}
+
+/// Blames the plugin that this thread is in; `None` if it is in none.
+fn blame(signal: &str) -> Option<()> {
+    here(|tag, hook| {
         let Report { line: [before, after], entry, is_proven } = &tag.report;
         let (hook, at) = (hook.as_str(), Digits::of(now_s()));
         let proven = if is_proven.load(Relaxed) { "true" } else { "false" };
@@ -163,10 +210,7 @@ fn report(signal: &str, other: Option<libc::pid_t>) {
             write(file.as_raw_fd(), &parts);
         }
         tell(&["lb: ", signal, before, hook, after]);
-    });
-    if told.is_none() {
-        tell(&["lb: ", signal, " in lb itself: the thread was in no call of a plugin\n"]);
-    }
+    })
 }
 
 /// Writes a line to stderr, unless its reader is stuck: that must not keep the process from ending.
