@@ -16,8 +16,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use self::blamed::{Choice, Chosen, choose};
-use self::stages::{Opened, Prepared, attempt_of, expected, first_pickers, open, prepare};
+use self::blamed::{Choice, Chosen, built_in_instead};
+use self::stages::{Opened, Prepared, expected, first_pickers, open, prepare};
 use crate::config::Config;
 use crate::control::actor::{Actor, Inbox, REPORTS_MAX};
 use crate::control::api::Reloading;
@@ -27,8 +27,8 @@ use crate::control::membership::{Launched, Membership, Overlay, Plan, Reports, t
 use crate::control::pools::{Entry, Members, Origin};
 use crate::control::publish::{Builder, InForce, Publisher, access_log, awaited, reach, settings};
 use crate::control::reload::{Reloads, Tools};
-use crate::control::trust::{Ledger, plugins};
 use crate::control::trust::vet::Vetter;
+use crate::control::trust::{Ledger, plugins};
 use crate::control::watch::{Attempt, Watch};
 use crate::generation::{Generation, Hall, OwnRoutes, PoolGeneration, Settings};
 use crate::listener::Listener;
@@ -57,20 +57,13 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let Options { config, metrics, listeners, admin, fresh, source, loaded, vet, own_routes, missing_path } = options;
     let admin = admin.unwrap_or(config.admin.listen);
     let builder = Builder::start().map_err(StartError::Builder)?;
-    let (for_builder, reach) = (config.clone(), reach(&config, &listeners, admin));
+    let reach = reach(&config, &listeners, admin);
+    let loaded = loaded.filter(|_| source.is_some());
     let prepared = builder
-        .run(move || prepare(&for_builder, &reach, fresh, vet))
+        .run(move || prepare(config, &reach, fresh, vet, loaded))
         .await
         .ok_or(StartError::BuilderBroke("preparing the pools"))??;
-    let Prepared { state, loader, on_disk, overlay, plan, staged, records, vetter, warnings } = prepared;
-    let attempt = loaded.filter(|_| source.is_some()).map(|sha256| attempt_of(&config, sha256, &staged));
-    let (loader, records, mut chosen) = builder
-        .run(move || {
-            let chosen = choose(config, staged, &loader, &records);
-            (loader, records, chosen)
-        })
-        .await
-        .ok_or(StartError::BuilderBroke("choosing the strategies"))?;
+    let Prepared { state, loader, on_disk, overlay, plan, attempt, records, mut chosen, vetter, warnings } = prepared;
     try_plugins(&mut chosen, vetter.as_ref(), &plan).await?;
     let Chosen { config, choices, found, rolled_back } = chosen.reported(&metrics);
 
@@ -166,14 +159,15 @@ fn report(metrics: &Metrics, report: StartReport) -> StartReport {
 /// Tries every plugin in a child process. Not on the builder: a child that hangs must not hold up its thread.
 async fn try_plugins(chosen: &mut Chosen, vetter: Option<&Vetter>, plan: &Plan) -> Result<(), StartError> {
     let Some(vetter) = vetter else { return Ok(()) };
-    let Chosen { config, choices, .. } = chosen;
+    let Chosen { config, choices, found, .. } = chosen;
     for (number, (pool, choice)) in config.pools.iter().zip(choices).enumerate() {
         let (Choice::Wanted(staged) | Choice::LastProven(staged)) = choice else { continue };
         let tried = plugins::vet(vetter, staged, pool, config.proxy.workers, expected(plan, number)).await;
         match (tried, &choice) {
             (Err(error), Choice::LastProven(_)) => {
-                tracing::warn!(pool = pool.name, %error, "the last proven strategy is refused: the built-in fallback picks");
+                tracing::warn!(pool = pool.name, %error, "the last proven strategy is refused");
                 *choice = Choice::BuiltIn;
+                found.iter_mut().filter(|one| one.pool == pool.name).for_each(built_in_instead);
             }
             (tried, _) => tried?,
         }

@@ -1,5 +1,5 @@
-//! State that outlives the process: the state directory with its lock, plugin copies, the overlay file, and the files of
-//! proven strategies and of crashes.
+//! State that outlives the process: the state directory with its lock, plugin copies, the overlay file, and the files
+//! of proven strategies and of crashes.
 
 mod blame_file;
 mod dir;

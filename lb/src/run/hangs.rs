@@ -1,7 +1,7 @@
 //! Workers that hang: each is asked once which plugin it is in.
 //!
-//! Why two looks: after a process was suspended, every worker seems silent until it runs again. Invariant: a worker that
-//! hangs, recovers and hangs again is asked again.
+//! Why two looks: after a process was suspended, every worker seems silent until it runs again. Invariant: a worker
+//! that hangs, recovers and hangs again is asked again.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
 //! Crashes of plugins in a running balancer: real processes and real signals.
 //!
-//! Invariants: a crash in a plugin is blamed by name, and the exit status is that of the crash. A plugin that crashed on
-//! probation is not loaded by the next start. An end that no handler sees blames no plugin.
+//! Invariants: a crash in a plugin is blamed by name, and the exit status is that of the crash. A plugin that crashed
+//! on probation is not loaded by the next start. An end that no handler sees blames no plugin.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -108,7 +108,10 @@ fn a_plugin_that_crashes_at_its_1000th_request_is_blamed_and_not_loaded_until_a_
         assert!(message.contains("so it is not loaded: round_robin "), "{message}");
         serve(&lb, 3);
         let said = stop(lb);
-        assert!(said.lines().any(|line| line.contains("ERROR") && line.contains(&message)), "{message} is not in {said}");
+        assert!(
+            said.lines().any(|line| line.contains("ERROR") && line.contains(&message)),
+            "{message} is not in {said}"
+        );
     }
 
     let lb = home.start(&home.late("null", 1_000), LONG);
@@ -159,6 +162,41 @@ fn a_strategy_that_an_earlier_run_has_proven_is_blamed_as_proven() {
     stop(home.start(&home.late("null", 3), NONE));
     home.crashed("null", 3, LONG);
     assert_eq!(home.blame()[0]["proven"], true);
+}
+
+#[test]
+fn a_proven_build_replaces_the_build_that_overwrote_its_file_and_crashed() {
+    let home = Home::new();
+    let first = home.start(&home.late("null", 3), NONE);
+    let digest = pool(&first)["strategy_sha256"].clone();
+    stop(first);
+    let file = home.folder.path().join("late.so");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes.extend_from_slice(b"another build");
+    std::fs::write(&file, bytes).unwrap();
+    home.crashed("null", 3, LONG);
+    assert_eq!(home.blame()[0]["proven"], false);
+    let status = pool(&home.start(&home.late("null", 3), LONG));
+    assert_eq!((&status["strategy_sha256"], &status["crash"]["is_loaded"]), (&digest, &json!(false)), "{status}");
+}
+
+#[test]
+fn the_watcher_does_not_load_a_strategy_that_crashed() {
+    let home = Home::new();
+    home.crashed("abort", 2, LONG);
+    let lb = home.start(&home.late("abort", 2), &LONG.replace("watch = false", "watch = true\nsettle_ms = 20"));
+    let config = std::fs::read_to_string(lb.path("lb.toml")).unwrap();
+    std::fs::write(lb.path("lb.toml"), config + "[timeouts]\nconnect_ms = 777\n").unwrap();
+    let last = wait_for("a reload by the watcher", || {
+        let last = get(lb.admin, "/status").json()["reload"]["last"].clone();
+        (last["by"] == "watcher").then_some(last)
+    });
+    assert_eq!((&last["stage"], &pool(&lb)["strategy"]), (&json!("probation"), &json!("built_in_fallback")), "{last}");
+    assert!(last["reason"].as_str().unwrap().contains("SIGABRT in its hook pick ended lb"), "{last}");
+    assert_eq!(home.blame().len(), 1);
+    lb.signal("HUP");
+    wait_for("a reload by an operator's signal", || (pool(&lb)["strategy"] == "late").then_some(()));
+    wait_for("the file of crashes to be empty", || home.blame().is_empty().then_some(()));
 }
 
 #[test]

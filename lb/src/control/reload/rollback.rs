@@ -41,8 +41,8 @@ impl Reloads {
         }
     }
 
-    /// Removes crashes from the ledger if an operator has put the strategies in charge: all after a plain reload, after
-    /// an override only those of strategies that are in charge now.
+    /// Removes crashes from the ledger if an operator has put the strategies in charge. A plain reload removes all. An
+    /// override removes only those of strategies that are in charge now.
     pub(super) fn forgive(&mut self, desk: &Publisher, transaction: &Transaction) {
         let Transaction { request, by, taking_back, .. } = transaction;
         if by.is_automatic() || taking_back.is_some() || request.dry_run {

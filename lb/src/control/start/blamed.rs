@@ -1,9 +1,11 @@
 //! What a start loads if a strategy crashed in an earlier run.
 //!
-//! Rules: a strategy that crashed on probation is not loaded. The last proven one of its pool is, from the operator's
-//! file or from the private copy of its bytes; if there is none, the built-in fallback picks. A strategy that crashed
-//! after it was proven is loaded again, with a warning. Invariant: the configuration that is returned describes what is
-//! in force, and other settings than plugin and options are those of the file.
+//! Rules: a strategy that crashed on probation is not loaded. The last proven one of its pool is loaded instead, from
+//! the operator's file or from the private copy of its bytes. If there is none, the built-in fallback picks. A strategy
+//! that crashed after it was proven is loaded again, with a warning.
+//!
+//! Invariant: the configuration that is returned describes the strategies in force. Their other settings than plugin
+//! and options are those of the file.
 
 use lb_strategy_host::{Loader, Staged, Wanted};
 
@@ -11,6 +13,9 @@ use crate::config::{Config, Plugin, PoolConfig};
 use crate::control::api::RolledBack;
 use crate::control::trust::{Crash, Found, Records};
 use crate::telemetry::{FilesVerdict, Metrics, ReloadEnd, ReloadKind, ReloadOutcome};
+
+/// What decides if there is nothing to load.
+const BUILT_IN: &str = "no proven strategy can be loaded, and the built-in fallback picks";
 
 /// What is to be in charge of a pool.
 pub(super) enum Choice {
@@ -69,7 +74,7 @@ fn rolled_back_of(pool: &PoolConfig, sha256: String, crash: &Crash) -> RolledBac
     }
 }
 
-/// The choice instead of the strategy that crashed, and a clause about it. Changes the plugin and the options of `pool`.
+/// The choice instead of the strategy that crashed, and a clause about it. Changes plugin and options of `pool`.
 fn stand_in(pool: &mut PoolConfig, loader: &Loader, records: &Records) -> (Choice, String) {
     if let Some((proven, files)) = records.proven_in(&pool.name) {
         for path in files {
@@ -83,7 +88,12 @@ fn stand_in(pool: &mut PoolConfig, loader: &Loader, records: &Records) -> (Choic
             }
         }
     }
-    (Choice::BuiltIn, "no proven strategy is known, and the built-in fallback picks".to_owned())
+    (Choice::BuiltIn, BUILT_IN.to_owned())
+}
+
+/// The last proven strategy was refused, too.
+pub(super) fn built_in_instead(found: &mut Found) {
+    found.status = found.crash.status(&found.pool, Some(BUILT_IN.to_owned()));
 }
 
 /// The digest of 64 hexadecimal digits.

@@ -1,8 +1,8 @@
 //! The file of crashes: one line for each, written by the handler of a process that ended.
 //!
-//! Why lines that are appended: the handler cannot rename a file, and a run may end in the middle of a line. Invariants:
-//! every writer appends, so that the descriptor of the handler stays valid when lines are removed. This module does not
-//! interpret a line.
+//! Why lines that are appended: the handler cannot rename a file, and a run may end in the middle of a line.
+//! Invariants: every writer appends, so that the descriptor of the handler stays valid when lines are removed. This
+//! module does not interpret a line.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};

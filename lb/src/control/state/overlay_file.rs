@@ -62,10 +62,8 @@ impl OverlayFile {
             Ok(()) => format!("it was renamed to {}", aside.display()),
             Err(error) => format!("and it cannot be renamed ({error}); the next change overwrites it"),
         };
-        let warning = format!(
-            "the {holds} in {} cannot be read ({reason}): starting without them, {what}",
-            path.display()
-        );
+        let warning =
+            format!("the {holds} in {} cannot be read ({reason}): starting without them, {what}", path.display());
         (T::default(), Some(warning))
     }
 

@@ -134,7 +134,10 @@ mod tests {
         assert!(!crash_of.is_of("p", Some("cd"), &options));
         assert!(!crash_of.is_of("p", None, &options));
         assert!(!crash_of.is_of("p", Some("ab"), &Value::Null));
-        assert!(crash(None, &Value::Null).is_of("q", Some("ab"), &options), "a crash while it was opened is of all pools");
+        assert!(
+            crash(None, &Value::Null).is_of("q", Some("ab"), &options),
+            "a crash while it was opened is of all pools"
+        );
         assert!(crash(Some("p"), &Value::Null).is_of("p", Some("ab"), &serde_json::json!({})));
     }
 

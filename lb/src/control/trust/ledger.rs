@@ -52,11 +52,13 @@ pub(in crate::control) struct Ledger {
 impl Records {
     /// Blocks.
     pub(in crate::control) fn read(state: &StateDir) -> Self {
-        let (proven, warning) = state.proven().read(|text| serde_json::from_str(text).map_err(|error| error.to_string()));
+        let (proven, warning) =
+            state.proven().read(|text| serde_json::from_str(text).map_err(|error| error.to_string()));
         let blame = state.blame();
         let mut warnings: Vec<String> = warning.into_iter().collect();
         let lines = blame.lines().unwrap_or_else(|error| {
-            warnings.push(format!("crashes of earlier runs in {blame} cannot be read ({error}): starting without them"));
+            warnings
+                .push(format!("crashes of earlier runs in {blame} cannot be read ({error}): starting without them"));
             Vec::new()
         });
         let crashes = lines.iter().filter_map(|line| {
@@ -129,8 +131,8 @@ impl Ledger {
         })
     }
 
-    /// An operator's reload has put its strategies in charge: removes the crashes that are `forgiven`, and hangs of this
-    /// run.
+    /// An operator's reload has put its strategies in charge: removes the crashes that are `forgiven`, and hangs of
+    /// this run.
     pub(in crate::control) fn forgive(&mut self, forgiven: impl Fn(&Crash) -> bool) {
         self.found.retain(|one| !forgiven(&one.crash));
         self.crashes.retain(|crash| !forgiven(crash));
@@ -159,7 +161,9 @@ impl Ledger {
                 let _ = before.await;
             }
             let written = tokio::task::spawn_blocking(move || {
-                blame.replace(&lines).map_err(|error| tracing::error!(file = %blame, %error, "crashes cannot be removed"))
+                blame
+                    .replace(&lines)
+                    .map_err(|error| tracing::error!(file = %blame, %error, "crashes cannot be removed"))
             });
             let _ = written.await;
         }));

@@ -1,5 +1,4 @@
-//! Blame for a crash or a hang: the plugin and the hook that a thread was in when a signal ended the process, or when
-//! the thread was asked.
+//! Blame for a crash or a hang: the plugin and the hook that a thread was in.
 //!
 //! Why: a core dump names a function, if there is one. An operator needs the plugin, its pool and its file, and the
 //! next start must know them. So a handler writes one line to stderr and one to the blame file.
@@ -187,7 +186,7 @@ fn our_pid() -> libc::pid_t {
     unsafe { libc::getpid() }
 }
 
-/// Writes who is to blame. `other` is the process that sent the signal, if it is not this one.
+/// Writes which plugin is to blame. `other` is the process that sent the signal, if it is not this one.
 fn report(signal: &str, other: Option<libc::pid_t>) {
     if let Some(pid) = other {
         let pid = Digits::of(pid.unsigned_abs().into());
@@ -272,8 +271,11 @@ impl Report {
         let entry = entry.to_string();
         let open = entry.strip_suffix('}').unwrap_or(&entry);
         Self {
-            line: [plain(&format!(" in plugin {plugin} ({pool_and}hook ")), plain(&format!("{file_told}{sum_told})")) + "\n"]
-                .map(String::into_boxed_str),
+            line: [
+                plain(&format!(" in plugin {plugin} ({pool_and}hook ")),
+                plain(&format!("{file_told}{sum_told})")) + "\n",
+            ]
+            .map(String::into_boxed_str),
             entry: format!("{open},\"signal\":\"").into(),
             is_proven: AtomicBool::new(false),
         }
@@ -323,7 +325,10 @@ mod tests {
         assert_eq!(line, "lb: SIGSEGV in plugin moody (pool default, hook pick, file /x/liba.so, sha256 ab12)\n");
         let entry = format!("{entry}SIGSEGV\",\"hook\":\"pick\",\"proven\":false,\"unix_s\":7}}\n");
         let read: serde_json::Value = serde_json::from_str(&entry).unwrap();
-        assert_eq!((&read["options"]["a"], &read["pool"], &read["unix_s"]), (&"}".into(), &"default".into(), &7.into()));
+        assert_eq!(
+            (&read["options"]["a"], &read["pool"], &read["unix_s"]),
+            (&"}".into(), &"default".into(), &7.into())
+        );
     }
 
     #[test]
