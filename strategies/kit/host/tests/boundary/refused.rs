@@ -42,6 +42,20 @@ fn a_broken_table_is_refused_at_stage_version_with_what_is_wrong() {
 }
 
 #[test]
+fn too_many_response_headers_and_names_that_are_none_are_refused() {
+    let bench = Bench::new();
+    let build = |flags: &[&str]| bench.build("cc", &source("examples/broken/asks_headers.c"), "libasks.so", flags);
+    for (flags, words) in [
+        (&["-DCOUNT=9"][..], ["9 response headers", "8 is the limit"]),
+        (&["-DNAME=\"a b\""], ["\"a b\"", "no header name"]),
+        (&["-DNAME=\"\""], ["\"\"", "no header name"]),
+    ] {
+        assert_refused(&refusal(&bench, &build(flags)), Stage::Version, &words);
+    }
+    assert_eq!(bench.load(&build(&["-DNAME=\"X-Load\""])).unwrap().response_headers()[0][..], b"x-load"[..]);
+}
+
+#[test]
 fn a_library_that_is_no_strategy_is_refused_before_any_of_it_runs() {
     let bench = Bench::new();
     let error = refusal(&bench, &bench.compile("broken/not_a_strategy"));
