@@ -7,7 +7,7 @@ use std::process::Command;
 
 use lb_strategy_host::{LoadError, Loader, Stage, Wanted, find};
 
-use crate::fixture::Bench;
+use crate::fixture::{Bench, source};
 
 #[track_caller]
 fn assert_refused(error: &LoadError, stage: Stage, words: &[&str]) {
