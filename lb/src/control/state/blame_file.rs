@@ -42,6 +42,10 @@ impl BlameFile {
 
     /// Leaves only `lines`. A crash of this moment may be lost.
     pub(in crate::control) fn replace(&self, lines: &[String]) -> io::Result<()> {
+        let is_empty = std::fs::metadata(&self.0).map_or(true, |found| found.len() == 0);
+        if lines.is_empty() && is_empty {
+            return Ok(());
+        }
         let mut file = self.open()?;
         file.set_len(0)?;
         let text: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
@@ -64,6 +68,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = BlameFile::new(dir.path().join("blame"));
         assert_eq!(file.lines().unwrap(), Vec::<String>::new());
+        file.replace(&[]).unwrap();
+        assert!(!file.0.exists(), "no file is made to be empty");
         let mut handler = file.open().unwrap();
         handler.write_all(b"one\ntwo\n").unwrap();
         assert_eq!(file.lines().unwrap(), ["one", "two"]);
