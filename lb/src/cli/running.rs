@@ -49,6 +49,16 @@ pub(super) fn checked(answer: &client::Answer) -> Result<Value, CliError> {
     Err(if matches!(answer.status, 400 | 404) { CliError::Usage(said) } else { CliError::Refused(said) })
 }
 
+/// What the strategy of a pool still needs to be proven.
+fn probation(pool: &Value) -> String {
+    let number = |key: &str| pool[key].as_u64().unwrap_or_default();
+    let left = number("probation_left_ms") as f64 / 1e3;
+    let left = if left > 0.0 { format!(", {left:.1} s left") } else { String::new() };
+    let (picks, least) = (number("probation_picks"), number("probation_picks_min"));
+    let few = if picks < least { format!(", {picks} picks so far, {least} needed") } else { String::new() };
+    format!("{left}{few}")
+}
+
 fn status_page(status: &Value) -> String {
     let number = |key: &str| status[key].as_u64().unwrap_or_default();
     let mut page = format!(
@@ -62,9 +72,8 @@ fn status_page(status: &Value) -> String {
         let sha256 = pool["strategy_sha256"].as_str().and_then(|digits| digits.get(..12)).unwrap_or("-");
         let (name, strategy, version) = (text(&pool["name"]), text(&pool["strategy"]), text(&pool["strategy_version"]));
         let standing = text(&pool["strategy_standing"]).replace('_', " ");
-        let left = pool["probation_left_ms"].as_u64().map(|left| format!(", {:.1} s left", left as f64 / 1e3));
-        let left = left.unwrap_or_default();
-        let _ = writeln!(page, "pool {name:14} {strategy} {version} (sha256 {sha256}), {standing}{left}");
+        let probation = probation(pool);
+        let _ = writeln!(page, "pool {name:14} {strategy} {version} (sha256 {sha256}), {standing}{probation}");
         if let Some(back) = pool["rollback_to"].as_str() {
             let _ = writeln!(page, "{:19} lb rollback restores {back}", "");
         }
@@ -251,7 +260,7 @@ mod tests {
             "overlay": { "added": 1, "removed": 0, "changed": 0, "replicas": 4 },
             "pools": [{
                 "name": "default", "strategy": "ring", "strategy_version": "2", "strategy_sha256": "0123456789abcdef",
-                "strategy_standing": "on_probation", "probation_left_ms": 4500, "rollback_to": "round_robin 1",
+                "strategy_standing": "on_probation", "probation_left_ms": 4500, "probation_picks": 12, "probation_picks_min": 1000, "rollback_to": "round_robin 1",
                 "backends": [
                     { "eligible": true, "in_flight": 3 },
                     { "eligible": false, "in_flight": 1 },
@@ -269,7 +278,7 @@ mod tests {
         }));
         let wanted = "\
 lb 1, up 2 h 3 min, generation 12, 1 worker
-pool default        ring 2 (sha256 0123456789ab), on probation, 4.5 s left
+pool default        ring 2 (sha256 0123456789ab), on probation, 4.5 s left, 12 picks so far, 1000 needed
                     lb rollback restores round_robin 1
                     1 of 3 backends eligible, 1 backup stands by, 4 in flight
                     0 requests wait for a backend with room, adaptive limit 20

@@ -73,8 +73,8 @@ fn a_strategy_that_panics_is_rolled_back_and_the_current_backends_stay() {
 }
 
 #[test]
-fn picks_outside_the_list_and_slow_picks_cause_a_rollback_too() {
-    for does in ["point_nowhere", "dawdle"] {
+fn unusable_picks_declined_requests_and_slow_picks_cause_a_rollback_too() {
+    for does in ["point_nowhere", "decline", "dawdle"] {
         // lb times only some picks, so every pick must be slow.
         let moody = moody(does).replace("every = 10", "every = 1");
         let bench = Bench::start(&named("round_robin"));
@@ -97,10 +97,22 @@ fn a_strategy_that_was_rolled_back_is_tried_again_on_request() {
 }
 
 #[test]
-fn a_strategy_is_proven_after_its_probation() {
-    let short = "[reload]\nprobation_ms = 50\n";
+fn a_strategy_without_traffic_stays_on_probation_and_is_proven_after_a_thousand_picks() {
+    let short = "[reload]\nprobation_ms = 1\n";
     let bench = Bench::start(&format!("{}{short}", named("round_robin")));
     bench.change(&format!("{}{short}", moody("panic")));
+    let picks = || {
+        let pool = bench.status()["pools"][0].clone();
+        assert_eq!((&pool["strategy_standing"], &pool["probation_picks_min"]), (&json!("on_probation"), &json!(1_000)));
+        (pool["probation_left_ms"].as_u64().unwrap(), pool["probation_picks"].as_u64().unwrap())
+    };
+    wait_for("the end of its time", || (picks().0 == 0).then_some(()));
+    for _ in 0..999 {
+        bench.server();
+    }
+    // A look at probations happens ten times a second: some have passed since its time ended.
+    assert_eq!(picks(), (0, 999));
+    bench.server();
     wait_for("the end of the probation", || (standing(&bench) == "proven").then_some(()));
     for _ in 0..40 {
         provoke(&bench);

@@ -180,10 +180,12 @@ fn failed(desk: &mut Publisher) -> Option<(PoolKey, String)> {
     for (key, pool) in desk.pools.entries_mut() {
         let Tenure::OnProbation(probation) = pool.tenure() else { continue };
         let name = pool.strategy.plugin().name();
-        match probation.opinion(desk.metrics.pick_totals(&pool.name), stuck, now) {
+        let counted = desk.metrics.pick_totals(&pool.name);
+        match probation.opinion(counted, stuck, now) {
             Opinion::Watching => {}
             Opinion::Proven => {
-                tracing::info!(pool = %pool.name, strategy = name, "strategy is proven");
+                let picks = pool.tenure().picks(counted);
+                tracing::info!(pool = %pool.name, strategy = name, picks, "strategy is proven");
                 *pool.tenure_mut() = Tenure::Proven;
             }
             Opinion::Failed(reason) if pool.kept().is_none() => {

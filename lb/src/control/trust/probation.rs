@@ -2,7 +2,8 @@
 //!
 //! The rules are pure functions of counts, without clock or shards, so that every bound can be tested. They add to the
 //! trial in a child process, which sees ten thousand picks and no real request. Invariants: only counts from after the
-//! time when every worker had the strategy are judged. Two kinds of picks never count as faults: one that lost a race
+//! time when every worker had the strategy are judged. A strategy without traffic is not proven: it needs
+//! [`PICKS_MIN`] picks and the time of the configuration. Two kinds of picks never count as faults: one that lost a race
 //! against a health check, and one for a request without a key.
 
 use std::time::Duration;
@@ -14,6 +15,8 @@ use crate::telemetry::{PickTotals, SLOW_PICK};
 /// Faults, and slow picks, that are always allowed. More are allowed as picks grow: one fault per thousand picks.
 const FAULTS_FREE: u64 = 3;
 const PICKS_PER_FAULT: u64 = 1_000;
+/// A strategy is not proven with fewer picks.
+pub(in crate::control) const PICKS_MIN: u64 = 1_000;
 /// With fewer timed picks, their times are not judged.
 const TIMED_MIN: u64 = 16;
 /// A strategy fails if more than one in this many timed picks is slow. A worker that is not scheduled makes any pick
@@ -25,7 +28,7 @@ const TIMED_PER_SLOW: u64 = 2;
 pub(in crate::control) enum Tenure {
     OnProbation(Probation),
     Proven,
-    /// It failed, and no predecessor could be put back.
+    /// It failed, and no predecessor could be put back. Says how.
     Failed(String),
 }
 
@@ -61,6 +64,14 @@ impl Tenure {
         }
     }
 
+    /// How often it was asked in its probation, if `counted` are the counts of its pool now.
+    pub(in crate::control) fn picks(&self, counted: PickTotals) -> Option<u64> {
+        match self {
+            Self::OnProbation(probation) => Some(probation.from.map_or(0, |from| since(counted, from).picks)),
+            Self::Proven | Self::Failed(_) => None,
+        }
+    }
+
     pub(in crate::control) fn as_str(&self) -> &'static str {
         match self {
             Self::OnProbation(_) => "on_probation",
@@ -81,10 +92,11 @@ impl Probation {
     /// `stuck` is the number of workers that do not respond; a pick that does not return causes that.
     pub(in crate::control) fn opinion(&self, counted: PickTotals, stuck: usize, now: Instant) -> Opinion {
         let Some(from) = self.from else { return Opinion::Watching };
-        match fault(&since(counted, from)) {
+        let counted = since(counted, from);
+        match fault(&counted) {
             Some(fault) => Opinion::Failed(fault),
             None if stuck > 0 => Opinion::Failed(format!("{stuck} workers do not respond: a pick may not return")),
-            None if now >= self.ends => Opinion::Proven,
+            None if now >= self.ends && counted.picks >= PICKS_MIN => Opinion::Proven,
             None => Opinion::Watching,
         }
     }
@@ -156,15 +168,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_strategy_is_proven_when_its_time_is_up_and_at_once_without_probation() {
+    async fn a_strategy_is_proven_after_its_time_and_enough_picks_and_at_once_without_probation() {
         let now = Instant::now();
         let Tenure::OnProbation(mut probation) = Tenure::begin(now, LASTS) else { panic!("no probation") };
-        probation.starts_from(PickTotals::default());
-        let looked = [LASTS - Duration::from_millis(1), LASTS]
-            .map(|later| probation.opinion(PickTotals::default(), 0, now + later));
-        assert_eq!(looked, [Opinion::Watching, Opinion::Proven]);
-        let stuck = probation.opinion(PickTotals::default(), 1, now + LASTS);
+        let picked = |picks| PickTotals { picks, ..PickTotals::default() };
+        probation.starts_from(picked(70));
+        let looked = |picks, later| probation.opinion(picked(picks), 0, now + later);
+        let long = LASTS * 1_000;
+        assert_eq!([looked(70, long), looked(1_069, long)], [Opinion::Watching, Opinion::Watching], "too few picks");
+        assert_eq!(looked(9_999, LASTS - Duration::from_millis(1)), Opinion::Watching, "too early");
+        assert_eq!(looked(1_070, LASTS), Opinion::Proven);
+        let stuck = probation.opinion(picked(1_070), 1, now + LASTS);
         assert!(matches!(stuck, Opinion::Failed(_)), "a stuck worker fails the probation");
         assert_eq!(Tenure::begin(now, Duration::ZERO), Tenure::Proven);
+    }
+
+    #[tokio::test]
+    async fn picks_are_counted_from_the_time_when_every_worker_had_the_strategy() {
+        let picked = |picks| PickTotals { picks, ..PickTotals::default() };
+        let mut tenure = Tenure::begin(Instant::now(), LASTS);
+        assert_eq!(tenure.picks(picked(500)), Some(0), "not every worker has it");
+        let Tenure::OnProbation(probation) = &mut tenure else { panic!("no probation") };
+        probation.starts_from(picked(500));
+        assert_eq!([tenure.picks(picked(512)), Tenure::Proven.picks(picked(512))], [Some(12), None]);
     }
 }

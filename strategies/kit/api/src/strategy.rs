@@ -113,7 +113,8 @@ pub enum Pick {
     Backend(usize),
     /// The same, with a number that [`Finish::token`] returns at the end of the attempt.
     BackendWithToken(usize, u64),
-    /// No backend may serve this request: the client gets 503.
+    /// The list has no eligible backend that was not tried: the client gets 503. If the list has one, this result is a
+    /// fault, and the host's built-in fallback picks.
     NoBackend,
     /// No decision, for example because the request has no key: the host's built-in fallback picks.
     Fallback,

@@ -102,7 +102,7 @@ impl Ask {
 
     /// The explanation of the picker's strategy; `None` if it has none.
     pub fn explain(&self, picker: &Picker) -> Option<String> {
-        picker.explain(&self.lend(&HeaderList(&self.headers)))
+        picker.explain(&self.lend(&HeaderList(&self.headers))).and_then(Result::ok)
     }
 
     /// The index of the picked backend. If the decision is another one, a sentence with that decision.

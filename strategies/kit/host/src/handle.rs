@@ -73,6 +73,7 @@ pub enum Decision {
         index: usize,
         token: u64,
     },
+    /// The list has no eligible, untried backend either.
     NoBackend,
     /// The host must pick.
     Refused(Refusal),
@@ -87,6 +88,8 @@ pub enum Refusal {
     BadIndex,
     AlreadyTried,
     NotEligible,
+    /// The strategy returned no backend, although the list has an eligible, untried one.
+    Declined,
     /// An error status.
     Error,
 }
@@ -257,7 +260,7 @@ impl Picker {
         };
         match status {
             LB_OK => self.check(answer, request.tried),
-            LB_NONE => Decision::NoBackend,
+            LB_NONE => self.none(request.tried),
             LB_E_PANIC => Decision::Refused(Refusal::Panic),
             status if status > 0 => Decision::Refused(Refusal::Undecided),
             _ => Decision::Refused(Refusal::Error),
@@ -294,7 +297,7 @@ impl Picker {
     }
 
     /// The strategy's explanation of its pick for this request, as JSON; `None` if it has none.
-    pub fn explain(&self, request: &PickRequest<'_>) -> Option<String> {
+    pub fn explain(&self, request: &PickRequest<'_>) -> Option<Result<String, HookError>> {
         let hook = self.strategy.plugin.table().explain?;
         let lent = lend(request);
         let mut words = Vec::<u8>::new();
@@ -308,7 +311,21 @@ impl Picker {
                 sink(&mut words),
             )
         };
-        (status == LB_OK).then(|| String::from_utf8_lossy(&words).into_owned())
+        match status {
+            LB_OK => Some(Ok(String::from_utf8_lossy(&words).into_owned())),
+            status if status > 0 => None,
+            status => Some(Err(failed(self.strategy.plugin.name().to_owned(), "explain", status, words))),
+        }
+    }
+
+    /// Whether "no backend" is right, by the list that the strategy got.
+    #[cold]
+    fn none(&self, tried: &[u32]) -> Decision {
+        let is_left = |index: usize| self.backends.is_eligible(index) && !tried.contains(&(index as u32));
+        match (0..self.backends.len()).any(is_left) {
+            true => Decision::Refused(Refusal::Declined),
+            false => Decision::NoBackend,
+        }
     }
 
     #[inline]

@@ -50,6 +50,8 @@ struct Trial<'a> {
     bad_answers: u32,
     /// The fault of the first bad pick.
     first_bad: Option<Refusal>,
+    /// The first failure to explain.
+    unexplained: Option<String>,
     /// Times of picks, one of each batch.
     times_ns: Vec<u64>,
 }
@@ -62,7 +64,8 @@ pub(super) fn run(request: &VetRequest, copy: PrivateCopy, tell: &mut dyn FnMut(
     let mut trial = Trial::new(request, copy, tell);
     let outcome = trial.walk();
     (trial.tell)(VetStage::Leak);
-    let outcome = outcome.and_then(|()| trial.judge_picks()).and_then(|()| match before.added_since() {
+    let judged = outcome.and_then(|()| trial.judge_picks()).and_then(|()| trial.judge_explanations());
+    let outcome = judged.and_then(|()| match before.added_since() {
         None => Ok(()),
         Some(reason) => Err((VetStage::Leak, reason)),
     });
@@ -98,6 +101,7 @@ impl<'a> Trial<'a> {
             panics: 0,
             bad_answers: 0,
             first_bad: None,
+            unexplained: None,
             times_ns: Vec::new(),
         }
     }
@@ -186,7 +190,7 @@ impl<'a> Trial<'a> {
         BackendSpec { flags, ..known.clone() }
     }
 
-    /// Picks, finishes, an explanation.
+    /// Picks, finishes, explanations.
     fn use_picker(&mut self, picker: &Picker) {
         (self.tell)(VetStage::Pick);
         let mut picked = Vec::with_capacity(FINISHES_MAX);
@@ -208,7 +212,12 @@ impl<'a> Trial<'a> {
             self.finish(picker, &picked);
         }
         (self.tell)(VetStage::Explain);
-        let _ = picker.explain(&PickRequest { dry: true, ..self.ask(0) });
+        // The live page asks for a ring without a key.
+        for number in 0..2 {
+            if let Some(Err(error)) = picker.explain(&PickRequest { dry: true, ..self.ask(number) }) {
+                self.unexplained.get_or_insert(error.to_string());
+            }
+        }
     }
 
     /// With and without a key; some are retries, some dry.
@@ -303,12 +312,17 @@ impl<'a> Trial<'a> {
                     Some(Refusal::BadIndex) => "an index outside the list",
                     Some(Refusal::AlreadyTried) => "a backend that the request had tried",
                     Some(Refusal::NotEligible) => "a backend that is not eligible",
+                    Some(Refusal::Declined) => "no backend, although the list has an eligible one that was not tried",
                     _ => "a status that a pick cannot have",
                 };
                 refused(format!("returned a wrong result in {bad} of {} picks, first {what}", self.picks()))
             }
             (panics, ..) => refused(format!("panicked in {panics} of {} picks", self.picks())),
         }
+    }
+
+    fn judge_explanations(&self) -> Result<(), Refused> {
+        self.unexplained.clone().map_or(Ok(()), |reason| Err((VetStage::Explain, reason)))
     }
 
     fn picks(&self) -> usize {

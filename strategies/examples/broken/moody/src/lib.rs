@@ -27,6 +27,8 @@ pub struct Options {
 enum Misdeed {
     Panic,
     PointNowhere,
+    /// No backend, although some may serve.
+    Decline,
     /// The pick takes a millisecond.
     Dawdle,
 }
@@ -55,6 +57,7 @@ impl Strategy for Moody {
         {
             match self.options.does {
                 Misdeed::Panic => panic!("in a mood"),
+                Misdeed::Decline => return Pick::NoBackend,
                 Misdeed::PointNowhere => return Pick::Backend(u32::MAX as usize),
                 Misdeed::Dawdle => {
                     let began = Instant::now();
