@@ -41,7 +41,7 @@ impl Reloads {
         let result = transaction.taking_back.as_ref().map_or(ReloadResult::Done, |_| ReloadResult::RolledBack);
         let mut report = outcome::report(&prepared, result, &built, 0);
         report.warnings.extend(lapsed.into_iter().map(|what| format!("a change made at run time has lapsed: {what}")));
-        let Prepared { target, candidates, listeners, access_log } = prepared;
+        let Prepared { target, candidates, listeners, access_log, files: _ } = prepared;
         reopen_access_log(desk, access_log.as_ref());
         let closed = desk.listeners.replace(listeners, &desk.metrics);
         match &transaction.taking_back {

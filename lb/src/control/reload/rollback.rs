@@ -145,7 +145,7 @@ impl Reloads {
         let warnings = transaction.taking_back.clone().filter(|_| by_itself).into_iter().collect();
         let target = Target { config, applied: Vec::new(), needs_restart: Vec::new(), warnings, pinned: None };
         let (listeners, access_log) = (desk.listeners.open().to_vec(), access_log_of(desk));
-        let prepared = Box::new(Prepared { target, candidates, listeners, access_log });
+        let prepared = Box::new(Prepared { target, candidates, listeners, access_log, files: None });
         self.begun += 1;
         self.state = State::Ready { transaction, prepared };
     }

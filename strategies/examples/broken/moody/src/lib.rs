@@ -1,8 +1,10 @@
 //! A round robin with a fault at every `every`th request that has the header `x-mood`.
 //!
 //! Why it exists: no check sends that header, so the plugin passes all checks before it is in charge. It stands for a
-//! bug that only real traffic triggers. Invariant: without the header it is a correct round robin.
+//! bug that only real traffic triggers. With `waits_for`, a new instance or its pickers wait for a file, so that a test
+//! decides how long a reload takes. Invariant: without the header it is a correct round robin.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,15 @@ pub struct Moody {
 pub struct Options {
     does: Misdeed,
     every: u64,
+    /// Waits in this hook until the file exists.
+    waits_for: Option<(Hook, PathBuf)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Hook {
+    New,
+    Picker,
 }
 
 #[derive(Deserialize)]
@@ -45,10 +56,12 @@ impl Strategy for Moody {
     type Picker = ();
 
     fn new(options: Options, _: Host) -> Result<Self, Error> {
+        options.wait_in(Hook::New);
         Ok(Self { options, turn: AtomicU64::new(0), moods: AtomicU64::new(0) })
     }
 
     fn picker(&self, _: &Backends<'_>) -> Result<(), Error> {
+        self.options.wait_in(Hook::Picker);
         Ok(())
     }
 
@@ -73,5 +86,16 @@ impl Strategy for Moody {
         }
         let turn = self.turn.fetch_add(1, Relaxed) as usize % n;
         backends.candidates(request).nth(turn).map_or(Pick::NoBackend, |(index, _)| Pick::Backend(index))
+    }
+}
+
+// === impl Options ===
+
+impl Options {
+    fn wait_in(&self, hook: Hook) {
+        let Some((waiting, file)) = &self.waits_for else { return };
+        while *waiting == hook && !file.exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }

@@ -1,0 +1,64 @@
+//! An override and the watcher: an edit from before the override does not undo it, and a later one does.
+
+use lb_test_support::wait_for;
+use serde_json::json;
+
+use super::{EVENTS_ALONE, Watched, reload_section};
+use crate::bench::{named, post};
+
+/// The file's strategy with another setting.
+fn edited(connect_ms: u32) -> String {
+    format!("{}[timeouts]\nconnect_ms = {connect_ms}\n", named("round_robin"))
+}
+
+fn overridden(watched: &Watched) -> bool {
+    let status = watched.bench.status();
+    let is_named = status["reload"]["overrides"][0]["strategy"]["name"] == status["pools"][0]["strategy"];
+    is_named && status["reload"]["overrides"].as_array().is_some_and(|all| all.len() == 1)
+}
+
+#[test]
+fn an_edit_from_before_an_override_does_not_undo_it_and_a_later_one_does() {
+    // The edit must not settle before the override begins, also on a busy machine.
+    let slow = reload_section(EVENTS_ALONE).replace("settle_ms = 400", "settle_ms = 2500");
+    let watched = Watched::start_in(tempfile::tempdir().unwrap(), &slow, &named("round_robin"), &[]);
+    let settled = watched.settled();
+    watched.bench.write(&edited(700));
+    let answer = post(watched.bench.lb.admin, "/reload", r#"{"strategy":{"name":"least_connections"}}"#);
+    assert_eq!((answer.status, &answer.json()["applied"]), (200, &json!(["timeouts"])), "{}", answer.body);
+    wait_for("the edit to settle", || (watched.settled() > settled).then_some(()));
+    assert!(overridden(&watched));
+    watched.accepted_after(|| watched.bench.write(&edited(800)));
+    assert_eq!((watched.bench.strategy(), overridden(&watched)), (json!("round_robin"), false));
+    watched.end(2);
+}
+
+#[test]
+fn an_edit_that_settles_during_an_override_does_not_undo_it() {
+    let watched = Watched::start(&named("round_robin"), &[]);
+    let settled = watched.settled();
+    let gate = watched.path("gate");
+    let config = json!({ "every": 9, "does": "panic", "waits_for": ["new", gate] });
+    let body = json!({ "strategy": { "name": "moody", "config": config } }).to_string();
+    std::thread::scope(|scope| {
+        watched.bench.write(&edited(700));
+        let reload = scope.spawn(|| post(watched.bench.lb.admin, "/reload", &body));
+        wait_for("the edit to settle", || (watched.settled() > settled).then_some(()));
+        std::fs::write(&gate, "").unwrap();
+        let answer = reload.join().unwrap();
+        assert_eq!((answer.status, &answer.json()["applied"]), (200, &json!(["timeouts"])), "{}", answer.body);
+    });
+    watched.accepted_after(|| watched.bench.write(&edited(800)));
+    watched.end(2);
+}
+
+#[test]
+fn a_refused_override_leaves_the_edit_to_the_watcher() {
+    let watched = Watched::start(&named("round_robin"), &[]);
+    watched.accepted_after(|| {
+        watched.bench.write(&named("least_connections"));
+        let answer = post(watched.bench.lb.admin, "/reload", r#"{"strategy":{"config":{"unknown":1}},"pool":"nowhere"}"#);
+        assert_eq!(answer.status, 422, "{}", answer.body);
+    });
+    assert_eq!(watched.bench.strategy(), "least_connections");
+}
