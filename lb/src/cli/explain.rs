@@ -153,9 +153,11 @@ mod tests {
     fn long_lists_and_texts_of_a_strategy_are_shortened_and_short_ones_are_not() {
         let arcs: Vec<_> = (0..16_384).map(|arc| json!([f64::from(arc) / 16_384.0, arc % 7])).collect();
         let says = json!({ "ring": arcs, "walk": [[1, "b1"], [2, "b2"]], "because": "é".repeat(500), "point": 1 });
-        let page = super::page(&json!({ "pool": "p", "backend": "b1", "strategy_says": says, "strategy_failed": null }));
+        let page =
+            super::page(&json!({ "pool": "p", "backend": "b1", "strategy_says": says, "strategy_failed": null }));
         assert!(page.len() < 1_200, "{} bytes", page.len());
-        for part in ["\"ring\":\"16384 entries, shown with --json\"", "[[1,\"b1\"],[2,\"b2\"]]", "é… (1000 bytes, "] {
+        for part in ["\"ring\":\"16384 entries, shown with --json\"", "[[1,\"b1\"],[2,\"b2\"]]", "é… (1000 bytes, "]
+        {
             assert!(page.contains(part), "no {part} in {page}");
         }
         let failed = json!({ "pool": "p", "strategy_failed": "strategy x failed in explain: it panicked" });

@@ -107,7 +107,10 @@ async fn picks_that_panic_or_return_a_wrong_result_are_counted() {
     let error = refusal("pick_eligible").await;
     assert!(error.reason.ends_with("first a backend that is not eligible"), "{error}");
     let error = refusal("pick_none").await;
-    assert!(error.reason.ends_with("first no backend, although the list has an eligible one that was not tried"), "{error}");
+    assert!(
+        error.reason.ends_with("first no backend, although the list has an eligible one that was not tried"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -43,6 +43,8 @@ pub(in crate::control) struct Kept {
     pub(in crate::control) settings: config::Strategy,
     /// The override that had put it in charge.
     pub(in crate::control) overriding: Option<Overriding>,
+    /// Else it is the first strategy of the pool, and none was proven.
+    pub(in crate::control) is_proven: bool,
     slots: Slots,
 }
 
@@ -161,11 +163,13 @@ impl PoolState {
             self.tenure = Tenure::Proven;
             return Some(strategy);
         }
-        match std::mem::replace(&mut self.tenure, tenure) {
+        let before = std::mem::replace(&mut self.tenure, tenure);
+        match before {
             Tenure::OnProbation(_) if self.kept.is_some() => Some(strategy),
             Tenure::Failed(_) => Some(strategy),
             Tenure::Proven | Tenure::OnProbation(_) => {
-                self.kept.replace(Kept { strategy, settings, overriding, slots }).map(|kept| kept.strategy)
+                let is_proven = before == Tenure::Proven;
+                self.kept.replace(Kept { strategy, settings, overriding, is_proven, slots }).map(|kept| kept.strategy)
             }
         }
     }

@@ -80,7 +80,15 @@ pub(super) enum Rollback {
 
 impl Transaction {
     pub(super) fn new(request: ReloadRequest, by: Trigger, answer: Answer) -> Self {
-        Self { request, by, began: Instant::now(), answers: vec![answer], overrides: Vec::new(), taking_back: None, files: None }
+        Self {
+            request,
+            by,
+            began: Instant::now(),
+            answers: vec![answer],
+            overrides: Vec::new(),
+            taking_back: None,
+            files: None,
+        }
     }
 
     /// A rollback and its reason.
