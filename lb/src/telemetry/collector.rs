@@ -11,6 +11,7 @@ use prometheus::proto::MetricFamily;
 use super::access_log::AccessLogCounts;
 use super::code::{class_label, code_label};
 use super::exposition::{Exposition, descriptions};
+use super::hook_panics::INSTANCE_HOOKS;
 use super::hub::Shared;
 use super::names;
 use super::reason::{
@@ -153,6 +154,11 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
         e.histogram(&names::STRATEGY_PICK, &[name, strategy], &answers.pick_time);
         for (reason, count) in FallbackReason::ALL.iter().zip(&answers.fallbacks) {
             e.number(&names::STRATEGY_FALLBACKS, &[name, strategy, reason.as_str()], *count as f64);
+        }
+    }
+    for (strategy, panics) in &pool.hook_panics {
+        for (hook, count) in INSTANCE_HOOKS.iter().zip(panics) {
+            e.number(&names::STRATEGY_HOOK_PANICS, &[name, strategy, hook.as_str()], *count as f64);
         }
     }
 }

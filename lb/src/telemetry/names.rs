@@ -156,6 +156,11 @@ pub const STRATEGY_FALLBACKS: Metric = counter(
     &["pool", "strategy", "reason"],
     "Picks made by the built-in fallback in place of the strategy, by cause.",
 );
+pub const STRATEGY_HOOK_PANICS: Metric = counter(
+    "lb_strategy_hook_panics_total",
+    &["pool", "strategy", "hook"],
+    "Panics of the strategy that its library caught, by hook.",
+);
 pub const STRATEGY_PICKS: Metric =
     counter("lb_strategy_picks_total", &["pool", "strategy"], "Picks asked of the strategy.");
 pub const STRATEGY_PICK: Metric = histogram(
@@ -253,6 +258,7 @@ pub const HUB: &[&Metric] = &[
     &STRATEGY_PICKS,
     &STRATEGY_PICK,
     &STRATEGY_FALLBACKS,
+    &STRATEGY_HOOK_PANICS,
     &STRATEGY_RETIRED,
     &STRATEGY_SWAPS,
     &RELOADS,

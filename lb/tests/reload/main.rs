@@ -7,6 +7,7 @@
 mod bench;
 mod coherence;
 mod files;
+mod hooks;
 mod kept;
 mod listen;
 mod lives;

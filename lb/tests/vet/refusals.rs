@@ -114,6 +114,13 @@ async fn picks_that_panic_or_return_a_wrong_result_are_counted() {
 }
 
 #[tokio::test]
+async fn panics_in_on_finish_are_refused() {
+    let error = refusal("finish").await;
+    assert_eq!(error.stage, VetStage::Finish);
+    assert!(error.reason.starts_with("panicked in on_finish, "), "{error}");
+}
+
+#[tokio::test]
 async fn an_explanation_that_fails_is_refused() {
     let error = refusal("explain").await;
     let reason = "strategy broken failed in explain: it panicked";

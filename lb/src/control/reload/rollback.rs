@@ -27,7 +27,9 @@ impl Reloads {
         for pool in desk.pools.keys() {
             *desk.pools[pool].tenure_mut() = tenure.clone();
             // No request has arrived yet.
-            let instance = desk.pools[pool].strategy.instance();
+            let state = &desk.pools[pool];
+            let (plugin, instance) = (state.strategy.plugin(), state.strategy.instance());
+            desk.metrics.instance_in_charge(&state.name, plugin.name(), state.strategy.panics().clone());
             desk.wait_for_newest(crate::control::publish::FollowUp::InCharge { pool, instance });
         }
     }
@@ -225,7 +227,7 @@ fn failed(desk: &mut Publisher) -> Option<(PoolKey, String)> {
         let Tenure::OnProbation(probation) = pool.tenure() else { continue };
         let name = pool.strategy.plugin().name();
         let counted = desk.metrics.pick_totals(&pool.name);
-        match probation.opinion(counted, stuck, now) {
+        match probation.opinion(counted, pool.strategy.panics(), stuck, now) {
             Opinion::Watching => {}
             Opinion::Proven => {
                 let picks = pool.tenure().picks(counted);

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use lb_strategy_host::{Hook, HookPanics};
 use tokio::time::Instant;
 
 use crate::telemetry::{PickTotals, SLOW_PICK};
@@ -89,11 +90,18 @@ impl Probation {
         self.from.get_or_insert(counted);
     }
 
-    /// `stuck` is the number of workers that do not respond; a pick that does not return causes that.
-    pub(in crate::control) fn opinion(&self, counted: PickTotals, stuck: usize, now: Instant) -> Opinion {
+    /// `panics` are those of the instance, in all hooks. `stuck` is the number of workers that do not respond; a pick
+    /// that does not return causes that.
+    pub(in crate::control) fn opinion(
+        &self,
+        counted: PickTotals,
+        panics: &HookPanics,
+        stuck: usize,
+        now: Instant,
+    ) -> Opinion {
         let Some(from) = self.from else { return Opinion::Watching };
         let counted = since(counted, from);
-        match fault(&counted) {
+        match fault(&counted, panics) {
             Some(fault) => Opinion::Failed(fault),
             None if stuck > 0 => Opinion::Failed(format!("{stuck} workers do not respond: a pick may not return")),
             None if now >= self.ends && counted.picks >= PICKS_MIN => Opinion::Proven,
@@ -113,14 +121,25 @@ fn since(now: PickTotals, from: PickTotals) -> PickTotals {
     }
 }
 
-fn fault(counted: &PickTotals) -> Option<String> {
+fn fault(counted: &PickTotals, hooks: &HookPanics) -> Option<String> {
     let PickTotals { picks, timed, slow, panics, senseless } = *counted;
     let most = FAULTS_FREE.max(picks / PICKS_PER_FAULT);
+    // Picks are counted above, without dry ones.
+    let others = || Hook::ALL.into_iter().filter(|hook| *hook != Hook::Pick);
+    let elsewhere: u64 = others().map(|hook| hooks.of(hook)).sum();
+    if elsewhere > most {
+        let hook = others().max_by_key(|hook| hooks.of(*hook)).map_or("a hook", Hook::as_str);
+        return Some(format!("it panicked {elsewhere} times outside of picks, most often in {hook}"));
+    }
     if panics > most {
         return Some(format!("it panicked in {panics} of {picks} picks"));
     }
     if panics + senseless > most {
         return Some(format!("it returned no usable backend in {} of {picks} picks", panics + senseless));
+    }
+    if panics + senseless + elsewhere > most {
+        let bad = panics + senseless;
+        return Some(format!("it failed in {bad} of {picks} picks, and panicked {elsewhere} times in other hooks"));
     }
     let is_slow = timed >= TIMED_MIN && slow > timed / TIMED_PER_SLOW;
     is_slow.then(|| format!("{slow} of {timed} timed picks took longer than {SLOW_PICK:?}"))
@@ -135,9 +154,13 @@ mod tests {
     fn opinion(from: PickTotals, counted: PickTotals) -> Opinion {
         let now = Instant::now();
         let mut probation = Probation { ends: now + LASTS, from: None };
-        assert_eq!(probation.opinion(counted, 0, now), Opinion::Watching, "not judged before every worker has it");
+        assert_eq!(
+            probation.opinion(counted, &HookPanics::default(), 0, now),
+            Opinion::Watching,
+            "not judged before every worker has it"
+        );
         probation.starts_from(from);
-        probation.opinion(counted, 0, now)
+        probation.opinion(counted, &HookPanics::default(), 0, now)
     }
 
     fn is_failed(counted: PickTotals) -> bool {
@@ -151,6 +174,22 @@ mod tests {
         assert_eq!([9, 10].map(|panics| is_failed(panicked(9_999, panics))), [false, true]);
         let mixed = PickTotals { picks: 40, panics: 2, senseless: 2, ..PickTotals::default() };
         assert!(is_failed(mixed), "faults of all kinds add up");
+    }
+
+    #[tokio::test]
+    async fn panics_in_other_hooks_count_as_faults_of_picks_do() {
+        let fault = |picks, bad, panicked: &[Hook]| {
+            let hooks = HookPanics::default();
+            panicked.iter().for_each(|hook| hooks.count(*hook));
+            fault(&PickTotals { picks, panics: bad, ..PickTotals::default() }, &hooks)
+        };
+        assert_eq!(fault(40, 0, &[Hook::OnFinish; 3]), None);
+        let words = fault(40, 0, &[Hook::OnFinish, Hook::Tick, Hook::Tick, Hook::Explain]).unwrap();
+        assert_eq!(words, "it panicked 4 times outside of picks, most often in tick");
+        let words = fault(40, 2, &[Hook::OnFinish; 2]).unwrap();
+        assert_eq!(words, "it failed in 2 of 40 picks, and panicked 2 times in other hooks");
+        assert_eq!(fault(40, 0, &[Hook::Pick; 9]), None, "the counts of picks have them already");
+        assert_eq!(fault(9_999, 0, &[Hook::OnFinish; 9]), None, "one in a thousand picks");
     }
 
     #[tokio::test]
@@ -173,12 +212,12 @@ mod tests {
         let Tenure::OnProbation(mut probation) = Tenure::begin(now, LASTS) else { panic!("no probation") };
         let picked = |picks| PickTotals { picks, ..PickTotals::default() };
         probation.starts_from(picked(70));
-        let looked = |picks, later| probation.opinion(picked(picks), 0, now + later);
+        let looked = |picks, later| probation.opinion(picked(picks), &HookPanics::default(), 0, now + later);
         let long = LASTS * 1_000;
         assert_eq!([looked(70, long), looked(1_069, long)], [Opinion::Watching, Opinion::Watching], "too few picks");
         assert_eq!(looked(9_999, LASTS - Duration::from_millis(1)), Opinion::Watching, "too early");
         assert_eq!(looked(1_070, LASTS), Opinion::Proven);
-        let stuck = probation.opinion(picked(1_070), 1, now + LASTS);
+        let stuck = probation.opinion(picked(1_070), &HookPanics::default(), 1, now + LASTS);
         assert!(matches!(stuck, Opinion::Failed(_)), "a stuck worker fails the probation");
         assert_eq!(Tenure::begin(now, Duration::ZERO), Tenure::Proven);
     }

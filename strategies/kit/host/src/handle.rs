@@ -14,7 +14,7 @@ use lb_strategy::abi::*;
 
 use crate::backends::BackendList;
 use crate::error::{HookError, sentence};
-use crate::inside::{Hook, Tag, enter};
+use crate::inside::{Hook, HookPanics, Tag, enter};
 use crate::library::Plugin;
 use crate::request::{Decision, PickRequest, Refusal};
 use lend::lend;
@@ -55,7 +55,7 @@ impl Strategy {
     }
 
     fn make(plugin: Arc<Plugin>, options: &serde_json::Value, pool: Option<&str>) -> Result<Arc<Self>, HookError> {
-        let tag = Box::new(Tag::new(plugin.name(), pool));
+        let tag = Box::new(Tag::new(plugin.name(), pool, plugin.lines.clone()));
         let text = if options.is_null() { "{}".to_owned() } else { options.to_string() };
         let mut reason = Vec::<u8>::new();
         let mut raw = std::ptr::null_mut();
@@ -137,9 +137,9 @@ impl Strategy {
         Some(if status == LB_OK { Ok(lines) } else { Err(self.tag.failed(Hook::Metrics, status, &[])) })
     }
 
-    /// The panics in `hook` that the plugin reported: by its status, or by a log line where the hook returns none.
-    pub fn panics(&self, hook: Hook) -> u64 {
-        self.tag.panics(hook)
+    /// The panics that the plugin reported: by a status, or by a log line where the hook returns none.
+    pub fn panics(&self) -> &Arc<HookPanics> {
+        &self.tag.panics
     }
 }
 

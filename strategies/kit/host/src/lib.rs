@@ -24,7 +24,7 @@ mod verify;
 pub use backends::{BackendList, BackendSpec, Slot, Stats, backend_id};
 pub use error::HookError;
 pub use handle::{Picker, Strategy};
-pub use inside::Hook;
+pub use inside::{Hook, HookPanics};
 pub use lb_strategy::{Outcome, Part};
 pub use library::{Plugin, Wants, plugin_from_table};
 pub use load::{LoadError, Loader, Stage, Staged, Wanted, file_name, find, sha256_of};

@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use lb_strategy::abi::{LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY};
 use lb_strategy_host::{
-    BackendList, BackendSpec, Decision, Finish, HookError, Loader, Outcome, PickRequest, Picker, Plugin, PrivateCopy,
-    Refusal, Staged, Strategy, backend_id,
+    BackendList, BackendSpec, Decision, Finish, Hook, HookError, Loader, Outcome, PickRequest, Picker, Plugin,
+    PrivateCopy, Refusal, Staged, Strategy, backend_id,
 };
 
 use super::remains::Remains;
@@ -50,8 +50,8 @@ struct Trial<'a> {
     bad_answers: u32,
     /// The fault of the first bad pick.
     first_bad: Option<Refusal>,
-    /// The first failure to explain.
-    unexplained: Option<String>,
+    /// The first failure of a hook that changes no pick.
+    first_failure: Option<Refused>,
     /// Times of picks, one of each batch.
     times_ns: Vec<u64>,
 }
@@ -62,7 +62,7 @@ pub(super) fn run(request: &VetRequest, copy: PrivateCopy, tell: &mut dyn FnMut(
     let mut trial = Trial::new(request, copy, tell);
     let outcome = trial.walk();
     (trial.tell)(VetStage::Leak);
-    let judged = outcome.and_then(|()| trial.judge_picks()).and_then(|()| trial.judge_explanations());
+    let judged = outcome.and_then(|()| trial.judge_picks()).and_then(|()| trial.judge_other_hooks());
     let outcome = judged.and_then(|()| match before.added_since() {
         None => Ok(()),
         Some(reason) => Err((VetStage::Leak, reason)),
@@ -99,7 +99,7 @@ impl<'a> Trial<'a> {
             panics: 0,
             bad_answers: 0,
             first_bad: None,
-            unexplained: None,
+            first_failure: None,
             times_ns: Vec::new(),
         }
     }
@@ -209,12 +209,17 @@ impl<'a> Trial<'a> {
         if picker.strategy().plugin().wants().finish {
             (self.tell)(VetStage::Finish);
             self.finish(picker, &picked);
+            let panics = picker.strategy().panics().of(Hook::OnFinish);
+            if panics > 0 {
+                let reason = format!("panicked in on_finish, {panics} times so far");
+                self.first_failure.get_or_insert((VetStage::Finish, reason));
+            }
         }
         (self.tell)(VetStage::Explain);
         // The live page asks for a ring without a key.
         for number in 0..2 {
             if let Some(Err(error)) = picker.explain(&PickRequest { dry: true, ..self.ask(number) }) {
-                self.unexplained.get_or_insert(error.to_string());
+                self.first_failure.get_or_insert((VetStage::Explain, error.to_string()));
             }
         }
     }
@@ -320,8 +325,8 @@ impl<'a> Trial<'a> {
         }
     }
 
-    fn judge_explanations(&self) -> Result<(), Refused> {
-        self.unexplained.clone().map_or(Ok(()), |reason| Err((VetStage::Explain, reason)))
+    fn judge_other_hooks(&self) -> Result<(), Refused> {
+        self.first_failure.clone().map_or(Ok(()), Err)
     }
 
     fn picks(&self) -> usize {

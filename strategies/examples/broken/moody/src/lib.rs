@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use lb_strategy::{Backends, Error, Host, Pick, Request, StateSchema, Strategy};
+use lb_strategy::{Backends, Error, Finish, Host, Pick, Request, StateSchema, Strategy};
 use serde::Deserialize;
 
 pub struct Moody {
@@ -40,9 +40,14 @@ enum Misdeed {
     PointNowhere,
     /// No backend, although some may serve.
     Decline,
+    /// The pick is right, and its finish panics.
+    PanicInFinish,
     /// The pick takes a millisecond.
     Dawdle,
 }
+
+/// The token of a pick whose finish panics.
+const MOODY: u64 = 1;
 
 lb_strategy::export!(Moody);
 
@@ -50,6 +55,7 @@ lb_strategy::export!(Moody);
 
 impl Strategy for Moody {
     const NAME: &'static str = "moody";
+    const WANTS_FINISH: bool = true;
     /// The state would be in the slots, so no bytes are exported.
     const STATE: Option<StateSchema> = Some(StateSchema { schema: "moody", version: 1 });
     type Config = Options;
@@ -66,11 +72,13 @@ impl Strategy for Moody {
     }
 
     fn pick(&self, _: &(), backends: &Backends<'_>, request: &Request<'_>) -> Pick {
+        let mut token = 0;
         if request.header("x-mood", 0).is_some() && self.moods.fetch_add(1, Relaxed).is_multiple_of(self.options.every)
         {
             match self.options.does {
                 Misdeed::Panic => panic!("in a mood"),
                 Misdeed::Decline => return Pick::NoBackend,
+                Misdeed::PanicInFinish => token = MOODY,
                 Misdeed::PointNowhere => return Pick::Backend(u32::MAX as usize),
                 Misdeed::Dawdle => {
                     let began = Instant::now();
@@ -85,7 +93,12 @@ impl Strategy for Moody {
             return Pick::NoBackend;
         }
         let turn = self.turn.fetch_add(1, Relaxed) as usize % n;
-        backends.candidates(request).nth(turn).map_or(Pick::NoBackend, |(index, _)| Pick::Backend(index))
+        let picked = backends.candidates(request).nth(turn);
+        picked.map_or(Pick::NoBackend, |(index, _)| Pick::BackendWithToken(index, token))
+    }
+
+    fn on_finish(&self, finish: &Finish<'_>) {
+        assert!(!finish.is_own() || finish.token() != MOODY, "in a mood");
     }
 }
 
