@@ -22,6 +22,7 @@ fn busy_hub() -> Arc<Metrics> {
     let metrics = Metrics::new();
     metrics.set_generation(3);
     metrics.set_strategy("p", "round_robin", "1.0.0");
+    metrics.instance_in_charge("p", "round_robin", Arc::default());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for worker in 0..2 {
         metrics.runtime(worker, runtime.handle().metrics());
@@ -201,6 +202,7 @@ fn two_pools_of_five_backends_are_eight_hundred_series_at_most() {
     for pool in ["p", "q"] {
         metrics.pool(0, "l", pool);
         metrics.set_strategy(pool, "s", "1");
+        metrics.instance_in_charge(pool, "s", Arc::default());
         for number in 0..5 {
             metrics.backend(0, pool, &format!("b{number}"));
             metrics.backend_gauges(pool, &format!("b{number}"));
@@ -220,11 +222,8 @@ fn labels_stay_closed_for_any_input_of_clients_and_backends() {
     let text = scrape(&metrics);
     let labels = [("listener", "l"), ("pool", "p"), ("method", "other"), ("code", "other")];
     assert_eq!(text.value("lb_requests_total", &labels), 50.0);
-    assert_eq!(
-        text.families["lb_requests_total"].samples.len(),
-        code::KNOWN_CODES.len() + 1,
-        "the known ones and `other`"
-    );
+    let known = code::KNOWN_CODES.len();
+    assert_eq!(text.families["lb_requests_total"].samples.len(), known + 1, "the known ones and `other`");
     let labels = [("listener", "l"), ("pool", "p"), ("code_class", "other")];
     assert_eq!(text.value("lb_request_duration_seconds_count", &labels), 50.0);
 }

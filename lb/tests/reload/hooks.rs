@@ -19,7 +19,7 @@ fn panics_in_on_finish_are_counted_and_cause_a_rollback() {
     bench.change(&moody("panic_in_finish"));
     until(&bench, "round_robin");
     let last = bench.status()["reload"]["last"].clone();
-    assert_eq!((&last["by"], &last["result"]), (&json!("probation"), &json!("rolled back")));
+    assert_eq!((&last["by"], &last["result"]), (&json!("probation"), &json!("rolled_back")));
     let rolled_back = bench.status()["reload"]["rolled_back"][0].clone();
     let reason = rolled_back["reason"].as_str().unwrap();
     assert!(reason.contains("times outside of picks, most often in on_finish"), "{reason}");
@@ -32,13 +32,13 @@ fn panics_in_on_finish_are_counted_and_cause_a_rollback() {
 
 #[test]
 fn a_line_of_a_plugin_in_two_pools_names_the_pool() {
-    let other = "[[routes]]\npath = \"/other\"\npool = \"other\"\n[pools.other.strategy]\nname = \"moody\"\n\
+    let other = "[[routes]]\npath = \"/heartbeat\"\npool = \"other\"\n[pools.other.strategy]\nname = \"moody\"\n\
                  config.moody = { every = 1, does = \"panic\" }\n[[pools.other.backends]]\nid = \"b4\"\n";
     let fourth = lb_test_support::mock("4");
     let text = format!("{}{other}address = \"{}\"\n[reload]\nprobation_ms = 0\n", moody("panic"), fourth.addr);
     let bench = Bench::start(&text.replace("every = 10", "every = 1"));
     let provoke = |path: &str| send(bench.lb.proxy, "GET", path, &["x-mood: bad"], "").status;
-    assert_eq!([provoke("/home"), provoke("/other"), provoke("/other")], [200; 3], "the fallback picks");
+    assert_eq!([provoke("/home"), provoke("/heartbeat"), provoke("/heartbeat")], [200; 3], "the fallback picks");
     for (pool, count) in [("default", 1), ("other", 2)] {
         let place = format!("in a mood plugin=\"moody\" pool={pool:?} hook=\"pick\"");
         let lines = || bench.lb.printed("stderr").lines().filter(|line| line.contains(&place)).count();
