@@ -12,6 +12,8 @@ use lb_strategy_host::{
 };
 use serde_json::Value;
 
+use crate::pulse;
+
 /// Backends of the largest small world.
 pub const SMALL_WORLD_BACKENDS: usize = 4;
 /// Loads in small worlds are below this.
@@ -179,7 +181,9 @@ impl World {
 
     /// The picker of `strategy` for this world.
     pub fn picker(&self, strategy: &Arc<Strategy>) -> Result<Picker, String> {
-        Picker::new(strategy.clone(), self.list()).map_err(|error| error.to_string())
+        let picker = Picker::new(strategy.clone(), self.list()).map_err(|error| error.to_string());
+        pulse::beat(1);
+        picker
     }
 
     fn members_epoch(&self) -> u64 {

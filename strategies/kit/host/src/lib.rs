@@ -13,6 +13,7 @@ mod elf;
 mod handle;
 mod library;
 mod load;
+mod remains;
 mod store;
 mod talk;
 mod verify;
@@ -22,4 +23,5 @@ pub use handle::{Decision, Finish, Headers, HookError, PickRequest, Picker, Refu
 pub use lb_strategy::Outcome;
 pub use library::{Plugin, plugin_from_table};
 pub use load::{LoadError, Loader, Stage, Staged, Wanted, file_name, find, sha256_of};
+pub use remains::Remains;
 pub use store::{Copies, PrivateCopy};
