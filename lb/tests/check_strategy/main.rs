@@ -89,7 +89,7 @@ fn the_shipped_strategies_and_the_examples_pass() {
     assert_eq!(["hooks", "explain"].map(|row| verdict(&cards[0], row)), ["pass", "pass"], "{:#}", cards[0]);
     assert_eq!(verdict(card("one_rule"), "explain"), "not_applicable");
     let last = row(&cards[cards.len() - 1], "hooks");
-    assert_eq!(last["figure"], "on_finish, tick, explain, state_export, state_import");
+    assert_eq!(last["sentence"], "called: on_finish, tick, explain, state_export, state_import");
     let ring = card("assignment_ring");
     assert_eq!(["expectation", "fairness"].map(|row| verdict(ring, row)), ["pass", "not_applicable"]);
 }
@@ -138,7 +138,7 @@ fn a_slow_pick_is_measured_and_not_called_a_hang() {
     assert_eq!((code, failed(card)), (Some(0), vec![]), "{card:#}");
     let pick_time = row(card, "pick_time");
     assert_eq!(pick_time["verdict"], "warn", "{pick_time:#}");
-    assert!(pick_time["figure"].as_str().unwrap().starts_with("20"), "{pick_time:#}");
+    assert!(pick_time["figure"].as_str().unwrap().contains(" µs / "), "{pick_time:#}");
     assert!(pick_time["sentence"].as_str().unwrap().contains("Probation fails it above 250 µs"), "{pick_time:#}");
 }
 
@@ -149,7 +149,7 @@ fn a_pick_beyond_the_limit_of_probation_fails_and_a_very_long_one_ends_the_card(
     assert_eq!(pick_time["bar"], "at most 250 µs", "{pick_time:#}");
     let memory = row(&cards[0], "memory");
     assert_eq!(memory["verdict"], "not_applicable");
-    assert!(memory["sentence"].as_str().unwrap().starts_with("not reached: a pick takes 2"), "{memory:#}");
+    assert!(memory["sentence"].as_str().unwrap().starts_with("not reached: a pick takes "), "{memory:#}");
 }
 
 #[test]

@@ -68,10 +68,10 @@ fn judge_memory(kept: i64, made: u64) -> Finding {
     let (good, bad) =
         ("memory does not grow with picks", "memory grows with picks: the strategy allocates and does not free");
     let figure = match made {
-        MILLION => format!("{kept} KiB per million picks"),
+        MILLION => format!("{kept} KiB in a million picks"),
         _ => format!("{kept} KiB in {made} picks"),
     };
-    let bar = format!("at most {RETAINED_MAX_KIB} KiB per million");
+    let bar = format!("{RETAINED_MAX_KIB} KiB per million");
     Finding::judged(per_million <= RETAINED_MAX_KIB || is_noise, figure, bar, good, bad)
 }
 

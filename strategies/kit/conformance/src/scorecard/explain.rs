@@ -36,7 +36,7 @@ pub(super) fn check(subject: &Subject) -> Found {
             }
         }
     }
-    let (figure, bar) = (format!("{wrong} wrong of {asked}"), "JSON, agrees with the pick");
+    let (figure, bar) = (format!("{wrong} wrong of {asked}"), "JSON that fits the pick");
     Ok(match first {
         None => Finding::pass(figure, bar, "each explanation is a JSON object that agrees with the dry pick"),
         Some(first) => Finding::fail(figure, bar, format!("first: {first}")),

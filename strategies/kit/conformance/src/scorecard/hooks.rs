@@ -84,14 +84,13 @@ impl Calls {
     }
 
     fn judge(self) -> Finding {
-        let bar = "every hook returns";
+        if self.called.is_empty() {
+            return Finding::not_applicable("it offers no optional hook");
+        }
+        let (figure, bar) = (format!("{} of {} failed", self.failed.len(), self.called.len()), "every hook returns");
         match self.failed.first() {
-            Some(first) => {
-                let figure = format!("{} of {} failed", self.failed.len(), self.called.len());
-                Finding::fail(figure, bar, first.clone())
-            }
-            None if self.called.is_empty() => Finding::not_applicable("it offers no optional hook"),
-            None => Finding::pass(self.called.join(", "), bar, "each optional hook that it offers was called"),
+            Some(first) => Finding::fail(figure, bar, first.clone()),
+            None => Finding::pass(figure, bar, format!("called: {}", self.called.join(", "))),
         }
     }
 }

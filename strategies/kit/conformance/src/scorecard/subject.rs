@@ -16,7 +16,7 @@ use crate::{ClosedLoop, Decision, Picker, Requests, Strategy, World, strategy};
 pub(super) const WORKERS: u32 = 4;
 
 /// The checks with very many picks end after this time, and judge the picks until then.
-const LONG_CHECK: Duration = Duration::from_secs(15);
+const LONG_CHECK: Duration = Duration::from_secs(5);
 
 pub(super) struct Subject {
     plugin: Arc<Plugin>,
