@@ -89,7 +89,7 @@ fn the_shipped_strategies_and_the_examples_pass() {
     assert_eq!(["hooks", "explain"].map(|row| verdict(&cards[0], row)), ["pass", "pass"], "{:#}", cards[0]);
     assert_eq!(verdict(card("one_rule"), "explain"), "not_applicable");
     let last = row(&cards[cards.len() - 1], "hooks");
-    assert_eq!(last["sentence"], "called: on_finish, tick, explain, state_export, state_import");
+    assert_eq!(last["sentence"], "called: on_start, on_finish, tick, explain, metrics, state_export, state_import");
     let ring = card("assignment_ring");
     assert_eq!(["expectation", "fairness"].map(|row| verdict(ring, row)), ["pass", "not_applicable"]);
 }
@@ -159,17 +159,22 @@ fn faults_of_the_other_hooks_and_leftovers_are_found() {
         ("BREAKS_EXPLAIN_BACKEND", "explain"),
         ("BREAKS_EXPLAIN_PANIC", "explain"),
         ("BREAKS_TICK", "hooks"),
+        ("BREAKS_FINISH", "hooks"),
+        ("BREAKS_METRICS", "hooks"),
         ("BREAKS_THREAD_IN_NEW", "leftovers"),
     ];
     let cards = assert_fails_on(&cases, &[], false);
     let failed: Vec<_> = cards.iter().map(failed).collect();
-    let expected = [&["explain"][..], &["explain"], &["hooks", "explain"], &["hooks"], &["leftovers"]];
+    let expected =
+        [&["explain"][..], &["explain"], &["hooks", "explain"], &["hooks"], &["hooks"], &["hooks"], &["leftovers"]];
     assert_eq!(failed, expected);
     let sentence = |card: usize, name: &str| row(&cards[card], name)["sentence"].as_str().unwrap();
     assert!(sentence(0, "explain").contains("is no JSON"), "{:#}", cards[0]);
     assert!(sentence(1, "explain").contains("but the dry pick was"), "{:#}", cards[1]);
     assert!(sentence(3, "hooks").contains("failed in tick: it panicked"), "{:#}", cards[3]);
-    assert!(sentence(4, "leftovers").contains("leaves 1 thread running"), "{:#}", cards[4]);
+    assert!(sentence(4, "hooks").contains("on_finish panicked in 200 calls"), "{:#}", cards[4]);
+    assert!(sentence(5, "hooks").contains("\"turns-taken\""), "{:#}", cards[5]);
+    assert!(sentence(6, "leftovers").contains("leaves 1 thread running"), "{:#}", cards[6]);
 }
 
 #[test]

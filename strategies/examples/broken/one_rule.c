@@ -13,7 +13,8 @@
 
 #define TEXT(literal) {(const uint8_t *)(literal), sizeof(literal) - 1}
 
-#if defined BREAKS_EXPLAIN_JSON || defined BREAKS_EXPLAIN_BACKEND || defined BREAKS_EXPLAIN_PANIC || defined BREAKS_TICK
+#if defined BREAKS_EXPLAIN_JSON || defined BREAKS_EXPLAIN_BACKEND || defined BREAKS_EXPLAIN_PANIC || defined BREAKS_TICK || \
+    defined BREAKS_FINISH || defined BREAKS_METRICS
 #define OFFERS_ALL_HOOKS
 #endif
 
@@ -117,7 +118,23 @@ static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_b
 }
 
 #ifdef OFFERS_ALL_HOOKS
-static void on_finish(lb_strategy *strategy, const lb_finish *finish) { (void)strategy, (void)finish; }
+static void on_start(lb_strategy *strategy, const lb_start *start) { (void)strategy, (void)start; }
+static void on_finish(lb_strategy *strategy, const lb_finish *finish) {
+  (void)strategy, (void)finish;
+#ifdef BREAKS_FINISH
+  static const lb_str failure = TEXT("panicked at on_finish");
+  strategy->host->log(strategy->host->ctx, 1, failure); /* as a hook without a status reports its failure */
+#endif
+}
+static lb_status metrics(lb_strategy *strategy, lb_sink *out) {
+#ifdef BREAKS_METRICS
+  static const lb_str line = TEXT("{\"name\":\"turns-taken\",\"type\":\"counter\",\"help\":\"Turns.\",\"value\":1}\n");
+#else
+  static const lb_str line = TEXT("{\"name\":\"turns\",\"type\":\"counter\",\"help\":\"Turns.\",\"value\":1}\n");
+#endif
+  strategy->host->sink_write(out, line);
+  return LB_OK;
+}
 static lb_status state_export(lb_strategy *strategy, lb_sink *out) {
   lb_str bytes = {(const uint8_t *)strategy->turn, sizeof strategy->turn[0]};
   strategy->host->sink_write(out, bytes);
@@ -187,7 +204,9 @@ static const lb_strategy_table TABLE = {
     .state_schema = TEXT("turns"),
     .state_version = 1,
     .tick_ms = 100,
+    .on_start = on_start,
     .on_finish = on_finish,
+    .metrics = metrics,
     .state_export = state_export,
     .state_import = state_import,
     .tick = tick,

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lb_strategy_conformance::{Picker, Strategy, World};
-use lb_strategy_host::{Headers, Loader, PickRequest, Wanted};
+use lb_strategy_host::{Loader, PickRequest, Wanted};
 use serde_json::{Value, json};
 
 const PICKS_PER_BATCH: u64 = 1000;
@@ -48,14 +48,6 @@ struct Cost {
     options: Value,
     /// The median of each run in nanoseconds, or why the strategy refuses so many backends.
     medians: Result<Vec<f64>, String>,
-}
-
-struct NoHeaders;
-
-impl Headers for NoHeaders {
-    fn get(&self, _: &[u8], _: usize) -> Option<&[u8]> {
-        None
-    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -130,7 +122,7 @@ fn measured_picks(picker: &Picker, first: u64, picks: u64) {
             random: hash,
             now_ns: number,
             dry: false,
-            headers: &NoHeaders,
+            lookup: &(),
         };
         black_box(picker.pick(black_box(&request)));
     }

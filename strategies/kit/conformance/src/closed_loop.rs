@@ -4,8 +4,8 @@
 //! and the loads and latencies that it sees follow from its picks. Twenty thousand requests take milliseconds.
 //!
 //! Invariants: the numbers of a backend change as in `lb`, by the same code ([`Backend`]). Of each request: the request
-//! in flight is counted, the response updates the average of latencies, the count is lowered, and then the strategy gets
-//! its finish. All random numbers come from the seed.
+//! in flight is counted and the strategy is told its start. The response updates the average of latencies, the count is
+//! lowered, and then the strategy gets its finish. Ticks come in virtual time. All random numbers come from the seed.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use lb_balance::{Backend, Eligibility};
-use lb_strategy_host::{Decision, Finish, Outcome, Picker, Strategy};
+use lb_strategy_host::{Decision, Finish, Outcome, Picker, Start, Strategy};
 
 use crate::request::Requests;
 use crate::world::World;
@@ -134,6 +134,17 @@ impl ClosedLoop {
         self.backends[index].attempt_begins();
         let mean = self.service_ns[index];
         let took_ns = mean / 2 + self.random.u64(0..=mean);
+        if self.strategy.plugin().wants().start {
+            self.picker.start(&Start {
+                worker: Some(0),
+                backend_id: self.backends[index].number,
+                attempt: 0,
+                own: true,
+                token,
+                body_length: Some(0),
+                now_ns: self.now_ns,
+            });
+        }
         self.begun += 1;
         self.running.push(Reverse(Running {
             ends_ns: self.now_ns + took_ns,
@@ -151,7 +162,7 @@ impl ClosedLoop {
         let backend = &self.backends[ended.index];
         backend.answered(ended.took_ns, self.now_ns);
         backend.attempt_ends();
-        if self.strategy.plugin().wants_finish() {
+        if self.strategy.plugin().wants().finish {
             self.picker.finish(&Finish {
                 worker: Some(0),
                 backend_id: backend.number,

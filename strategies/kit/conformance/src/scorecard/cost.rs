@@ -37,7 +37,7 @@ const TIME_PER_SIZE: Duration = Duration::from_millis(60);
 pub(super) fn memory(subject: &Subject) -> Found {
     let world = World::of(3);
     let picker = subject.picker(&world)?;
-    let wants_finish = subject.plugin().wants_finish();
+    let wants_finish = subject.plugin().wants().finish;
     let mut random = fastrand::Rng::with_seed(subject.seed);
     let mut picks = |from: u64, to: u64| {
         let deadline = Deadline::of_a_long_check();

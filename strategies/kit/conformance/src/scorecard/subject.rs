@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use lb_strategy_host::{Headers, PickRequest, Plugin, Remains};
+use lb_strategy_host::{PickRequest, Plugin, Remains};
 use serde_json::Value;
 
 use super::expectation::Expectation;
@@ -34,8 +34,6 @@ pub(super) struct Subject {
 #[derive(Clone, Copy)]
 pub(super) struct Deadline(Instant);
 
-struct NoHeaders;
-
 /// A pick with the least overhead in the test, for checks with very many picks.
 pub(super) fn lean_pick(picker: &Picker, worker: u32, number: u64, random: u64) -> Decision {
     picker.pick(&PickRequest {
@@ -46,7 +44,7 @@ pub(super) fn lean_pick(picker: &Picker, worker: u32, number: u64, random: u64) 
         random: random.rotate_left(32).wrapping_mul(0x9E37_79B9_7F4A_7C15),
         now_ns: number * 1000,
         dry: false,
-        headers: &NoHeaders,
+        lookup: &(),
     })
 }
 
@@ -115,13 +113,5 @@ impl Deadline {
 
     pub(super) fn has_passed(self) -> bool {
         Instant::now() >= self.0
-    }
-}
-
-// === impl NoHeaders ===
-
-impl Headers for NoHeaders {
-    fn get(&self, _: &[u8], _: usize) -> Option<&[u8]> {
-        None
     }
 }

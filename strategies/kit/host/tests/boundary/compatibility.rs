@@ -14,7 +14,8 @@ const FROZEN: &str = "kit/host/tests/fixtures/abi-1.0";
 /// Structs whose reader gets their size, or the distance from one to the next. All others can never grow.
 const GROWING: [&str; 6] = ["lb_host", "lb_backend", "lb_backends", "lb_request", "lb_finish", "lb_strategy_table"];
 
-/// The declarations of a header, without comments and spaces.
+/// The declarations of a header, without comments and spaces. Inline functions are left out: they are compiled into
+/// the plugin.
 #[derive(Debug, Default)]
 struct Declared {
     defines: BTreeMap<String, String>,
@@ -29,8 +30,12 @@ impl Declared {
     fn read(header: &str) -> Self {
         let mut declared = Self::default();
         let mut rest = String::new();
+        let mut is_inside_a_function = false;
         for line in without_comments(header).lines().map(str::trim) {
-            if let Some(define) = line.strip_prefix("#define ") {
+            is_inside_a_function |= line.starts_with("static inline ");
+            if is_inside_a_function {
+                is_inside_a_function = line != "}";
+            } else if let Some(define) = line.strip_prefix("#define ") {
                 let end = define.find([' ', '(']).unwrap_or(define.len());
                 declared.defines.insert(define[..end].to_owned(), squeeze(&define[end..]));
             } else if !line.starts_with('#') && !["extern \"C\" {", "}"].contains(&line) {
@@ -149,7 +154,7 @@ fn plugins_built_against_version_1_0_work_in_c_and_in_rust() {
     for (path, build) in [(c, "C"), (rust, "Rust")] {
         let plugin = bench.load(&path).unwrap();
         assert_eq!((plugin.name(), plugin.version(), plugin.build()), ("frozen", "1.0", build));
-        assert!(plugin.wants_hash() && plugin.wants_finish());
+        assert!(plugin.wants().hash && plugin.wants().finish);
         assert_eq!((plugin.state_schema(), plugin.tick_ms()), (Some(("frozen", 3)), 50));
         assert_eq!(plugin.expectation(), r#"{"balance":"exact"}"#);
         let Err(error) = Strategy::new(plugin.clone(), &json!({ "from": 9 })) else { panic!("9 was taken") };
@@ -211,7 +216,7 @@ fn a_table_of_another_length_works_as_far_as_both_sides_know_it() {
     let fixture = source("kit/host/tests/fixtures/other_table.c");
     for flags in [&["-DFUTURE"][..], &[]] {
         let plugin = bench.load(&bench.build("cc", &fixture, "libx.so", flags)).unwrap();
-        assert_eq!((plugin.name(), plugin.wants_finish(), plugin.tick_ms()), ("broken", false, 0), "{flags:?}");
+        assert_eq!((plugin.name(), plugin.wants().finish, plugin.tick_ms()), ("broken", false, 0), "{flags:?}");
         let strategy = Strategy::new(plugin, &json!({})).unwrap();
         assert!(strategy.export_state().is_none() && !strategy.tick(1).unwrap());
         let picker = Picker::new(strategy, list(1, &[0])).unwrap();
