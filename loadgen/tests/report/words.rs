@@ -349,8 +349,9 @@ fn counts_under_a_strategy_that_shares_by_load_or_latency_are_not_called_uneven(
         let mut run = a1();
         run.manifest.arms[0].expectation = format!(r#"{{"balance":"by_{by}"}}"#);
         run.results.cells[0].chi_square_p = None;
-        let sentence =
-            format!("assignment_ring shares by {by}: a faster server gets more requests, so uneven counts are intended.");
+        let sentence = format!(
+            "assignment_ring shares by {by}: a faster server gets more requests, so uneven counts are intended."
+        );
         assert_told(&run, &[&sentence]);
         let told = told(&run);
         assert!(!told.contains("shared unevenly") && !told.contains("The cost"), "{told}");
