@@ -65,7 +65,7 @@ pub struct How {
     pub seed: u64,
 
     /// The longest time without progress in seconds; after it, the plugin counts as hanging
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
 }
 

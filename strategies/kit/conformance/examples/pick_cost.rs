@@ -26,6 +26,8 @@ const PICKS_PER_BATCH: u64 = 1000;
 const BACKENDS: [usize; 5] = [3, 10, 100, 1000, 10_000];
 /// A batch of slow picks has fewer of them, so that it takes about this long.
 const BATCH_TIME: Duration = Duration::from_millis(5);
+/// Different keys, a power of two. The hash is another one in each pick.
+const KEYS: usize = 1 << 12;
 const RUN_TIME: Duration = Duration::from_millis(500);
 const BATCHES_MIN: usize = 3;
 
@@ -91,9 +93,10 @@ fn measure(library: &Path, arguments: &Arguments, picks: &mut u64) -> Result<Vec
 
 /// The median batch of one run, in nanoseconds per pick.
 fn run(picker: &Picker, batches: usize, made: &mut u64) -> f64 {
+    let keys: Vec<String> = (0..KEYS).map(|number| format!("{:06}", number * 7_919 % 1_000_000)).collect();
     let mut time = |first: u64, picks: u64| {
         let start = Instant::now();
-        measured_picks(picker, first, picks);
+        measured_picks(picker, &keys, first, picks);
         *made += picks;
         start.elapsed()
     };
@@ -110,7 +113,7 @@ fn run(picker: &Picker, batches: usize, made: &mut u64) -> f64 {
 
 /// Picks as a worker does: a new request each time, and the result is used.
 #[inline(never)]
-fn measured_picks(picker: &Picker, first: u64, picks: u64) {
+fn measured_picks(picker: &Picker, keys: &[String], first: u64, picks: u64) {
     for number in first..first + picks {
         // An odd multiplier spreads the numbers over the ring and is one instruction.
         let hash = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -118,7 +121,7 @@ fn measured_picks(picker: &Picker, first: u64, picks: u64) {
             worker: Some(0),
             attempt: 0,
             tried: &[],
-            key: Some((b"123456", hash)),
+            key: Some((keys[number as usize % KEYS].as_bytes(), hash)),
             random: hash,
             now_ns: number,
             dry: false,
