@@ -11,10 +11,9 @@ use std::time::Instant;
 use lb_strategy::abi::{LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY};
 use lb_strategy_host::{
     BackendList, BackendSpec, Decision, Finish, Hook, HookError, Loader, Outcome, PickRequest, Picker, Plugin,
-    PrivateCopy, Refusal, Staged, Strategy, backend_id,
+    PrivateCopy, Refusal, Remains, Staged, Strategy, backend_id,
 };
 
-use super::remains::Remains;
 use super::request::{About, Answer, Verdict, VetBackend, VetRequest, VetStage};
 
 /// Picks on each list.
