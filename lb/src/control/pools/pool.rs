@@ -1,6 +1,6 @@
 //! One pool in control: its members, its strategy, and the published part of both.
 //!
-//! Invariants: `members_epoch` changes only with ids, addresses, weights and their order, so that a ring can be kept if
+//! Invariants: `members_epoch` changes only with ids, addresses, weights, labels and their order, so that a ring can be kept if
 //! only health changed. `epoch` changes with every list. A slot belongs to one strategy instance and one id while both
 //! exist.
 
@@ -224,6 +224,8 @@ impl PoolState {
 }
 
 fn same_members(left: &[Member], right: &[Member]) -> bool {
-    let told = |member: &Member| (member.backend.number, member.backend.address.clone(), member.entry.weight);
+    let told = |member: &Member| {
+        (member.backend.number, member.backend.address.clone(), member.entry.weight, member.entry.labels.json().clone())
+    };
     left.len() == right.len() && left.iter().map(told).eq(right.iter().map(told))
 }

@@ -321,7 +321,7 @@ fn at(stage: VetStage) -> impl FnOnce(HookError) -> Refused {
 }
 
 fn stand_in(number: usize) -> VetBackend {
-    VetBackend { id: format!("stand-in {number}"), address: "127.0.0.1:9".to_owned(), weight: 1 }
+    VetBackend { id: format!("stand-in {number}"), address: "127.0.0.1:9".to_owned(), weight: 1, labels: String::new() }
 }
 
 // === impl NoHeaders ===
