@@ -8,6 +8,7 @@ mod bench;
 mod coherence;
 mod files;
 mod kept;
+mod labels;
 mod listen;
 mod lives;
 mod load;

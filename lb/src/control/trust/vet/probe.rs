@@ -174,7 +174,7 @@ impl<'a> Trial<'a> {
         let known = self.specs.entry(member.id.clone()).or_insert_with(|| BackendSpec {
             name: member.id.as_str().into(),
             address: member.address.as_str().into(),
-            labels: Arc::default(),
+            labels: member.labels.as_str().into(),
             weight,
             effective: weight * 1000,
             flags: 0,
