@@ -344,7 +344,8 @@ default  g        127.0.0.1:1  1       file  up, backup in use                  
     #[test]
     fn labels_are_the_last_column_if_asked_for() {
         let backend = |id: &str, labels: Value| json!({ "pool": "p", "id": id, "healthy": true, "labels": labels });
-        let backends = [backend("a", json!({ "zone": "a", "n": 1, "spot": true })), backend("b", json!({ "in": "x y" }))];
+        let backends =
+            [backend("a", json!({ "zone": "a", "n": 1, "spot": true })), backend("b", json!({ "in": "x y" }))];
         let page = backends_page(&json!({ "pools": [{ "name": "p", "backends": backends, "queue": {} }] }), true);
         let lines: Vec<_> = page.lines().collect();
         assert!(lines[0].ends_with("  IN FLIGHT  LABELS"), "{page}");

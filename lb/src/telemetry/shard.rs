@@ -2,8 +2,8 @@
 //! keeps them there, so that a request finds its counters without a look-up.
 //!
 //! Invariants: one thread writes a shard, though `Sync` would allow more. Nothing that a worker calls locks, formats or
-//! builds a label. Memory is allocated at most once per shard and class of status codes. Shards are aligned so that two workers'
-//! shards never share a cache line.
+//! builds a label. Memory is allocated at most once per shard and class of status codes. Shards are aligned so that two
+//! workers' shards never share a cache line.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -108,7 +108,10 @@ fn add_without(lb: &Balancer, id: &str, address: &str) -> lb_test_support::Reply
 /// The output of `lb backends`.
 fn backends(lb: &Balancer, flags: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
-    command.env_clear().args(["--config", "none.toml", "--admin-listen", &lb.admin.to_string(), "backends"]).args(flags);
+    command
+        .env_clear()
+        .args(["--config", "none.toml", "--admin-listen", &lb.admin.to_string(), "backends"])
+        .args(flags);
     let output = finish(command);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

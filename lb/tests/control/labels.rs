@@ -1,6 +1,6 @@
 //! Labels of every source: they reach the list that a strategy gets, and survive a restart.
 
-use lb::config::{Labels, LABELS_BYTES_MAX};
+use lb::config::{LABELS_BYTES_MAX, Labels};
 use lb::control::{Add, AttachedBackend};
 use lb_test_support::mock;
 use serde_json::{Value, json};

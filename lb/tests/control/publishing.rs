@@ -11,7 +11,13 @@ use crate::harness::{Rig, SLOW_HEALTH, backend, bounded, folder};
 use crate::start::HUGE_RING;
 
 fn attach(id: &str, address: std::net::SocketAddr, weight: u16) -> Add {
-    Add::Attach(vec![AttachedBackend { id: id.into(), address: address.to_string(), weight, backup: false, labels: Labels::default() }])
+    Add::Attach(vec![AttachedBackend {
+        id: id.into(),
+        address: address.to_string(),
+        weight,
+        backup: false,
+        labels: Labels::default(),
+    }])
 }
 
 #[tokio::test]

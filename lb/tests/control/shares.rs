@@ -15,7 +15,13 @@ fn text(window_ms: u64, address: std::net::SocketAddr) -> String {
 }
 
 async fn attach(rig: &Rig, id: &str, address: std::net::SocketAddr) {
-    let backend = AttachedBackend { id: id.into(), address: address.to_string(), weight: 2, backup: false, labels: Labels::default() };
+    let backend = AttachedBackend {
+        id: id.into(),
+        address: address.to_string(),
+        weight: 2,
+        backup: false,
+        labels: Labels::default(),
+    };
     bounded("the attach", rig.handle().add(Add::Attach(vec![backend]))).await.unwrap();
 }
 

@@ -108,8 +108,13 @@ async fn every_pick_is_a_backend_of_its_own_list_while_members_and_strategies_ch
             1 => drop(handle.change("default", "b1", Change::Weight(random.u16(0..=3))).await.unwrap()),
             _ => {
                 let id = format!("a{change}");
-                let attached =
-                    AttachedBackend { id: id.clone(), address: "127.0.0.1:9".into(), weight: 1, backup: false, labels: Labels::default() };
+                let attached = AttachedBackend {
+                    id: id.clone(),
+                    address: "127.0.0.1:9".into(),
+                    weight: 1,
+                    backup: false,
+                    labels: Labels::default(),
+                };
                 handle.add(Add::Attach(vec![attached])).await.unwrap();
                 there.push(id);
             }

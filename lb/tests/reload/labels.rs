@@ -49,7 +49,11 @@ fn strategies_in_rust_and_in_c_follow_a_change_of_labels_without_a_lost_request(
                 let old = members_epoch(&bench);
                 write(&bench, &config(&bench, &strategy, labels));
                 let report = bench.reloaded();
-                assert_eq!((&report["result"], &report["applied"][0]), (&"done".into(), &"backends".into()), "{report}");
+                assert_eq!(
+                    (&report["result"], &report["applied"][0]),
+                    (&"done".into(), &"backends".into()),
+                    "{report}"
+                );
                 assert_ne!(members_epoch(&bench), old, "{language}");
                 more();
             }
@@ -73,8 +77,8 @@ fn wrong_labels_are_refused_in_one_line_and_the_old_ones_stay() {
     write(&bench, &config(&bench, &strategy, ["zone = 'a'", "", ""]));
     bench.reloaded();
     for (labels, wanted) in [
-        ("'my zone' = 'a'", "lb.toml:8:12: backends[0].labels.\"my zone\": a label's key has letters, digits"),
-        ("zone = 1.5", "lb.toml:8:12: backends[0].labels.zone: a label is a whole number, a text, true or false"),
+        ("'my zone' = 'a'", "lb.toml:10:12: backends[0].labels.\"my zone\": a label's key has letters, digits"),
+        ("zone = 1.5", "lb.toml:10:12: backends[0].labels.zone: a label is a whole number, a text, true or false"),
     ] {
         write(&bench, &config(&bench, &strategy, [labels, "", ""]));
         let answer = bench.reload();

@@ -193,7 +193,8 @@ impl World {
     }
 
     fn members_epoch(&self) -> u64 {
-        let members = self.members.iter().map(|member| format!("{}\0{}\0{}\0", member.name, member.weight, member.labels));
+        let members =
+            self.members.iter().map(|member| format!("{}\0{}\0{}\0", member.name, member.weight, member.labels));
         backend_id(&members.collect::<String>())
     }
 }
