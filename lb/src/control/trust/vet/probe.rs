@@ -177,7 +177,7 @@ impl<'a> Trial<'a> {
         let known = self.specs.entry(member.id.clone()).or_insert_with(|| BackendSpec {
             name: member.id.as_str().into(),
             address: member.address.as_str().into(),
-            labels: Arc::default(),
+            labels: member.labels.as_str().into(),
             weight,
             effective: weight * 1000,
             flags: 0,
@@ -338,5 +338,5 @@ fn at(stage: VetStage) -> impl FnOnce(HookError) -> Refused {
 }
 
 fn stand_in(number: usize) -> VetBackend {
-    VetBackend { id: format!("stand-in {number}"), address: "127.0.0.1:9".to_owned(), weight: 1 }
+    VetBackend { id: format!("stand-in {number}"), address: "127.0.0.1:9".to_owned(), weight: 1, labels: String::new() }
 }
