@@ -14,4 +14,4 @@ pub use error::PluginError;
 pub(super) use built_in::built_in;
 pub(super) use crash::Crash;
 pub(super) use ledger::{Found, Ledger, Records};
-pub(super) use probation::{Opinion, Tenure};
+pub(super) use probation::{Opinion, PICKS_MIN, Tenure};

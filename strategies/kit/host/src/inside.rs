@@ -7,12 +7,14 @@
 use std::cell::Cell;
 use std::fmt;
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use lb_strategy::abi::{LB_E_PANIC, LbStatus};
 
 use crate::crash::{Report, Subject};
 use crate::error::HookError;
+use crate::talk::Limit;
 
 /// The functions of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,14 +36,20 @@ pub enum Hook {
     Explain,
 }
 
+/// Panics of one instance that the plugin caught and reported, by hook.
+#[derive(Debug, Default)]
+pub struct HookPanics([AtomicU64; Hook::ALL.len()]);
+
 /// Who is called: a plugin, and the pool of the instance.
 #[derive(Debug)]
 pub(crate) struct Tag {
     pub(crate) plugin: Box<str>,
     /// The pool that the instance works for; `None` outside a pool, for example in a check.
     pub(crate) pool: Option<Box<str>>,
-    /// Panics that the plugin caught and reported, by hook.
-    panics: [AtomicU64; Hook::ALL.len()],
+    /// Shared by the instances of the plugin.
+    pub(crate) lines: Arc<Limit>,
+    /// Outlives the instance, so that the metrics lose no count.
+    pub(crate) panics: Arc<HookPanics>,
     /// For the handler of crashes.
     pub(crate) report: Report,
 }
@@ -111,13 +119,31 @@ impl Hook {
     }
 }
 
+// === impl HookPanics ===
+
+impl HookPanics {
+    pub fn of(&self, hook: Hook) -> u64 {
+        self.0[hook as usize].load(Relaxed)
+    }
+
+    /// In the order of [`Hook::ALL`].
+    pub fn counts(&self) -> [u64; Hook::ALL.len()] {
+        Hook::ALL.map(|hook| self.of(hook))
+    }
+
+    /// Counts a panic in `hook`.
+    pub fn count(&self, hook: Hook) {
+        self.0[hook as usize].fetch_add(1, Relaxed);
+    }
+}
+
 // === impl Tag ===
 
 impl Tag {
-    pub(crate) fn new(subject: &Subject<'_>) -> Self {
+    pub(crate) fn new(subject: &Subject<'_>, lines: Arc<Limit>) -> Self {
         let Subject { plugin, pool, .. } = subject;
         let (plugin, pool) = ((*plugin).into(), pool.map(Into::into));
-        Self { plugin, pool, panics: Default::default(), report: Report::new(subject) }
+        Self { plugin, pool, lines, panics: Arc::default(), report: Report::new(subject) }
     }
 
     /// The failure of `hook` with `status`, counted if it was a panic; `reason` is the text that the plugin gave.
@@ -129,11 +155,7 @@ impl Tag {
     }
 
     pub(crate) fn panicked(&self, hook: Hook) {
-        self.panics[hook as usize].fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn panics(&self, hook: Hook) -> u64 {
-        self.panics[hook as usize].load(Relaxed)
+        self.panics.count(hook);
     }
 }
 
@@ -161,7 +183,7 @@ mod tests {
 
     fn tag(plugin: &str, pool: Option<&str>) -> Tag {
         let options = serde_json::Value::Null;
-        Tag::new(&Subject { plugin, version: "1", pool, file: None, sha256: None, options: &options })
+        Tag::new(&Subject { plugin, version: "1", pool, file: None, sha256: None, options: &options }, Arc::default())
     }
 
     #[test]
@@ -188,6 +210,6 @@ mod tests {
     fn panics_are_counted_by_hook() {
         let tag = tag("moody", None);
         tag.panicked(Hook::OnFinish);
-        assert_eq!((tag.panics(Hook::OnFinish), tag.panics(Hook::Pick)), (1, 0));
+        assert_eq!((tag.panics.of(Hook::OnFinish), tag.panics.of(Hook::Pick)), (1, 0));
     }
 }
