@@ -10,9 +10,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use http::Method;
 use lb_balance::Caps;
-use lb_strategy_host::PickRequest;
+use lb_strategy_host::{PickRequest, Picker};
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::wait::{Cause, Wait};
 use crate::config::normal_path;
@@ -64,7 +65,7 @@ pub struct Explanation {
     /// The data that strategies read, of all backends.
     pub backends: Vec<Candidate>,
     /// The strategy's own explanation, if it has one.
-    pub strategy_says: Option<serde_json::Value>,
+    pub strategy_says: Option<Value>,
     /// How the strategy failed to explain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy_failed: Option<String>,
@@ -115,19 +116,11 @@ pub(in crate::control) fn explain(
             client: &client_bytes(request.client_ip),
         },
     };
-    let limits = &policy.limits;
-    let caps = Caps {
-        requests: limits.requests_in_flight_per_backend,
-        // Idle connections belong to workers, so only a worker knows whether it can use one.
-        connections: None,
-    };
+    // Idle connections belong to workers, so only a worker knows whether it can use one.
+    let caps = Caps { requests: policy.limits.requests_in_flight_per_backend, connections: None };
     let has_room = |index: usize| caps.has_room(pool.backends[index].in_flight(), 0, 0);
     let choice = pool.choose(&asked, has_room, |asked| pool.picker.pick(asked));
-    let (says, failed) = match pool.picker.explain(&asked) {
-        None => (None, None),
-        Some(Ok(text)) => (Some(serde_json::from_str(&text).unwrap_or_else(|_| text.into())), None),
-        Some(Err(error)) => (None, Some(error.to_string())),
-    };
+    let (strategy_says, strategy_failed) = ask_strategy(&pool.picker, &asked);
     let plugin = pool.picker.strategy().plugin();
     let queue = metrics.queue_totals(&pool.name);
     let choice = choice.map_err(|none| match none {
@@ -159,9 +152,18 @@ pub(in crate::control) fn explain(
         reason,
         eligible: backends.iter().filter(|one| one.eligible).map(|one| one.backend.clone()).collect(),
         backends,
-        strategy_says: says,
-        strategy_failed: failed,
+        strategy_says,
+        strategy_failed,
     })
+}
+
+/// The strategy's own explanation, or how it failed to explain.
+fn ask_strategy(picker: &Picker, asked: &PickRequest<'_>) -> (Option<Value>, Option<String>) {
+    match picker.explain(asked) {
+        None => (None, None),
+        Some(Ok(text)) => (Some(serde_json::from_str(&text).unwrap_or_else(|_| text.into())), None),
+        Some(Err(error)) => (None, Some(error.to_string())),
+    }
 }
 
 fn find_place(generation: &Generation, request: &ExplainRequest) -> Result<Place, ControlError> {
