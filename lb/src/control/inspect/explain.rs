@@ -89,6 +89,7 @@ pub(in crate::control) fn explain(
     metrics: &Metrics,
     request: &ExplainRequest,
 ) -> Result<Explanation, ControlError> {
+    let ExplainRequest { method, target, fields, .. } = request;
     let generation = hall.current();
     let place = find_place(&generation, request)?;
     let (pool, policy) = (&generation.pools[place.pool], &generation.policies[place.policy]);
@@ -96,7 +97,7 @@ pub(in crate::control) fn explain(
     let mut random = fastrand::Rng::new();
     let peer = request.client_ip.to_canonical().to_string();
     let found = match (&request.key, pool.wants.hash) {
-        (None, true) => key::of(&pool.hash_on, pool.hash, &request.target, &request.fields, &peer, &mut random),
+        (None, true) => key::of(&pool.hash_on, pool.hash, target, fields, &peer, &mut random),
         _ => None,
     };
     let key = request.key.as_deref().or_else(|| found.as_ref().map(Key::bytes));
@@ -109,12 +110,7 @@ pub(in crate::control) fn explain(
         random: random.u64(..),
         now_ns,
         dry: true,
-        lookup: &RequestParts {
-            method: &request.method,
-            target: &request.target,
-            fields: &request.fields,
-            client: &client_bytes(request.client_ip),
-        },
+        lookup: &RequestParts { method, target, fields, client: &client_bytes(request.client_ip) },
     };
     // Idle connections belong to workers, so only a worker knows whether it can use one.
     let caps = Caps { requests: policy.limits.requests_in_flight_per_backend, connections: None };
