@@ -91,6 +91,9 @@ struct BackendTick<'a> {
     address: &'a str,
     weight: u16,
     backup: bool,
+    /// Shortened, such as `priority=1 zone=a`.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    labels: &'a str,
     origin: &'a str,
     healthy: bool,
     eligible: bool,
@@ -187,6 +190,7 @@ impl<'a> BackendTick<'a> {
             address: &status.address,
             weight: status.weight,
             backup: status.backup,
+            labels: status.labels.short(),
             origin: status.origin,
             healthy: status.healthy,
             eligible: status.eligible,

@@ -103,7 +103,13 @@ pub enum Command {
     /// Show the state of the running lb: strategies, probation, last reload, differences from the file
     Status(Asking),
     /// Show the backends of the running lb
-    Backends(Asking),
+    Backends {
+        /// Show their labels, too
+        #[arg(long)]
+        labels: bool,
+        #[command(flatten)]
+        asking: Asking,
+    },
     /// Ask whether the running lb works (/healthz), or should get traffic (/readyz)
     #[command(after_help = HEALTH)]
     Health {
@@ -212,7 +218,7 @@ impl Command {
             }
             Self::Rollback { asking, .. }
             | Self::Status(asking)
-            | Self::Backends(asking)
+            | Self::Backends { asking, .. }
             | Self::Health { asking, .. }
             | Self::Drain { asking, .. }
             | Self::Ready { asking, .. }
@@ -231,7 +237,7 @@ impl Command {
             Self::Reload { .. } => "reload",
             Self::Rollback { .. } => "rollback",
             Self::Status(_) => "status",
-            Self::Backends(_) => "backends",
+            Self::Backends { .. } => "backends",
             Self::Health { .. } => "health",
             Self::Drain { .. } => "drain",
             Self::Ready { .. } => "ready",

@@ -16,11 +16,11 @@ pub(super) fn status(admin: &Admin, as_json: bool) -> Result<(), CliError> {
     print(&if as_json { answer.to_string() } else { status_page(&answer) })
 }
 
-pub(super) fn backends(admin: &Admin, as_json: bool) -> Result<(), CliError> {
+pub(super) fn backends(admin: &Admin, with_labels: bool, as_json: bool) -> Result<(), CliError> {
     if as_json {
         return print(&asked(admin, "/backends")?.to_string());
     }
-    print(&backends_page(&asked(admin, "/status")?))
+    print(&backends_page(&asked(admin, "/status")?, with_labels))
 }
 
 /// Any failure is "not healthy": a caller, such as Docker, knows no other.
@@ -147,15 +147,15 @@ fn queue(pool: &Value) -> Option<String> {
 }
 
 /// The backends of all pools as a table, and below it the requests that wait.
-fn backends_page(status: &Value) -> String {
+fn backends_page(status: &Value, with_labels: bool) -> String {
     let pools = list(&status["pools"]);
     let waiting = pools.iter().filter_map(|pool| Some(format!("\npool {}: {}", text(&pool["name"]), queue(pool)?)));
     let backends: Vec<_> = pools.iter().flat_map(|pool| list(&pool["backends"])).collect();
-    backends_table(&backends) + &waiting.collect::<String>()
+    backends_table(&backends, with_labels) + &waiting.collect::<String>()
 }
 
-fn backends_table(backends: &[&Value]) -> String {
-    let head = ["POOL", "BACKEND", "ADDRESS", "WEIGHT", "FROM", "STATE", "IN FLIGHT"].map(str::to_owned);
+fn backends_table(backends: &[&Value], with_labels: bool) -> String {
+    let head = ["POOL", "BACKEND", "ADDRESS", "WEIGHT", "FROM", "STATE", "IN FLIGHT", "LABELS"].map(str::to_owned);
     let rows = backends.iter().map(|backend| {
         let state = match () {
             () if backend["draining"] == true => draining(&backend["drain"]),
@@ -173,16 +173,26 @@ fn backends_table(backends: &[&Value]) -> String {
         };
         let (weight, in_flight) = (&backend["weight"], &backend["in_flight"]);
         let [pool, id, address, origin] = ["pool", "id", "address", "origin"].map(|key| text(&backend[key]).to_owned());
-        [pool, id, address, weight.to_string(), origin, state, in_flight.to_string()]
+        [pool, id, address, weight.to_string(), origin, state, in_flight.to_string(), labels(&backend["labels"])]
     });
     let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
-    let line = |row: &[String; 7]| {
+    let columns = rows[0].len() - usize::from(!with_labels);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &[String; 8]| {
         let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Such as `priority=1 zone=a`. A text with a space or a control character keeps its quotes.
+fn labels(labels: &Value) -> String {
+    let word = |(key, value): (&String, &Value)| match value.as_str() {
+        Some(text) if text.chars().all(|c| !c.is_whitespace() && !c.is_control()) => format!("{key}={text}"),
+        _ => format!("{key}={value}"),
+    };
+    labels.as_object().into_iter().flatten().map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// An ejection is suspended if its pool cannot do without the backend.
@@ -314,7 +324,7 @@ access log          stdout: 1 line, 0 dropped
         rows[5]["eligible"] = false.into();
         rows[2]["drain"] = json!({ "for_ms": 2_000, "left_ms": 28_000 });
         rows[4]["slow_start"] = json!({ "percent": 40, "left_ms": 5_800 });
-        let page = backends_page(&json!({ "pools": [{ "name": "default", "backends": rows.to_vec() }] }));
+        let page = backends_page(&json!({ "pools": [{ "name": "default", "backends": rows.to_vec() }] }), false);
         let wanted = "\
 POOL     BACKEND  ADDRESS      WEIGHT  FROM  STATE                                          IN FLIGHT
 default  a        127.0.0.1:1  1       file  up                                             0
@@ -325,19 +335,32 @@ default  e        127.0.0.1:1  3       file  up, 40 % of its share, slow start e
 default  f        127.0.0.1:1  1       file  up, backup stands by                           0
 default  g        127.0.0.1:1  1       file  up, backup in use                              0";
         assert_eq!(page, wanted);
-        assert_eq!(backends_page(&json!({ "pools": [{ "backends": [] }] })).lines().count(), 1);
+        assert_eq!(backends_page(&json!({ "pools": [{ "backends": [] }] }), true).lines().count(), 1);
         let queues = json!({ "pools": [
             { "name": "default", "queue": { "waiting": 2, "adaptive_limit": 37 }, "backends": [rows[0]] },
             { "name": "api", "queue": { "waiting": 1 }, "backends": [] },
             { "name": "off", "backends": [rows[1]] },
         ]});
-        let page = backends_page(&queues);
+        let page = backends_page(&queues, false);
         let below: Vec<_> = page.lines().skip(3).collect();
         let wanted = [
             "pool default: 2 requests wait for a backend with room, adaptive limit 37",
             "pool api: 1 request waits for a backend with room",
         ];
         assert_eq!(below, wanted, "{page}");
+    }
+
+    #[test]
+    fn labels_are_the_last_column_if_asked_for() {
+        let backend = |id: &str, labels: Value| json!({ "pool": "p", "id": id, "healthy": true, "labels": labels });
+        let backends =
+            [backend("a", json!({ "zone": "a", "n": 1, "spot": true })), backend("b", json!({ "in": "x y" }))];
+        let page = backends_page(&json!({ "pools": [{ "name": "p", "backends": backends, "queue": {} }] }), true);
+        let lines: Vec<_> = page.lines().collect();
+        assert!(lines[0].ends_with("  IN FLIGHT  LABELS"), "{page}");
+        assert!(lines[1].ends_with("  n=1 spot=true zone=a") && lines[2].ends_with("  in=\"x y\""), "{page}");
+        let older = json!({ "pools": [{ "backends": [{ "id": "a" }] }] });
+        assert!(backends_page(&older, true).lines().all(|line| !line.ends_with(' ')), "an lb without labels");
     }
 
     #[test]

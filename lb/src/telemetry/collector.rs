@@ -19,7 +19,7 @@ use super::reason::{
     RetryReason, SessionResult, SwapKind,
 };
 use super::reloads::Reloads;
-use super::shard::METHODS;
+use super::shard::{BackendInfo, METHODS};
 use super::snapshot::{BackendSum, Health, PoolSum, Requests, Runtime, Snapshot};
 
 /// All data of the hub, as one collector.
@@ -185,6 +185,9 @@ fn tell_backend(e: &mut Exposition, backend: &BackendSum) {
 }
 
 fn tell_health(e: &mut Exposition, [pool, name]: [&str; 2], health: &Health) {
+    if let Some(BackendInfo { address, origin, labels }) = &health.info {
+        e.number(&names::BACKEND_INFO, &[pool, name, address, origin, labels], 1.0);
+    }
     if let Some((up, weight, share)) = health.standing {
         e.number(&names::BACKEND_UP, &[pool, name], up as f64);
         e.number(&names::BACKEND_WEIGHT, &[pool, name], weight as f64);

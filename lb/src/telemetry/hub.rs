@@ -157,8 +157,9 @@ impl Metrics {
     }
 
     /// The backend left the pool. To be called when no worker's view has it, because a request for its shard puts it
-    /// back in service. `lb_backend_up` and `lb_backend_weight` are removed at once: a removed backend is neither up
-    /// nor down. The other series are removed `RETIRED_SERIES_STAY` after a scrape first found nothing in flight.
+    /// back in service. `lb_backend_up`, `lb_backend_weight` and `lb_backend_info` are removed at once: a removed
+    /// backend is neither up nor down. The other series are removed `RETIRED_SERIES_STAY` after a scrape first found
+    /// nothing in flight.
     pub fn retire_backend(&self, pool: &str, backend: &str) {
         let now = (self.shared.clock)();
         let mut state = self.shared.state.lock();

@@ -17,7 +17,7 @@ use super::hub::{self, State};
 use super::reason::{EjectionReason, ErrorReason, HedgeResult, QueueRefusal, RetryReason, SessionResult, SwapKind};
 use super::reloads::Reloads;
 use super::retired::{Past, add};
-use super::shard::{BackendShard, GET, PoolShard};
+use super::shard::{BackendInfo, BackendShard, GET, PoolShard};
 use super::strategies::{Answers, Replaced};
 
 pub(super) struct Snapshot {
@@ -113,6 +113,8 @@ pub(super) struct Health {
     /// Whether it is ejected; `None` for a removed backend.
     pub ejected: Option<i64>,
     pub ejections: [u64; EjectionReason::COUNT],
+    /// `None` for a removed backend.
+    pub info: Option<BackendInfo>,
 }
 
 const EMPTY: HistogramSum = HistogramSum::new(REQUEST_BOUNDS_NS);
@@ -359,6 +361,7 @@ impl BackendSum {
             transitions_down: gauges.transitions_down.get(),
             ejected: backend.retired.is_none().then(|| gauges.ejected.get()),
             ejections: std::array::from_fn(|reason| gauges.ejections[reason].get()),
+            info: gauges.info.lock().clone().filter(|_| backend.retired.is_none()),
         });
         sum
     }

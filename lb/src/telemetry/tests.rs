@@ -40,7 +40,9 @@ fn busy_hub() -> Arc<Metrics> {
             let backend = metrics.backend(worker, "p", id);
             backend.response(200, 900_000);
             backend.connected(50_000);
-            metrics.backend_gauges("p", id).set_up(true);
+            let gauges = metrics.backend_gauges("p", id);
+            gauges.set_up(true);
+            gauges.set_info(&"a:1".into(), "file", &r#"{"zone":"a"}"#.into());
         }
     }
     metrics
@@ -302,17 +304,6 @@ fn a_retired_backend_stays_five_minutes_after_its_last_attempt() {
     seconds.fetch_add(1, Ordering::Relaxed);
     assert_eq!(series_of(&scrape(&metrics), "b"), 0);
     assert_eq!(metrics.backend_totals("p"), []);
-}
-
-#[test]
-fn a_retired_backend_is_neither_up_nor_down() {
-    let (metrics, _seconds) = hub_with_clock();
-    metrics.backend(0, "p", "b");
-    metrics.backend_gauges("p", "b").set_up(true);
-    metrics.retire_backend("p", "b");
-    let text = scrape(&metrics);
-    assert!(series_of(&text, "b") > 0);
-    assert!(!text.families.contains_key("lb_backend_up") && !text.families.contains_key("lb_backend_weight"));
 }
 
 #[test]

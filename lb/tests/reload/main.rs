@@ -9,6 +9,7 @@ mod coherence;
 mod files;
 mod hooks;
 mod kept;
+mod labels;
 mod listen;
 mod lives;
 mod load;

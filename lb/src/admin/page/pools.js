@@ -150,7 +150,8 @@ function makeRow(pool, backend) {
   const at = `/backends/${encodeURIComponent(backend.id)}`, query = `?pool=${encodeURIComponent(pool.name)}`;
   row.address = h('span');
   row.swatch = swatch(keyOf(pool, backend));
-  row.who = h('div', { role: 'cell', class: 'who' }, h('b', { title: backend.id }, row.swatch, backend.id), row.address);
+  row.labels = h('span', { title: 'Labels' });
+  row.who = h('div', { role: 'cell', class: 'who' }, h('b', { title: backend.id }, row.swatch, backend.id), row.address, row.labels);
   row.state = h('span', { class: 'chip' });
   row.bar = h('div', { class: 'bar', 'aria-hidden': 'true' }, h('i'), h('u'));
   row.share = h('span');
@@ -188,6 +189,8 @@ function makeRow(pool, backend) {
 function drawRow(row, pool, backend, now, { share, expected, scale }) {
   const key = keyOf(pool, backend), of = now.of.get(key);
   text(row.address, `${backend.address} · ${backend.origin}`);
+  text(row.labels, backend.labels ?? '');
+  row.labels.hidden = !backend.labels;
   if (!backend.healthy) chip(row.state, 'bad', 'down', 'down');
   else if (backend.draining) chip(row.state, 'warn', 'refused', !backend.in_flight ? 'drained' : backend.drain_left_ms ? `drains ${Math.ceil(backend.drain_left_ms / 1000)} s` : 'draining');
   else if (backend.weight === 0) chip(row.state, 'warn', 'refused', 'weight 0');

@@ -65,7 +65,7 @@ pub struct PoolStatus {
     pub strategy_sha256: Option<String>,
     /// Unique to the instance within this process.
     pub strategy_instance: u64,
-    /// Of the newest list that the strategy got. It changes with ids, addresses, weights and their order.
+    /// Of the newest list that the strategy got. It changes with ids, addresses, weights, labels and their order.
     pub members_epoch: u64,
     /// "on_probation", "proven", or "failed" (and no predecessor could be put back).
     pub strategy_standing: &'static str,

@@ -1,8 +1,8 @@
 //! One pool in control: its members, its strategy, and the published part of both.
 //!
-//! Invariants: `members_epoch` changes only with ids, addresses, weights and their order, so that a ring can be kept if
-//! only health changed. `epoch` changes with every list. A slot belongs to one strategy instance and one id while both
-//! exist.
+//! Invariants: `members_epoch` changes only with ids, addresses, weights, labels and their order, so that a ring can be
+//! kept if only health changed. `epoch` changes with every list. A slot belongs to one strategy instance and one id
+//! while both exist.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use lb_balance::Thresholds;
 use lb_strategy_host::{Slot, Strategy};
 
 use super::assembly::spec;
-use crate::config;
+use crate::config::{self, Labels};
 use crate::control::api::Overriding;
 use crate::control::pools::{Assembled, Assembly, Member, Members};
 use crate::control::trust::Tenure;
@@ -228,6 +228,8 @@ impl PoolState {
 }
 
 fn same_members(left: &[Member], right: &[Member]) -> bool {
-    let told = |member: &Member| (member.backend.number, member.backend.address.clone(), member.entry.weight);
+    fn told(member: &Member) -> (u64, &str, u16, &Labels) {
+        (member.backend.number, &member.backend.address, member.entry.weight, &member.entry.labels)
+    }
     left.len() == right.len() && left.iter().map(told).eq(right.iter().map(told))
 }

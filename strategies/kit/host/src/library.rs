@@ -331,6 +331,11 @@ impl Plugin {
         self.table.metrics.is_some()
     }
 
+    /// Whether it offers an explanation.
+    pub fn explains(&self) -> bool {
+        self.table.explain.is_some()
+    }
+
     /// The path of the operator's file; `None` for a plugin that is linked in.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()

@@ -11,10 +11,9 @@ use std::time::Instant;
 use lb_strategy::abi::{LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY};
 use lb_strategy_host::{
     BackendList, BackendSpec, Decision, Finish, Hook, HookError, Loader, Outcome, PickRequest, Picker, Plugin,
-    PrivateCopy, Refusal, Staged, Strategy, backend_id,
+    PrivateCopy, Refusal, Remains, Staged, Strategy, backend_id,
 };
 
-use super::remains::Remains;
 use super::request::{About, Answer, Verdict, VetBackend, VetRequest, VetStage};
 
 /// Picks on each list.
@@ -178,7 +177,7 @@ impl<'a> Trial<'a> {
         let known = self.specs.entry(member.id.clone()).or_insert_with(|| BackendSpec {
             name: member.id.as_str().into(),
             address: member.address.as_str().into(),
-            labels: Arc::default(),
+            labels: member.labels.as_str().into(),
             weight,
             effective: weight * 1000,
             flags: 0,
@@ -339,5 +338,5 @@ fn at(stage: VetStage) -> impl FnOnce(HookError) -> Refused {
 }
 
 fn stand_in(number: usize) -> VetBackend {
-    VetBackend { id: format!("stand-in {number}"), address: "127.0.0.1:9".to_owned(), weight: 1 }
+    VetBackend { id: format!("stand-in {number}"), address: "127.0.0.1:9".to_owned(), weight: 1, labels: String::new() }
 }
