@@ -156,8 +156,9 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
             e.number(&names::STRATEGY_FALLBACKS, &[name, strategy, reason.as_str()], *count as f64);
         }
     }
+    // Most strategies never panic.
     for (strategy, panics) in &pool.hook_panics {
-        for (hook, count) in INSTANCE_HOOKS.iter().zip(panics) {
+        for (hook, count) in INSTANCE_HOOKS.iter().zip(panics).filter(|(_, count)| **count > 0) {
             e.number(&names::STRATEGY_HOOK_PANICS, &[name, strategy, hook.as_str()], *count as f64);
         }
     }

@@ -22,7 +22,9 @@ fn busy_hub() -> Arc<Metrics> {
     let metrics = Metrics::new();
     metrics.set_generation(3);
     metrics.set_strategy("p", "round_robin", "1.0.0");
-    metrics.instance_in_charge("p", "round_robin", Arc::default());
+    let panics = Arc::new(lb_strategy_host::HookPanics::default());
+    panics.count(lb_strategy_host::Hook::Tick);
+    metrics.instance_in_charge("p", "round_robin", panics);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for worker in 0..2 {
         metrics.runtime(worker, runtime.handle().metrics());
@@ -204,7 +206,6 @@ fn two_pools_of_five_backends_are_eight_hundred_series_at_most() {
     for pool in ["p", "q"] {
         metrics.pool(0, "l", pool);
         metrics.set_strategy(pool, "s", "1");
-        metrics.instance_in_charge(pool, "s", Arc::default());
         for number in 0..5 {
             metrics.backend(0, pool, &format!("b{number}"));
             metrics.backend_gauges(pool, &format!("b{number}"));
