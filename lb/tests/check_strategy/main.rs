@@ -95,6 +95,17 @@ fn the_shipped_strategies_and_the_examples_pass() {
 }
 
 #[test]
+fn the_examples_that_read_labels_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [lb_strategy_built::library("zone_aware"), compile(&folder, "zone_aware.c", "ZONE_AWARE")];
+    let (code, cards) = cards(&["--options", r#"{"zone":"a"}"#], &files.each_ref().map(PathBuf::as_path));
+    for card in &cards {
+        assert_eq!((failed(card), &card["strategy"]), (vec![], &"zone_aware".into()), "{card:#}");
+    }
+    assert_eq!(code, Some(0));
+}
+
+#[test]
 fn a_broken_rule_fails_on_its_own_row() {
     let cases = [("BREAKS_ELIGIBILITY", "answers"), ("BREAKS_DRY", "dry_picks"), ("BREAKS_MEMORY", "memory")];
     // Every row with an ineligible backend sees that the plugin ignores health, so `threads` fails as well.

@@ -22,6 +22,12 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     const WANTS_HASH: bool = false;
     /// Whether the host calls `on_finish`. Default: no.
     const WANTS_FINISH: bool = false;
+    /// Whether [`Finish`] tells about the response: bytes, the time to the first byte of the body, and the headers in
+    /// [`RESPONSE_HEADERS`](Self::RESPONSE_HEADERS). Only with [`WANTS_FINISH`](Self::WANTS_FINISH). Default: no.
+    const WANTS_ANSWER: bool = false;
+    /// The names of the response headers whose values a [`Finish`] brings; at most 8. A trailer counts where the head
+    /// has no such header. Only with [`WANTS_ANSWER`](Self::WANTS_ANSWER).
+    const RESPONSE_HEADERS: &'static [&'static str] = &[];
     /// Whether the host calls [`on_start`](Self::on_start). Default: no.
     const WANTS_START: bool = false;
     /// Whether the strategy has [`metrics`](Self::metrics) of its own. Default: no.
@@ -128,7 +134,8 @@ pub enum Pick {
     Backend(usize),
     /// The same, with a number that [`Finish::token`] returns at the end of the attempt.
     BackendWithToken(usize, u64),
-    /// No backend may serve this request: the client gets 503.
+    /// The list has no eligible backend that was not tried: the client gets 503. If the list has one, this result is a
+    /// fault, and the host's built-in fallback picks.
     NoBackend,
     /// No decision, for example because the request has no key: the host's built-in fallback picks.
     Fallback,

@@ -119,7 +119,7 @@ impl Ask {
 
     /// The explanation of the picker's strategy; `None` if it has none.
     pub fn explain(&self, picker: &Picker) -> Option<String> {
-        let words = picker.explain(&self.lend());
+        let words = picker.explain(&self.lend()).and_then(Result::ok);
         pulse::beat(1);
         words
     }

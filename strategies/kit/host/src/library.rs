@@ -11,7 +11,7 @@ use lb_strategy::abi::*;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use crate::inside::{self, Hook, Tag};
-use crate::talk;
+use crate::talk::{self, Limit};
 
 /// Keeps the image mapped even if the handle is closed (dlfcn.h; the same on x86-64 and aarch64 Linux).
 const RTLD_NODELETE: i32 = 0x1000;
@@ -24,11 +24,14 @@ pub struct Plugin {
     build: String,
     state_schema: String,
     expectation: String,
+    response_headers: Arc<[Box<[u8]>]>,
     path: Option<PathBuf>,
     sha256: Option<[u8; 32]>,
     /// The entry returned NULL. The table is all zero.
     refuses_host: bool,
     pub(crate) host: HostInfo,
+    /// The limit of its log lines.
+    pub(crate) lines: Arc<Limit>,
 }
 
 /// What a plugin asks for. The rest costs it nothing.
@@ -40,6 +43,8 @@ pub struct Wants {
     pub start: bool,
     /// The end of each attempt.
     pub finish: bool,
+    /// With the end, what the response was.
+    pub answer: bool,
 }
 
 /// The struct that plugins get as the host. It is leaked, because plugins may keep the pointer.
@@ -81,22 +86,23 @@ unsafe impl Sync for HostInfo {}
 unsafe extern "C" fn log(_: *mut c_void, level: u32, message: LbStr) {
     // SAFETY: by the contract, the message is valid during the call.
     let text = unsafe { text(message) };
-    let place = inside::here(|tag, hook| {
+    let told = inside::here(|tag, hook| {
         if level == 1 && hook.is_mute() && text.starts_with(PANIC) {
             tag.panicked(hook);
         }
-        tag.to_string()
+        if let Some(line) = tag.lines.line(&text) {
+            talk::tell(level, &line, Some((tag, hook)));
+        }
     });
-    let Some(text) = talk::line(&text) else { return };
-    let text = format!("{}: {text}", place.as_deref().unwrap_or("a thread of a plugin"));
-    match level {
-        1 => tracing::error!(target: "strategy", "{text}"),
-        2 => tracing::warn!(target: "strategy", "{text}"),
-        3 => tracing::info!(target: "strategy", "{text}"),
-        4 => tracing::debug!(target: "strategy", "{text}"),
-        _ => tracing::trace!(target: "strategy", "{text}"),
+    if told.is_none()
+        && let Some(line) = UNNAMED.line(&text)
+    {
+        talk::tell(level, &line, None);
     }
 }
+
+/// The limit of all threads that plugins started.
+static UNNAMED: Limit = Limit::new();
 
 /// How the line begins by which a plugin reports a panic of a hook that returns no status.
 const PANIC: &str = "panicked at ";
@@ -125,6 +131,30 @@ unsafe fn text(text: LbStr) -> String {
     String::from_utf8_lossy(unsafe { std::slice::from_raw_parts(text.ptr, text.len) }).into_owned()
 }
 
+/// The longest name of a response header that a table may ask for.
+const HEADER_NAME_MAX_BYTES: usize = 64;
+
+/// Whether `name` is a token (RFC 9110, section 5.6.2) of a sound length.
+fn is_header_name(name: &[u8]) -> bool {
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    (1..=HEADER_NAME_MAX_BYTES).contains(&name.len()) && name.iter().all(is_token)
+}
+
+/// The names of response headers in a table, in lower case. None if there are too many, which the version check refuses.
+///
+/// # Safety
+/// The table's names must be null or valid.
+unsafe fn names(table: &LbStrategyTable) -> Arc<[Box<[u8]>]> {
+    let count = table.n_response_headers as usize;
+    if table.response_headers.is_null() || count > RESPONSE_HEADERS_MAX {
+        return Arc::default();
+    }
+    // SAFETY: the caller ensures it.
+    let names = unsafe { std::slice::from_raw_parts(table.response_headers, count) };
+    // SAFETY: as above.
+    names.iter().map(|name| unsafe { text(*name) }.to_ascii_lowercase().into_bytes().into_boxed_slice()).collect()
+}
+
 /// The loader's error, followed by the linker's message, which names the missing symbol or library.
 fn with_cause(error: &dyn std::error::Error) -> String {
     match error.source() {
@@ -145,7 +175,7 @@ impl Plugin {
                     .into(),
             );
         }
-        let tag = Tag::new(&origin.display().to_string(), None);
+        let tag = Tag::new(&origin.display().to_string(), None, Arc::default());
         let call = inside::enter(&tag, Hook::Entry);
         // SAFETY: the image's constructors run here. The file is a private copy that passed the checks of `elf`, and a
         // plugin is trusted native code.
@@ -194,11 +224,14 @@ impl Plugin {
             build: read(copy.build),
             state_schema: read(copy.state_schema),
             expectation: read(copy.expectation),
+            // SAFETY: a readable table's names live as long as the image.
+            response_headers: if is_readable { unsafe { names(&copy) } } else { Arc::default() },
             table: copy,
             path,
             sha256,
             refuses_host: table.is_null(),
             host,
+            lines: Arc::default(),
         }
     }
 
@@ -229,8 +262,18 @@ impl Plugin {
             (table.picker_free.is_none(), "picker_free"),
             (table.pick.is_none(), "pick"),
         ];
-        match missing.iter().find(|(is_missing, _)| *is_missing) {
-            Some((_, hook)) => Err(format!("lacks the required hook {hook}")),
+        if let Some((_, hook)) = missing.iter().find(|(is_missing, _)| *is_missing) {
+            return Err(format!("lacks the required hook {hook}"));
+        }
+        if table.n_response_headers as usize > RESPONSE_HEADERS_MAX {
+            let count = table.n_response_headers;
+            return Err(format!("names {count} response headers: {RESPONSE_HEADERS_MAX} is the limit"));
+        }
+        match self.response_headers.iter().find(|name| !is_header_name(name)) {
+            Some(name) => Err(format!(
+                "asks for the response header {:?}, which is no header name of at most {HEADER_NAME_MAX_BYTES} bytes",
+                String::from_utf8_lossy(name)
+            )),
             None => Ok(()),
         }
     }
@@ -257,6 +300,11 @@ impl Plugin {
         &self.expectation
     }
 
+    /// The response headers whose values a finish brings, at most [`RESPONSE_HEADERS_MAX`].
+    pub fn response_headers(&self) -> &Arc<[Box<[u8]>]> {
+        &self.response_headers
+    }
+
     /// Schema and version of its learned state, if it has one.
     pub fn state_schema(&self) -> Option<(&str, u32)> {
         (!self.state_schema.is_empty()).then_some((self.state_schema.as_str(), self.table.state_version))
@@ -269,6 +317,7 @@ impl Plugin {
             hash: has(LB_F_WANTS_HASH),
             start: self.table.on_start.is_some(),
             finish: has(LB_F_WANTS_FINISH) && self.table.on_finish.is_some(),
+            answer: has(LB_F_WANTS_ANSWER) && has(LB_F_WANTS_FINISH) && self.table.on_finish.is_some(),
         }
     }
 
