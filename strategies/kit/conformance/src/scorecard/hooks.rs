@@ -86,7 +86,7 @@ pub(super) fn check(subject: &Subject) -> Found {
 fn explain(subject: &Subject, picker: &Picker) -> Result<(), String> {
     let ask = subject.requests(60).ask().dry();
     for ask in [ask.clone(), ask.without_key()] {
-        ask.explain(picker).ok_or("explain failed")?;
+        ask.try_explain(picker).transpose().map_err(|error| error.to_string())?;
     }
     Ok(())
 }
@@ -119,7 +119,7 @@ impl Calls {
     /// Panics that returned no failure above, for example those of a hook without a status.
     fn count_panics(&mut self, instance: &Strategy) {
         for hook in Hook::ALL {
-            let panics = instance.panics(hook);
+            let panics = instance.panics().of(hook);
             let is_known = self.failed.iter().any(|failure| failure.contains(hook.as_str()));
             if panics > 0 && !is_known {
                 self.failed.push(format!("{} panicked in {panics} calls", hook.as_str()));
