@@ -13,6 +13,7 @@ mod exposition;
 mod hub;
 pub mod logs;
 pub mod names;
+mod plugins;
 mod process;
 mod reason;
 mod reloads;
@@ -29,8 +30,9 @@ mod tests;
 pub use access_log::AccessLogCounts;
 pub use cell::{Counter, Gauge};
 pub use hub::{CONTENT_TYPE, Metrics};
+pub use plugins::{BadLine, BadPage, FAMILIES_MAX, PluginPage, SERIES_MAX};
 pub use reason::{
-    ErrorReason, FallbackReason, HedgeResult, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome, RetryReason,
+    DutyHook, ErrorReason, FallbackReason, HedgeResult, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome, RetryReason,
     SessionResult, SwapKind,
 };
 pub use reloads::{FilesVerdict, ReloadEnd};

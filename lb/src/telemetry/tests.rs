@@ -12,6 +12,7 @@ use super::names::{self, Metric};
 use super::*;
 use text::Text;
 
+mod plugins;
 mod queue;
 mod retired;
 mod strategies;
@@ -22,6 +23,8 @@ fn busy_hub() -> Arc<Metrics> {
     let metrics = Metrics::new();
     metrics.set_generation(3);
     metrics.set_strategy("p", "round_robin", "1.0.0");
+    metrics.plugin_page("p", "round_robin", PluginPage::default());
+    metrics.duty_failures("p", "round_robin", DutyHook::Tick, 1);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for worker in 0..2 {
         metrics.runtime(worker, runtime.handle().metrics());
