@@ -32,8 +32,8 @@ pub use cell::{Counter, Gauge};
 pub use hub::{CONTENT_TYPE, Metrics};
 pub use plugins::{BadLine, BadPage, FAMILIES_MAX, PluginPage, SERIES_MAX};
 pub use reason::{
-    DutyHook, ErrorReason, FallbackReason, HedgeResult, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome, RetryReason,
-    SessionResult, SwapKind,
+    DutyHook, ErrorReason, FallbackReason, HedgeResult, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome,
+    RetryReason, SessionResult, SwapKind,
 };
 pub use reloads::{FilesVerdict, ReloadEnd};
 pub use retired::RETIRED_SERIES_STAY;

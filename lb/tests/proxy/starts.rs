@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::sticky::sticky;
-use crate::support::{Balancer, PoolSetup, Setup, WORKERS, backend};
+use crate::support::{Balancer, Setup, WORKERS};
 
 static TABLE: LbStrategyTable = lb_strategy::ffi::hooks::table::<Opener>("0", "test");
 
@@ -185,10 +185,7 @@ fn a_request_of_a_session_begins_without_a_pick() {
 }
 
 #[test]
-fn a_strategy_that_does_not_ask_for_begins_gets_none_and_a_request_without_backend_has_none() {
-    let server = mock("1");
-    let none = PoolSetup::new("default", "round_robin", vec![backend("b1", server.addr)]);
-    assert!(!none.strategy.plugin().wants().start);
+fn a_request_without_a_backend_has_no_begin() {
     let lb = before(Setup::new(&[]), 6, "InTurn").start();
     assert_eq!(lb.client().get("/home").status(), 503);
     assert_eq!(attempts(&lb, 6), []);

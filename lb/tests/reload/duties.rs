@@ -2,6 +2,8 @@
 //!
 //! The plugin `duties.c` tells by its own metrics which of its hooks were called. Tests read them from `/metrics`.
 
+use std::time::Instant;
+
 use lb_test_support::{get, metrics, wait_for};
 
 use crate::bench::{Bench, compiled, filed, named};
@@ -48,7 +50,10 @@ fn ticks_begins_and_ends_reach_the_strategy_and_its_metrics_are_exported() {
     let page = until(&bench, "finishes_total", 5.0);
     assert_eq!(["starts_total", "own_starts_total", "finishes_total"].map(|name| own(&page, name)), [Some(5.0); 3]);
     assert!(page.contains("# HELP lb_plugin_ticks_total Of the fixture.\n# TYPE lb_plugin_ticks_total counter\n"));
-    assert_eq!((counted(&page, "lb_plugin_metrics_dropped_total"), counted(&page, "lb_strategy_hook_failures_total")), (0.0, 0.0));
+    assert_eq!(
+        (counted(&page, "lb_plugin_metrics_dropped_total"), counted(&page, "lb_strategy_hook_failures_total")),
+        (0.0, 0.0)
+    );
     // The clock of ticks is the host's, and no tick came before its time.
     let [ticks, clock_ns] = ["ticks_total", "clock_ns_total"].map(|name| own(&page, name).unwrap());
     assert!(ticks <= clock_ns / 5e6, "{ticks} ticks in {clock_ns} ns");
@@ -114,11 +119,15 @@ fn metrics_that_are_not_valid_are_dropped_and_counted_and_the_others_stay() {
 
 #[test]
 fn a_strategy_that_refuses_the_pickers_that_it_asks_for_keeps_the_one_that_it_has() {
+    let began = Instant::now();
     let bench = start("refuse");
-    let refused = || bench.lb.printed("stderr").matches("the strategy refused a list of backends").count();
+    let refused = || bench.lb.printed("stderr").matches("the strategy refused a list of backends").count() as u64;
     wait_for("a refusal", || (refused() > 0).then_some(()));
     for _ in 0..10 {
         bench.server();
     }
     assert_eq!(bench.seen(), 10);
+    // It asks every 5 ms and is heard once a second.
+    until(&bench, "ticks_total", 300.0);
+    assert!((1..=began.elapsed().as_secs() + 1).contains(&refused()), "{} refusals", refused());
 }

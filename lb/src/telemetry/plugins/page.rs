@@ -245,7 +245,8 @@ mod tests {
         assert_eq!(only(&of("counter", "It is.", -1.0)), Err(BadLine::Negative(n())));
         assert_eq!(only(&of("gauge", " ", 1.0)), Err(BadLine::Help(n())));
         assert!(matches!(only(&of("summary", "It is.", 1.0)), Err(BadLine::Form(_))));
-        let page = PluginPage::read(b"\xff\xfe\n{\"name\":\"n\",\"type\":\"gauge\",\"help\":\"It is.\",\"value\":1}\n[]");
+        let page =
+            PluginPage::read(b"\xff\xfe\n{\"name\":\"n\",\"type\":\"gauge\",\"help\":\"It is.\",\"value\":1}\n[]");
         assert_eq!((page.dropped(), page.first_dropped().unwrap().line, page.families.len()), (2, 1, 1));
     }
 

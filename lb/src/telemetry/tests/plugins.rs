@@ -32,9 +32,7 @@ fn a_page_is_exported_with_pool_and_strategy_until_the_next_one() {
 #[test]
 fn pools_with_the_same_name_share_a_family_also_if_type_and_help_differ() {
     let metrics = Metrics::new();
-    let line = |kind: &str, help: &str| {
-        format!(r#"{{"name":"waits","type":"{kind}","help":"{help}","value":1}}"#)
-    };
+    let line = |kind: &str, help: &str| format!(r#"{{"name":"waits","type":"{kind}","help":"{help}","value":1}}"#);
     metrics.plugin_page("q", "t", page(&[&line("gauge", "Of t.")]));
     metrics.plugin_page("p", "s", page(&[&line("counter", "Of s.")]));
     let text = scrape(&metrics);

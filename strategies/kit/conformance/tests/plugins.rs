@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use lb_strategy_built::{library, shipped};
 use lb_strategy_conformance::statistics::{counts, spread};
@@ -22,6 +23,28 @@ fn loader() -> (TempDir, Loader) {
 
 fn load(loader: &Loader, path: &Path) -> Arc<Plugin> {
     loader.load(&Wanted { path, name: None, sha256: None }).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The example of this name in Rust, and in C.
+fn twins(name: &str, directory: &TempDir, loader: &Loader) -> [Arc<Strategy>; 2] {
+    let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("strategies/");
+    let c = directory.path().join(file_name(name));
+    let compiled = Command::new("cc")
+        .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O2", "-I"])
+        .arg(strategies.join("kit/api/include"))
+        .arg("-o")
+        .args([&c, &strategies.join(format!("examples/{name}.c"))])
+        .status();
+    assert!(compiled.expect("cc runs").success());
+    [library(name), c].map(|path| Strategy::new(load(loader, &path), &json!({})).unwrap())
+}
+
+/// The names and values of a strategy's own metrics.
+fn samples(strategy: &Strategy) -> Vec<(String, f64)> {
+    let text = strategy.metrics().expect("it has metrics").expect("they can be collected");
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let samples = lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).expect("JSON"));
+    samples.map(|one| (one["name"].as_str().unwrap().to_owned(), one["value"].as_f64().unwrap())).collect()
 }
 
 fn expectation(plugin: &Plugin) -> serde_json::Value {
@@ -128,16 +151,7 @@ fn without_a_key_the_hash_strategy_leaves_the_choice_to_the_host() {
 #[test]
 fn the_example_in_rust_and_the_one_in_c_pick_alike() {
     let (directory, loader) = loader();
-    let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("strategies/");
-    let c = directory.path().join(file_name("two_choices"));
-    let compiled = Command::new("cc")
-        .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O2", "-I"])
-        .arg(strategies.join("kit/api/include"))
-        .arg("-o")
-        .args([&c, &strategies.join("examples/two_choices.c")])
-        .status();
-    assert!(compiled.expect("cc runs").success());
-    let [rust, c] = [library("two_choices"), c].map(|path| Strategy::new(load(&loader, &path), &json!({})).unwrap());
+    let [rust, c] = twins("two_choices", &directory, &loader);
     let mut requests = Requests::seeded(47);
     for world in small_worlds([1, 1, 1, 1]) {
         let (rust, c) = (world.picker(&rust).unwrap(), world.picker(&c).unwrap());
@@ -146,6 +160,28 @@ fn the_example_in_rust_and_the_one_in_c_pick_alike() {
             assert_eq!(ask.pick(&rust), ask.pick(&c), "{ask:?} in {world:?}");
         }
     }
+}
+
+#[test]
+fn the_examples_with_ticks_pick_alike_and_have_the_same_metrics() {
+    let (directory, loader) = loader();
+    let twins = twins("fastest_half", &directory, &loader);
+    let mut requests = Requests::seeded(48);
+    // Latencies with equal ones and unknown ones (0) among them.
+    let latencies = |number: u64| [number % 3, number / 3 % 3, number / 9 % 3, 2].map(|latency| latency * 1_000);
+    for (number, world) in (0..).zip(small_worlds([1, 1, 1, 1])) {
+        for (spec, latency) in world.list().specs().iter().zip(latencies(number)) {
+            spec.stats.ewma_latency_ns.store(latency, Relaxed);
+        }
+        let [rust, c] = twins.each_ref().map(|strategy| world.picker(strategy).unwrap());
+        for tried in [vec![], vec![0], vec![2, 1]] {
+            let ask = requests.ask().tried(&tried);
+            assert_eq!(ask.pick(&rust), ask.pick(&c), "{ask:?} in {world:?}");
+        }
+        let told = twins.each_ref().map(|strategy| samples(strategy));
+        assert_eq!(told[0], told[1], "{world:?}");
+    }
+    assert!(twins.iter().all(|strategy| strategy.plugin().tick_ms() == 1_000 && strategy.tick(1).unwrap()));
 }
 
 #[test]

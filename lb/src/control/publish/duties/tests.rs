@@ -167,7 +167,11 @@ fn duties_of_a_replaced_instance_end_and_its_metrics_go() {
     stand.run(60);
     assert_eq!(stand.value(&id("p")), Some(42.0));
     stand.run(90);
-    assert_eq!((ticks(41), ticks(42), ticks(43)), (vec![], vec![90], vec![60]), "an instance that stays keeps its times");
+    assert_eq!(
+        (ticks(41), ticks(42), ticks(43)),
+        (vec![], vec![90], vec![60]),
+        "an instance that stays keeps its times"
+    );
     stand.replace(&[], 95);
     assert_eq!((stand.duties.next_due(), stand.value(&id("q"))), (None, None));
 }
