@@ -173,8 +173,8 @@ impl Metrics {
     }
 
     /// The pool is removed with all of its backends; to be called when no worker's view has it. `lb_strategy_info` and
-    /// the series of its plugin are removed at once. The other series are removed `RETIRED_SERIES_STAY` after a scrape first found nothing in
-    /// flight.
+    /// the series of its plugin are removed at once. The other series are removed `RETIRED_SERIES_STAY` after a scrape
+    /// first found nothing in flight.
     pub fn retire_pool(&self, pool: &str) {
         let now = (self.shared.clock)();
         let mut state = self.shared.state.lock();

@@ -357,13 +357,6 @@ fn a_pools_connect_times_outlive_its_backends() {
 }
 
 #[test]
-fn retiring_an_unknown_backend_does_nothing() {
-    let metrics = Metrics::new();
-    metrics.retire_backend("p", "b");
-    assert_eq!(series_of(&scrape(&metrics), "b"), 0);
-}
-
-#[test]
 fn no_counter_goes_back_while_workers_count() {
     let metrics = Metrics::new();
     let scrape_all = |before: &mut BTreeMap<String, f64>| {

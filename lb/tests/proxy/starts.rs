@@ -1,4 +1,4 @@
-//! `on_start` runs exactly once for every attempt, before anything of the request is sent, whichever way the backend was
+//! `on_start` runs exactly once for every attempt, before anything of the request is sent, however the backend was
 //! chosen.
 
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! The builder: one plain thread with a queue, the only caller of the plugin hooks that no worker calls.
 //!
 //! Why a thread: a plugin's constructor may be slow or hang, and neither workers nor control may wait for it.
-//! Invariants: jobs run one after the other, in order. Between two jobs at most one of the [`Duties`] runs. A job or call
-//! that takes over a second is reported as unhealthy. The jobs behind it wait, and neither workers nor the actor do.
+//! Invariants: jobs run one after the other, in order. Between two jobs at most one of the [`Duties`] runs. If a job or
+//! call takes over a second, the builder is unhealthy. The jobs behind it wait, and neither workers nor the actor do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,8 +1,9 @@
 //! Duties: the hooks that the builder calls at regular times, `tick` and `metrics`, for each strategy in charge.
 //!
-//! Why on the builder: both may be slow, and the contract allows one such call at a time. Invariants: only strategies in
-//! charge have duties. A late call is not made up for. After a call the builder is free for at least as long as the call
-//! took. The actor gets at most one request per pool for a new picker, however often a strategy asks.
+//! Why on the builder: both may be slow, and the contract allows one such call at a time.
+//!
+//! Invariants: only strategies in charge have duties. A late call is not made up for. After a call the builder is free
+//! for at least as long as the call took. However often a strategy asks for a new picker, the actor gets one request.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

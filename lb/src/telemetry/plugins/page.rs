@@ -1,8 +1,8 @@
 //! One page of a strategy's own metrics: the lines of JSON that its hook `metrics` wrote, checked.
 //!
 //! Why so strict: a plugin may write any bytes, and the exposition must stay valid and small. Invariants: a page has at
-//! most [`FAMILIES_MAX`] names and [`SERIES_MAX`] samples, all finite. A line that breaks a rule is dropped and counted;
-//! the others stay.
+//! most [`FAMILIES_MAX`] names and [`SERIES_MAX`] samples, all finite. A line that breaks a rule is dropped and
+//! counted; the others stay.
 
 use std::collections::BTreeMap;
 

@@ -1,11 +1,11 @@
 //! Fastest half: most requests go to the half of the backends with the shorter latency.
 //!
-//! Why it exists: it shows ticks and metrics. A tick asks for a new picker once a second, because latencies change while
-//! the list of backends stays. Two metrics say how many backends are in the half, and how many pickers were made.
+//! Why it exists: it shows ticks and metrics. A tick asks for a new picker once a second, because latencies change
+//! while the list of backends stays. Two metrics say how many backends are in the half, and how many pickers were made.
 //! `fastest_half.c` is the same in C, with the same picks.
 //!
-//! Invariants: a backend without a measured latency belongs to the half, so that it gets measured. One request in 16 may
-//! go to any backend. Otherwise a backend that was slow once would never get a request again.
+//! Invariants: a backend without a measured latency belongs to the half, so that it gets measured. One request in 16
+//! may go to any backend. Otherwise a backend that was slow once would never get a request again.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
