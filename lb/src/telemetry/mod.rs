@@ -10,6 +10,7 @@ mod cell;
 mod code;
 mod collector;
 mod exposition;
+mod hook_panics;
 mod hub;
 pub mod logs;
 pub mod names;
@@ -29,6 +30,7 @@ mod tests;
 
 pub use access_log::AccessLogCounts;
 pub use cell::{Counter, Gauge};
+pub use hook_panics::INSTANCE_HOOKS;
 pub use hub::{CONTENT_TYPE, Metrics};
 pub use plugins::{BadLine, BadPage, FAMILIES_MAX, PluginPage, SERIES_MAX};
 pub use reason::{

@@ -149,3 +149,28 @@ fn retiring_an_unknown_backend_does_nothing() {
     metrics.retire_backend("p", "b");
     assert_eq!(series_of(&scrape(&metrics), "b"), 0);
 }
+
+#[test]
+fn a_retired_backend_is_neither_up_nor_down_and_has_no_labels() {
+    let (metrics, _seconds) = hub_with_clock();
+    metrics.backend(0, "p", "b");
+    let gauges = metrics.backend_gauges("p", "b");
+    gauges.set_up(true);
+    let told = |labels: &str| {
+        gauges.set_info(&"h:1".into(), "file", &labels.into());
+        let text = scrape(&metrics);
+        let info = &text.families["lb_backend_info"].samples;
+        assert_eq!(info.len(), 1, "one series for a backend, whatever its labels were");
+        let [address, origin, labels] = ["address", "origin", "labels"].map(|name| info[0].labels[name].clone());
+        assert_eq!((&*address, &*origin), ("h:1", "file"));
+        labels
+    };
+    assert_eq!(told(""), "");
+    assert_eq!(told(r#"{"n":1,"zone":"a \"b\""}"#), r#"{"n":1,"zone":"a \"b\""}"#);
+    metrics.retire_backend("p", "b");
+    let text = scrape(&metrics);
+    assert!(series_of(&text, "b") > 0);
+    for name in ["lb_backend_up", "lb_backend_weight", "lb_backend_info"] {
+        assert!(!text.families.contains_key(name), "{name}");
+    }
+}
