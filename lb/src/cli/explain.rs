@@ -1,7 +1,7 @@
 //! `lb explain`: asks the running lb where a request would go, and prints the response.
 //!
-//! Invariants: with `--json` the response is printed unchanged, as compact JSON. Without it, long lists and texts of the
-//! strategy are shortened: a ring has up to a megabyte.
+//! Invariants: with `--json` the response is printed unchanged, as compact JSON. Without it, long lists and texts of
+//! the strategy are shortened: a ring has up to a megabyte.
 
 use std::fmt::Write as _;
 

@@ -7,6 +7,7 @@
 mod bench;
 mod coherence;
 mod crash;
+mod duties;
 mod files;
 mod hooks;
 mod kept;

@@ -10,9 +10,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use http::Method;
 use lb_balance::Caps;
-use lb_strategy_host::PickRequest;
+use lb_strategy_host::{PickRequest, Picker};
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::wait::{Cause, Wait};
 use crate::config::normal_path;
@@ -64,7 +65,7 @@ pub struct Explanation {
     /// The data that strategies read, of all backends.
     pub backends: Vec<Candidate>,
     /// The strategy's own explanation, if it has one.
-    pub strategy_says: Option<serde_json::Value>,
+    pub strategy_says: Option<Value>,
     /// How the strategy failed to explain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy_failed: Option<String>,
@@ -88,6 +89,7 @@ pub(in crate::control) fn explain(
     metrics: &Metrics,
     request: &ExplainRequest,
 ) -> Result<Explanation, ControlError> {
+    let ExplainRequest { method, target, fields, .. } = request;
     let generation = hall.current();
     let place = find_place(&generation, request)?;
     let (pool, policy) = (&generation.pools[place.pool], &generation.policies[place.policy]);
@@ -95,7 +97,7 @@ pub(in crate::control) fn explain(
     let mut random = fastrand::Rng::new();
     let peer = request.client_ip.to_canonical().to_string();
     let found = match (&request.key, pool.wants.hash) {
-        (None, true) => key::of(&pool.hash_on, pool.hash, &request.target, &request.fields, &peer, &mut random),
+        (None, true) => key::of(&pool.hash_on, pool.hash, target, fields, &peer, &mut random),
         _ => None,
     };
     let key = request.key.as_deref().or_else(|| found.as_ref().map(Key::bytes));
@@ -108,26 +110,13 @@ pub(in crate::control) fn explain(
         random: random.u64(..),
         now_ns,
         dry: true,
-        lookup: &RequestParts {
-            method: &request.method,
-            target: &request.target,
-            fields: &request.fields,
-            client: &client_bytes(request.client_ip),
-        },
+        lookup: &RequestParts { method, target, fields, client: &client_bytes(request.client_ip) },
     };
-    let limits = &policy.limits;
-    let caps = Caps {
-        requests: limits.requests_in_flight_per_backend,
-        // Idle connections belong to workers, so only a worker knows whether it can use one.
-        connections: None,
-    };
+    // Idle connections belong to workers, so only a worker knows whether it can use one.
+    let caps = Caps { requests: policy.limits.requests_in_flight_per_backend, connections: None };
     let has_room = |index: usize| caps.has_room(pool.backends[index].in_flight(), 0, 0);
     let choice = pool.choose(&asked, has_room, |asked| pool.picker.pick(asked));
-    let (says, failed) = match pool.picker.explain(&asked) {
-        None => (None, None),
-        Some(Ok(text)) => (Some(serde_json::from_str(&text).unwrap_or_else(|_| text.into())), None),
-        Some(Err(error)) => (None, Some(error.to_string())),
-    };
+    let (strategy_says, strategy_failed) = ask_strategy(&pool.picker, &asked);
     let plugin = pool.picker.strategy().plugin();
     let queue = metrics.queue_totals(&pool.name);
     let choice = choice.map_err(|none| match none {
@@ -159,9 +148,18 @@ pub(in crate::control) fn explain(
         reason,
         eligible: backends.iter().filter(|one| one.eligible).map(|one| one.backend.clone()).collect(),
         backends,
-        strategy_says: says,
-        strategy_failed: failed,
+        strategy_says,
+        strategy_failed,
     })
+}
+
+/// The strategy's own explanation, or how it failed to explain.
+fn ask_strategy(picker: &Picker, asked: &PickRequest<'_>) -> (Option<Value>, Option<String>) {
+    match picker.explain(asked) {
+        None => (None, None),
+        Some(Ok(text)) => (Some(serde_json::from_str(&text).unwrap_or_else(|_| text.into())), None),
+        Some(Err(error)) => (None, Some(error.to_string())),
+    }
 }
 
 fn find_place(generation: &Generation, request: &ExplainRequest) -> Result<Place, ControlError> {

@@ -312,9 +312,9 @@ impl Reloads {
         others.chain([new.clone()]).collect()
     }
 
-    /// An override is in force, and with it the rest of the files. An edit from before must not undo the override, so
-    /// the watcher gets the content that was read, and its request that waits is taken back. If the files have changed
-    /// since, the watcher asks again.
+    /// An override is in force, and with it the rest of the files. An edit from before must not undo the override. So
+    /// the watcher gets the content that was read, and a request of the watcher that waits is taken back. If the files
+    /// have changed since, the watcher asks again.
     fn tell_watcher(&mut self, transaction: &Transaction) {
         let (Some(files), Some(watch)) = (&transaction.files, &self.tools.watch) else { return };
         watch.reporter().attempted(files.clone());

@@ -40,7 +40,7 @@ pub enum Hook {
 #[derive(Debug, Default)]
 pub struct HookPanics([AtomicU64; Hook::ALL.len()]);
 
-/// Who is called: a plugin, and the pool of the instance.
+/// The target of a call: a plugin, and the pool of the instance.
 #[derive(Debug)]
 pub(crate) struct Tag {
     pub(crate) plugin: Box<str>,
