@@ -105,11 +105,13 @@ pub(in crate::control) fn explain(
         random: random.u64(..),
         now_ns,
         dry: true,
+        body_length: None,
         lookup: &RequestParts {
             method: &request.method,
             target: &request.target,
             fields: &request.fields,
             client: &client_bytes(request.client_ip),
+            body: b"",
         },
     };
     let limits = &policy.limits;

@@ -251,7 +251,7 @@ impl Attempt {
             is_tunnel: false,
             has_ended: false,
         };
-        attempt.tell_start(exchange.body.exact());
+        attempt.tell_start(exchange.body.length());
         (attempt, means)
     }
 

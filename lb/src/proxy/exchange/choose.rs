@@ -85,11 +85,13 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
         random: local.random.borrow_mut().u64(..),
         now_ns,
         dry: false,
+        body_length: exchange.body.length(),
         lookup: &RequestParts {
             method: &exchange.head.method,
             target: &exchange.head.target,
             fields: &exchange.head.fields,
             client: &exchange.context.peer.client,
+            body: exchange.body.prefix(shared.wants.body),
         },
     };
     for _ in 0..RACES_MAX {

@@ -26,6 +26,9 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     const WANTS_START: bool = false;
     /// Whether the strategy has [`metrics`](Self::metrics) of its own. Default: no.
     const METRICS: bool = false;
+    /// The bytes of each request's body that the host reads before the pick, for [`Request::body`]. At most 65,536.
+    /// Default: 0, so bodies stream without a wait.
+    const BODY_BYTES: u32 = 0;
     /// The format of the learned state: slots and exported bytes. Default: none, so each instance starts without state.
     ///
     /// A new strategy gets the bytes of its predecessor if both have the same schema, see [`import`](Self::import). It

@@ -79,6 +79,7 @@ fn measured_picks(picker: &Picker, first: u64, picks: u64) {
             random: hash,
             now_ns: number,
             dry: false,
+            body_length: Some(0),
             lookup: &(),
         };
         black_box(picker.pick(black_box(&request)));

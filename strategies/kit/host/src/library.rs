@@ -40,6 +40,8 @@ pub struct Wants {
     pub start: bool,
     /// The end of each attempt.
     pub finish: bool,
+    /// The bytes of each body that are read before the pick.
+    pub body: u32,
 }
 
 /// The struct that plugins get as the host. It is leaked, because plugins may keep the pointer.
@@ -222,6 +224,12 @@ impl Plugin {
                 table.min_host_minor
             ));
         }
+        if table.body_bytes > LB_BODY_BYTES_MAX {
+            return Err(format!(
+                "asks for {} bytes of each body (body_bytes): at most {LB_BODY_BYTES_MAX} are possible",
+                table.body_bytes
+            ));
+        }
         let missing = [
             (table.strategy_new.is_none(), "strategy_new"),
             (table.strategy_free.is_none(), "strategy_free"),
@@ -269,6 +277,7 @@ impl Plugin {
             hash: has(LB_F_WANTS_HASH),
             start: self.table.on_start.is_some(),
             finish: has(LB_F_WANTS_FINISH) && self.table.on_finish.is_some(),
+            body: self.table.body_bytes,
         }
     }
 

@@ -24,6 +24,7 @@ const MIN_HOST_MINOR: u32 = 1;
 
 /// The table of `S`. The host uses `version` and `build` only in messages.
 pub const fn table<S: Strategy>(version: &'static str, build: &'static str) -> LbStrategyTable {
+    assert!(S::BODY_BYTES <= LB_BODY_BYTES_MAX, "BODY_BYTES is more than 65,536");
     let (schema, state_version) = match S::STATE {
         Some(state) => (state.schema, state.version),
         None => ("", 0),
@@ -54,6 +55,8 @@ pub const fn table<S: Strategy>(version: &'static str, build: &'static str) -> L
         explain: if S::EXPLAINS { Some(explain::<S>) } else { None },
         on_start: if S::WANTS_START { Some(on_start::<S>) } else { None },
         metrics: if S::METRICS { Some(metrics::<S>) } else { None },
+        body_bytes: S::BODY_BYTES,
+        reserved_1: 0,
     }
 }
 
