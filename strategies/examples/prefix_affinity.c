@@ -69,12 +69,6 @@ static uint64_t hash_of(lb_str text) {
   return hash;
 }
 
-static int is_tried(const lb_request *request, uint32_t index) {
-  for (uint32_t i = 0; i < request->n_tried; i++)
-    if (request->tried[i] == index) return 1;
-  return 0;
-}
-
 static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_backends *backends,
                       const lb_request *request, lb_pick *out) {
   lb_str prefix;
@@ -85,7 +79,7 @@ static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_b
   for (uint32_t i = 0; i < backends->n_eligible; i++) {
     uint32_t index = backends->eligible[i];
     uint64_t score = mix(hash ^ LB_BACKEND(backends, index)->id);
-    if (is_tried(request, index) || (found && score < best)) continue;
+    if (lb_is_tried(request, index) || (found && score < best)) continue;
     found = 1, best = score, out->index = index;
   }
   return found ? LB_OK : LB_NONE;

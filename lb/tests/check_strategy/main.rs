@@ -65,10 +65,11 @@ fn assert_fails_on(cases: &[(&str, &str)], arguments: &[&str], exactly: bool) ->
 fn the_shipped_strategies_and_the_examples_pass() {
     let folder = tempfile::tempdir().unwrap();
     let c = compile(&folder, "two_choices.c", "NOTHING");
+    let c_prefix = compile(&folder, "prefix_affinity.c", "NO_OPTION");
     let sound = compile(&folder, "broken/one_rule.c", "NO_RULE");
-    let names: Vec<_> = lb_strategy_built::shipped().chain(["two_choices"]).collect();
+    let names: Vec<_> = lb_strategy_built::shipped().chain(["two_choices", "prefix_affinity"]).collect();
     let rust: Vec<_> = names.iter().copied().map(lb_strategy_built::library).collect();
-    let files: Vec<&Path> = rust.iter().chain([&c, &sound]).map(PathBuf::as_path).collect();
+    let files: Vec<&Path> = rust.iter().chain([&c, &c_prefix, &sound]).map(PathBuf::as_path).collect();
     let (code, cards) = cards(&[], &files);
     for card in &cards {
         assert_eq!(failed(card), [""; 0], "{card:#}");
@@ -76,10 +77,11 @@ fn the_shipped_strategies_and_the_examples_pass() {
     }
     assert_eq!(code, Some(0));
     let judged: Vec<_> = cards.iter().map(|card| card["strategy"].as_str().unwrap()).collect();
-    assert_eq!(judged, [&names[..], &["two_choices", "one_rule"]].concat());
+    assert_eq!(judged, [&names[..], &["two_choices", "prefix_affinity", "one_rule"]].concat());
     let card = |name: &str| &cards[judged.iter().position(|judged| *judged == name).unwrap()];
     assert_eq!(verdict(card("consistent_hash"), "disruption"), "pass");
     assert_eq!(verdict(card("round_robin"), "disruption"), "not_applicable");
+    assert_eq!(["disruption", "fairness"].map(|row| verdict(card("prefix_affinity"), row)), ["pass"; 2]);
     let ring = card("assignment_ring");
     assert_eq!(["expectation", "fairness"].map(|row| verdict(ring, row)), ["pass", "not_applicable"]);
 }

@@ -35,6 +35,7 @@ pub struct ExplainRequest {
     /// Path and query.
     pub target: Target,
     pub fields: Fields,
+    pub body: Vec<u8>,
     pub client_ip: IpAddr,
 }
 
@@ -105,13 +106,13 @@ pub(in crate::control) fn explain(
         random: random.u64(..),
         now_ns,
         dry: true,
-        body_length: None,
+        body_length: Some(request.body.len() as u64),
         lookup: &RequestParts {
             method: &request.method,
             target: &request.target,
             fields: &request.fields,
             client: &client_bytes(request.client_ip),
-            body: b"",
+            body: &request.body[..request.body.len().min(pool.wants.body as usize)],
         },
     };
     let limits = &policy.limits;
@@ -202,6 +203,7 @@ impl Default for ExplainRequest {
             method: Method::GET,
             target: Target::default(),
             fields: Fields::new(),
+            body: Vec::new(),
             client_ip: Ipv4Addr::LOCALHOST.into(),
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use lb_strategy_built::{library, shipped};
 use lb_strategy_conformance::statistics::{counts, spread};
 use lb_strategy_conformance::{Decision, Refusal, Requests, Strategy, World, small_worlds};
-use lb_strategy_host::{Loader, Plugin, Stage, Wanted, file_name};
+use lb_strategy_host::{Loader, Part, Plugin, Stage, Wanted, file_name};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -126,23 +126,31 @@ fn without_a_key_the_hash_strategy_leaves_the_choice_to_the_host() {
 }
 
 #[test]
-fn the_example_in_rust_and_the_one_in_c_pick_alike() {
+fn an_example_in_rust_and_the_same_one_in_c_pick_alike() {
+    for name in ["two_choices", "prefix_affinity"] {
+        picks_alike(name);
+    }
+}
+
+fn picks_alike(name: &str) {
     let (directory, loader) = loader();
     let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("strategies/");
-    let c = directory.path().join(file_name("two_choices"));
+    let c = directory.path().join(file_name(name));
     let compiled = Command::new("cc")
         .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O2", "-I"])
         .arg(strategies.join("kit/api/include"))
         .arg("-o")
-        .args([&c, &strategies.join("examples/two_choices.c")])
+        .args([&c, &strategies.join(format!("examples/{name}.c"))])
         .status();
     assert!(compiled.expect("cc runs").success());
-    let [rust, c] = [library("two_choices"), c].map(|path| Strategy::new(load(&loader, &path), &json!({})).unwrap());
-    let mut requests = Requests::seeded(47);
+    let [rust, c] = [library(name), c].map(|path| Strategy::new(load(&loader, &path), &json!({})).unwrap());
+    let (mut requests, mut length) = (Requests::seeded(47), 0);
     for world in small_worlds([1, 1, 1, 1]) {
         let (rust, c) = (world.picker(&rust).unwrap(), world.picker(&c).unwrap());
         for tried in [vec![], vec![0], vec![2, 1]] {
-            let ask = requests.ask().tried(&tried);
+            length += 1;
+            let body: Vec<u8> = (0..length % 100).collect();
+            let ask = requests.ask().tried(&tried).part(Part::Body, body);
             assert_eq!(ask.pick(&rust), ask.pick(&c), "{ask:?} in {world:?}");
         }
     }
