@@ -58,7 +58,7 @@ fn start(strategy: &Arc<Strategy>, servers: &[SocketAddr]) -> Balancer {
 }
 
 fn fallbacks(lb: &Balancer, reason: &str) -> f64 {
-    assert!(lb.metrics.render().contains("lb_strategy_fallbacks_total"));
+    assert!(lb.metrics.render().contains("lb_strategy_fallbacks_total{"));
     lb.metric("lb_strategy_fallbacks_total", &[reason])
 }
 
