@@ -69,8 +69,8 @@ mod tests {
 
     #[test]
     fn a_query_describes_an_imagined_request() {
-        let query =
-            "key=a%20b&pool=p&host=a.test&path=/x%3Fuser%3D1&client_ip=10.1.2.3&body=%7B%0A%7D&header=x-key:%20k&header=x-key:l";
+        let query = "key=a%20b&pool=p&host=a.test&path=/x%3Fuser%3D1&client_ip=10.1.2.3&body=%7B%0A%7D&\
+                     header=x-key:%20k&header=x-key:l";
         let request = parse(Some(query)).unwrap();
         assert_eq!((request.key.as_deref(), request.pool.as_deref()), (Some(&b"a b"[..]), Some("p")));
         assert_eq!((request.target.as_str(), request.client_ip), ("/x?user=1", [10, 1, 2, 3].into()));

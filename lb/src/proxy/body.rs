@@ -14,8 +14,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-pub(super) use self::http1::{ClientBody, Wire};
 use self::held::Held;
+pub(super) use self::http1::{ClientBody, Wire};
 use self::kept::Kept;
 use super::fault::Fault;
 use crate::http1::Fields;

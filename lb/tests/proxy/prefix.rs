@@ -358,7 +358,8 @@ fn old_clients_and_tunnels_are_served_as_ever() {
     let server: Running = lb_test_support::mock("1");
     let lb = setup(&strategy("prefix_affinity"), &[server.addr]).start();
     let mut client = lb.client();
-    client.send(b"POST /upload HTTP/1.0\r\nhost: a\r\nconnection: keep-alive\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n");
+    client.send(b"POST /upload HTTP/1.0\r\nhost: a\r\nconnection: keep-alive\r\n");
+    client.send(b"expect: 100-continue\r\ncontent-length: 2\r\n\r\n");
     client.send(b"ab");
     assert_eq!(client.answer().status(), 200);
     client.send(&request("GET", "/echo", &["connection: Upgrade", "upgrade: echo"]));

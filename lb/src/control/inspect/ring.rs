@@ -69,8 +69,17 @@ impl Ring {
 }
 
 fn arcs(pool: &PoolGeneration, backends: usize) -> Result<Option<Vec<RingArc>>, String> {
-    let request =
-        PickRequest { worker: None, attempt: 0, tried: &[], key: None, random: 0, now_ns: 0, dry: true, body_length: Some(0), lookup: &() };
+    let request = PickRequest {
+        worker: None,
+        attempt: 0,
+        tried: &[],
+        key: None,
+        random: 0,
+        now_ns: 0,
+        dry: true,
+        body_length: Some(0),
+        lookup: &(),
+    };
     pool.picker.explain(&request).map_or(Ok(None), |words| read(&words, backends))
 }
 

@@ -26,8 +26,8 @@ impl Exchange {
         self.pool.current().as_ref().map_or(0, |current| current.shared.wants.body)
     }
 
-    /// Holds the first `most` bytes of the body. Returns the time when they were here. The wait is boxed so that requests
-    /// without it do not contain it.
+    /// Holds the first `most` bytes of the body. Returns the time when they were here. The wait is boxed so that other
+    /// requests do not contain it.
     pub(super) async fn hold(&mut self, most: u32) -> Result<Instant, Fault> {
         self.body.hold(most);
         let held = match poll_fn(|cx| Poll::Ready(self.body.poll_held(cx))).await {
