@@ -144,12 +144,12 @@ fn picks_alike(name: &str) {
         .status();
     assert!(compiled.expect("cc runs").success());
     let [rust, c] = [library(name), c].map(|path| Strategy::new(load(&loader, &path), &json!({})).unwrap());
-    let (mut requests, mut length) = (Requests::seeded(47), 0);
+    let (mut requests, mut length) = (Requests::seeded(47), 0_usize);
     for world in small_worlds([1, 1, 1, 1]) {
         let (rust, c) = (world.picker(&rust).unwrap(), world.picker(&c).unwrap());
         for tried in [vec![], vec![0], vec![2, 1]] {
             length += 1;
-            let body: Vec<u8> = (0..length % 100).collect();
+            let body = vec![length as u8; length % 100];
             let ask = requests.ask().tried(&tried).part(Part::Body, body);
             assert_eq!(ask.pick(&rust), ask.pick(&c), "{ask:?} in {world:?}");
         }
