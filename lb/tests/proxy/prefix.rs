@@ -3,9 +3,9 @@
 //! Each test that concerns the strategy runs with `prefix_affinity` in Rust and in C. Both ask for 8,192 bytes.
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, LazyLock};
 
 use lb_strategy_host::{Decision, Lookup, Part, PickRequest, Strategy};
 use lb_test_support::{Client, Hostile, Wire, chunk, closed_address, compile, request, request_with, wait_until};
@@ -40,10 +40,14 @@ impl Lookup for Body<'_> {
 
 /// The example in Rust and the one in C.
 fn both() -> [Arc<Strategy>; 2] {
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("c-plugins").join("libprefix_affinity.so");
-    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-    compile("examples/prefix_affinity.c", &[], &file);
-    [strategy("prefix_affinity"), strategy_of(&file)]
+    static C: LazyLock<PathBuf> = LazyLock::new(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("proxy-c-plugins");
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("libprefix_affinity.so");
+        compile("examples/prefix_affinity.c", &[], &file);
+        file
+    });
+    [strategy("prefix_affinity"), strategy_of(&C)]
 }
 
 fn setup(strategy: &Arc<Strategy>, servers: &[SocketAddr]) -> Setup {

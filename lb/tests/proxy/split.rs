@@ -103,13 +103,12 @@ fn ask(client: &mut Client, probe: Option<&mut Probe>, method: &str, bytes: &str
 
 #[test]
 fn a_request_means_the_same_for_every_cut() {
-    // The second strategy holds the bodies.
-    for strategy in ["round_robin", "prefix_affinity"] {
-        requests_mean_the_same_for_every_cut(strategy);
-    }
+    requests_mean_the_same_for_every_cut("round_robin", 2);
+    // This one holds the bodies, and no connection to the backend is in use meanwhile.
+    requests_mean_the_same_for_every_cut("prefix_affinity", 1);
 }
 
-fn requests_mean_the_same_for_every_cut(strategy: &str) {
+fn requests_mean_the_same_for_every_cut(strategy: &str, connections: usize) {
     let server = mirror();
     let lb = one_worker(&server, strategy);
     let (mut client, mut probe) = (lb.client(), Probe::new(&lb));
@@ -126,7 +125,8 @@ fn requests_mean_the_same_for_every_cut(strategy: &str) {
     }
     lb.comes_to_rest();
     let seen = server.heads().iter().filter(|head| !head.starts_with("GET /probe ")).count();
-    assert_eq!((seen, server.accepted()), (requests, 2), "one connection for all requests, and one for the probe");
+    // One for all requests, and one for the probe if a request has the first one.
+    assert_eq!((seen, server.accepted()), (requests, connections));
     assert_eq!(lb.metric("lb_client_connections_accepted_total", &[]), 2.0);
 }
 
