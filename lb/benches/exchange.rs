@@ -1,6 +1,6 @@
 //! The cost of an exchange from end to end, in memory: head in, pick through the plugin boundary, head and body out, on
-//! keep-alive connections. With bodies of 8 KiB `round_robin` streams them, and `prefix_affinity` gets them before the
-//! pick: the difference is the cost of that and of its hash.
+//! keep-alive connections. Requests have no body, or one of 8 KiB. `round_robin` streams bodies, and `prefix_affinity`
+//! gets them before the pick. The difference is the cost of that and of the hash.
 //!
 //! Run `cargo bench -p lb --features bench --bench exchange`. A sample is 1,000 requests, one after the other. The
 //! client's and the backend's task run on the same thread and count, too. Times depend on the machine and its load;

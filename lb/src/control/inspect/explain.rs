@@ -66,6 +66,9 @@ pub struct Explanation {
     pub backends: Vec<Candidate>,
     /// The strategy's own explanation, if it has one.
     pub strategy_says: Option<serde_json::Value>,
+    /// How the strategy failed to explain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy_failed: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -107,13 +110,7 @@ pub(in crate::control) fn explain(
         now_ns,
         dry: true,
         body_length: Some(request.body.len() as u64),
-        lookup: &RequestParts {
-            method: &request.method,
-            target: &request.target,
-            fields: &request.fields,
-            client: &client_bytes(request.client_ip),
-            body: &request.body[..request.body.len().min(pool.wants.body as usize)],
-        },
+        lookup: &parts(request, &client_bytes(request.client_ip), pool.wants.body),
     };
     let limits = &policy.limits;
     let caps = Caps {
@@ -123,7 +120,11 @@ pub(in crate::control) fn explain(
     };
     let has_room = |index: usize| caps.has_room(pool.backends[index].in_flight(), 0, 0);
     let choice = pool.choose(&asked, has_room, |asked| pool.picker.pick(asked));
-    let says = pool.picker.explain(&asked).map(|text| serde_json::from_str(&text).unwrap_or_else(|_| text.into()));
+    let (says, failed) = match pool.picker.explain(&asked) {
+        None => (None, None),
+        Some(Ok(text)) => (Some(serde_json::from_str(&text).unwrap_or_else(|_| text.into())), None),
+        Some(Err(error)) => (None, Some(error.to_string())),
+    };
     let plugin = pool.picker.strategy().plugin();
     let queue = metrics.queue_totals(&pool.name);
     let choice = choice.map_err(|none| match none {
@@ -134,12 +135,7 @@ pub(in crate::control) fn explain(
         None => Ok(choice),
         cause => Err(cause),
     });
-    let (backend, picked_by, reason) = match choice {
-        Ok(Choice { index, fallback: None, .. }) => (Some(index), Some("strategy"), None),
-        Ok(Choice { index, fallback: Some(reason), .. }) => (Some(index), Some("fallback"), Some(reason.as_str())),
-        Err(None) => (None, None, Some("no_backend")),
-        Err(Some(_)) => (None, None, Some("overload")),
-    };
+    let (backend, picked_by, reason) = outcome(choice);
     let wait = choice.err().flatten().and_then(|cause| Wait::of(cause, &policy.queue, queue));
     let backends = candidates(pool);
     Ok(Explanation {
@@ -156,7 +152,29 @@ pub(in crate::control) fn explain(
         eligible: backends.iter().filter(|one| one.eligible).map(|one| one.backend.clone()).collect(),
         backends,
         strategy_says: says,
+        strategy_failed: failed,
     })
+}
+
+/// The parts of the request that a strategy may look up, with at most `body_bytes` bytes of the body.
+fn parts<'a>(request: &'a ExplainRequest, client: &'a [u8; 16], body_bytes: u32) -> RequestParts<'a> {
+    RequestParts {
+        method: &request.method,
+        target: &request.target,
+        fields: &request.fields,
+        client,
+        body: &request.body[..request.body.len().min(body_bytes as usize)],
+    }
+}
+
+/// The backend's index, what picked it, and why it was not the strategy.
+fn outcome(choice: Result<Choice, Option<Cause>>) -> (Option<usize>, Option<&'static str>, Option<&'static str>) {
+    match choice {
+        Ok(Choice { index, fallback: None, .. }) => (Some(index), Some("strategy"), None),
+        Ok(Choice { index, fallback: Some(reason), .. }) => (Some(index), Some("fallback"), Some(reason.as_str())),
+        Err(None) => (None, None, Some("no_backend")),
+        Err(Some(_)) => (None, None, Some("overload")),
+    }
 }
 
 fn find_place(generation: &Generation, request: &ExplainRequest) -> Result<Place, ControlError> {

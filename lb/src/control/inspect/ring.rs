@@ -80,7 +80,10 @@ fn arcs(pool: &PoolGeneration, backends: usize) -> Result<Option<Vec<RingArc>>, 
         body_length: Some(0),
         lookup: &(),
     };
-    pool.picker.explain(&request).map_or(Ok(None), |words| read(&words, backends))
+    match pool.picker.explain(&request) {
+        None => Ok(None),
+        Some(words) => read(&words.map_err(|error| error.to_string())?, backends),
+    }
 }
 
 /// The ring in an explanation, if there is one.

@@ -1,8 +1,8 @@
 //! Prefix affinity: requests whose bodies begin with the same bytes go to the same backend.
 //!
 //! Idea: a server of a language model keeps the state of the prompts that it has read. A request that begins like an
-//! earlier one is served faster by the same server. So the first [`PREFIX_BYTES`] bytes of the body are hashed, and the
-//! hash chooses by rendezvous: each backend gets a score from the hash and its id, and the highest score wins. If a
+//! earlier one is served faster by the same server. So the first [`PREFIX_BYTES`] bytes of the body are hashed. The
+//! hash chooses by rendezvous: each backend gets a score from the hash and its id. The highest score wins. If a
 //! backend leaves, only its requests move. Source: Thaler and Ravishankar, "A Name-Based Mapping Scheme for
 //! Rendezvous", 1996.
 //!

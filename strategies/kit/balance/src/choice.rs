@@ -37,6 +37,8 @@ pub enum FallbackReason {
     AlreadyTried,
     /// The picked backend may not get requests now, or is full.
     NotEligible,
+    /// The strategy returned no backend, although its list has an eligible, untried one.
+    Declined,
     /// The strategy returned an error.
     Error,
 }
@@ -75,6 +77,7 @@ impl Chooser<'_> {
             Decision::Refused(Refusal::BadIndex) => FallbackReason::BadIndex,
             Decision::Refused(Refusal::AlreadyTried) => FallbackReason::AlreadyTried,
             Decision::Refused(Refusal::NotEligible) => FallbackReason::NotEligible,
+            Decision::Refused(Refusal::Declined) => FallbackReason::Declined,
             Decision::Refused(Refusal::Error) => FallbackReason::Error,
         };
         let may_serve = |index: usize| !is_tried(request, index) && may_serve(index);
@@ -103,6 +106,7 @@ impl FallbackReason {
         Self::BadIndex,
         Self::AlreadyTried,
         Self::NotEligible,
+        Self::Declined,
         Self::Error,
     ];
     pub const COUNT: usize = Self::ALL.len();
@@ -116,6 +120,7 @@ impl FallbackReason {
             Self::BadIndex => "bad_index",
             Self::AlreadyTried => "already_tried",
             Self::NotEligible => "not_eligible",
+            Self::Declined => "declined",
             Self::Error => "error",
         }
     }
@@ -203,6 +208,7 @@ mod tests {
         assert_eq!(reason(Refusal::BadIndex, true), "bad_index");
         assert_eq!(reason(Refusal::AlreadyTried, true), "already_tried");
         assert_eq!(reason(Refusal::NotEligible, true), "not_eligible");
+        assert_eq!(reason(Refusal::Declined, true), "declined");
         assert_eq!(reason(Refusal::Error, true), "error");
     }
 
@@ -220,7 +226,7 @@ mod tests {
         assert_eq!(why(&[(true, 0)], &[0], None), Unchosen::AllTried);
         let (backends, all) = (backends(&[(true, 0)]), request(&[], false));
         let says_none = choose(chooser(&backends, &cursor), Decision::NoBackend, &all, None);
-        assert_eq!(says_none, Err(Unchosen::NoBackend), "the strategy decides, and the fallback does not pick");
+        assert_eq!(says_none, Err(Unchosen::NoBackend), "its list had none, so the fallback does not pick");
     }
 
     #[test]

@@ -125,33 +125,79 @@ fn without_a_key_the_hash_strategy_leaves_the_choice_to_the_host() {
     assert!(ask.explain(&picker).expect("it explains").contains("\"backend\""));
 }
 
-#[test]
-fn an_example_in_rust_and_the_same_one_in_c_pick_alike() {
-    for name in ["two_choices", "prefix_affinity"] {
-        picks_alike(name);
-    }
-}
-
-fn picks_alike(name: &str) {
-    let (directory, loader) = loader();
+/// The example in Rust and its twin in C.
+fn twins(directory: &TempDir, loader: &Loader, name: &str, options: &serde_json::Value) -> [Arc<Strategy>; 2] {
     let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("strategies/");
+    let source = strategies.join("examples").join(format!("{name}.c"));
     let c = directory.path().join(file_name(name));
     let compiled = Command::new("cc")
         .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O2", "-I"])
         .arg(strategies.join("kit/api/include"))
         .arg("-o")
-        .args([&c, &strategies.join(format!("examples/{name}.c"))])
+        .args([&c, &source])
         .status();
     assert!(compiled.expect("cc runs").success());
-    let [rust, c] = [library(name), c].map(|path| Strategy::new(load(&loader, &path), &json!({})).unwrap());
-    let (mut requests, mut length) = (Requests::seeded(47), 0_usize);
-    for world in small_worlds([1, 1, 1, 1]) {
-        let (rust, c) = (world.picker(&rust).unwrap(), world.picker(&c).unwrap());
+    [library(name), c].map(|path| Strategy::new(load(loader, &path), options).unwrap())
+}
+
+#[track_caller]
+fn assert_alike([rust, c]: &[Arc<Strategy>; 2], worlds: impl Iterator<Item = World>, seed: u64) {
+    let (mut requests, mut length) = (Requests::seeded(seed), 0_usize);
+    for world in worlds {
+        let (rust, c) = (world.picker(rust).unwrap(), world.picker(c).unwrap());
         for tried in [vec![], vec![0], vec![2, 1]] {
+            // The last word of a body may have any length.
             length += 1;
-            let body = vec![length as u8; length % 100];
-            let ask = requests.ask().tried(&tried).part(Part::Body, body);
+            let ask = requests.ask().tried(&tried).part(Part::Body, vec![length as u8; length % 100]);
             assert_eq!(ask.pick(&rust), ask.pick(&c), "{ask:?} in {world:?}");
+        }
+    }
+}
+
+#[test]
+fn the_example_in_rust_and_the_one_in_c_pick_alike() {
+    let (directory, loader) = loader();
+    for name in ["two_choices", "prefix_affinity"] {
+        let twins = twins(&directory, &loader, name, &json!({}));
+        assert_alike(&twins, small_worlds([1, 1, 1, 1]), 47);
+    }
+}
+
+#[test]
+fn the_zone_aware_examples_pick_alike_whatever_the_labels_are() {
+    let (directory, loader) = loader();
+    let labels = [
+        "",
+        r#"{"zone":"a"}"#,
+        r#"{"zone":"b"}"#,
+        r#"{"zone":"a b"}"#,
+        r#"{"zone":""}"#,
+        r#"{"zone":1}"#,
+        r#"{"zone":12}"#,
+        r#"{"zone":"1"}"#,
+        r#"{"n":1,"zone":true,"zonea":"a"}"#,
+        r#"{"a":"\"zone\":\"a\"","zone":"c"}"#,
+        r#"{"a":"zone","subzone":"a"}"#,
+        r#"{"zone":"q\"a\\","zone.2":"a"}"#,
+    ];
+    for zone in ["a", "b", "", "1", "true", "q\"a\\", "\u{e4}"] {
+        let twins = twins(&directory, &loader, "zone_aware", &json!({ "zone": zone }));
+        let rows = (0..labels.len()).flat_map(|first| (1..labels.len()).map(move |step| (first, step)));
+        let world = |(first, step): (usize, usize)| {
+            let row: Vec<&str> = (0..4).map(|i| labels[(first + i * step) % labels.len()]).collect();
+            World::of(4).labels(&row).up(&[first % 3 > 0, step % 2 > 0, true, (first + step) % 4 > 0])
+        };
+        assert_alike(&twins, rows.map(world), 48);
+    }
+}
+
+#[test]
+fn the_zone_aware_examples_take_only_the_zone_as_an_option() {
+    let (directory, loader) = loader();
+    let twins = twins(&directory, &loader, "zone_aware", &json!({ "zone": "a" }));
+    for wrong in [json!({}), json!({ "zone": 1 }), json!({ "zones": "a" }), json!({ "zone": "a", "x": "b" })] {
+        for one in &twins {
+            assert!(Strategy::new(one.plugin().clone(), &wrong).is_err(), "{wrong}");
         }
     }
 }
