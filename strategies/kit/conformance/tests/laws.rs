@@ -42,7 +42,7 @@ fn lighter(backends: &Backends<'_>, request: &Request<'_>, figure: impl Fn(&Back
 
 /// One request in 16 goes to a random backend, so that a recovery is noticed.
 fn explores(request: &Request<'_>) -> bool {
-    request.random().count_ones() % 16 == 0
+    request.random().count_ones().is_multiple_of(16)
 }
 
 /// Own moving average of the time to the head.

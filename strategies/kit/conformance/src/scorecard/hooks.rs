@@ -119,7 +119,7 @@ impl Calls {
     /// Panics that returned no failure above, for example those of a hook without a status.
     fn count_panics(&mut self, instance: &Strategy) {
         for hook in Hook::ALL {
-            let panics = instance.panics(hook);
+            let panics = instance.panics().of(hook);
             let is_known = self.failed.iter().any(|failure| failure.contains(hook.as_str()));
             if panics > 0 && !is_known {
                 self.failed.push(format!("{} panicked in {panics} calls", hook.as_str()));
