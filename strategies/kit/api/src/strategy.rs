@@ -48,7 +48,7 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     /// declares nothing. Keys:
     ///
     /// - `weights`: `true` if the shares follow the weights.
-    /// - `consistent`: `true` if a key changes its backend only when it must.
+    /// - `consistent`: `true` if a key, or a body, changes its backend only when it must.
     /// - `balance`: the distribution of the picks. Its values:
     ///   - "exact": counts of equal backends differ by at most 1.
     ///   - "multinomial": independent random draws.
