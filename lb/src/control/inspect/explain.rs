@@ -101,6 +101,7 @@ pub(in crate::control) fn explain(
     };
     let key = request.key.as_deref().or_else(|| found.as_ref().map(Key::bytes));
     let hashed = key.filter(|_| pool.wants.hash).map(|bytes| (bytes, key::hash(pool.hash, bytes)));
+    let client = client_bytes(request.client_ip);
     let asked = PickRequest {
         worker: None,
         attempt: 0,
@@ -110,7 +111,7 @@ pub(in crate::control) fn explain(
         now_ns,
         dry: true,
         body_length: Some(request.body.len() as u64),
-        lookup: &parts(request, &client_bytes(request.client_ip), pool.wants.body),
+        lookup: &parts(request, &client, pool.wants.body),
     };
     let limits = &policy.limits;
     let caps = Caps {
