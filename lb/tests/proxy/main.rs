@@ -33,6 +33,7 @@ mod mixed;
 mod old_clients;
 mod pipeline;
 mod policies;
+mod prefix;
 mod queue;
 mod refusals;
 mod replays;

@@ -36,6 +36,7 @@ pub struct ExplainRequest {
     /// Path and query.
     pub target: Target,
     pub fields: Fields,
+    pub body: Vec<u8>,
     pub client_ip: IpAddr,
 }
 
@@ -102,6 +103,7 @@ pub(in crate::control) fn explain(
     };
     let key = request.key.as_deref().or_else(|| found.as_ref().map(Key::bytes));
     let hashed = key.filter(|_| pool.wants.hash).map(|bytes| (bytes, key::hash(pool.hash, bytes)));
+    let client = client_bytes(request.client_ip);
     let asked = PickRequest {
         worker: None,
         attempt: 0,
@@ -110,7 +112,8 @@ pub(in crate::control) fn explain(
         random: random.u64(..),
         now_ns,
         dry: true,
-        lookup: &RequestParts { method, target, fields, client: &client_bytes(request.client_ip) },
+        body_length: Some(request.body.len() as u64),
+        lookup: &parts(request, &client, pool.wants.body),
     };
     // Idle connections belong to workers, so only a worker knows whether it can use one.
     let caps = Caps { requests: policy.limits.requests_in_flight_per_backend, connections: None };
@@ -127,12 +130,7 @@ pub(in crate::control) fn explain(
         None => Ok(choice),
         cause => Err(cause),
     });
-    let (backend, picked_by, reason) = match choice {
-        Ok(Choice { index, fallback: None, .. }) => (Some(index), Some("strategy"), None),
-        Ok(Choice { index, fallback: Some(reason), .. }) => (Some(index), Some("fallback"), Some(reason.as_str())),
-        Err(None) => (None, None, Some("no_backend")),
-        Err(Some(_)) => (None, None, Some("overload")),
-    };
+    let (backend, picked_by, reason) = outcome(choice);
     let wait = choice.err().flatten().and_then(|cause| Wait::of(cause, &policy.queue, queue));
     let backends = candidates(pool);
     Ok(Explanation {
@@ -159,6 +157,27 @@ fn ask_strategy(picker: &Picker, asked: &PickRequest<'_>) -> (Option<Value>, Opt
         None => (None, None),
         Some(Ok(text)) => (Some(serde_json::from_str(&text).unwrap_or_else(|_| text.into())), None),
         Some(Err(error)) => (None, Some(error.to_string())),
+    }
+}
+
+/// The parts of the request that a strategy may look up, with at most `body_bytes` bytes of the body.
+fn parts<'a>(request: &'a ExplainRequest, client: &'a [u8; 16], body_bytes: u32) -> RequestParts<'a> {
+    RequestParts {
+        method: &request.method,
+        target: &request.target,
+        fields: &request.fields,
+        client,
+        body: &request.body[..request.body.len().min(body_bytes as usize)],
+    }
+}
+
+/// The backend's index, what picked it, and why it was not the strategy.
+fn outcome(choice: Result<Choice, Option<Cause>>) -> (Option<usize>, Option<&'static str>, Option<&'static str>) {
+    match choice {
+        Ok(Choice { index, fallback: None, .. }) => (Some(index), Some("strategy"), None),
+        Ok(Choice { index, fallback: Some(reason), .. }) => (Some(index), Some("fallback"), Some(reason.as_str())),
+        Err(None) => (None, None, Some("no_backend")),
+        Err(Some(_)) => (None, None, Some("overload")),
     }
 }
 
@@ -206,6 +225,7 @@ impl Default for ExplainRequest {
             method: Method::GET,
             target: Target::default(),
             fields: Fields::new(),
+            body: Vec::new(),
             client_ip: Ipv4Addr::LOCALHOST.into(),
         }
     }

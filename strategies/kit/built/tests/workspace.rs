@@ -21,7 +21,7 @@ fn shipped_are_the_folders_directly_below_strategies() {
 
 #[test]
 fn examples_and_fixtures_have_libraries_beside_the_shipped_ones() {
-    for name in shipped().chain(["two_choices", "fastest_half", "zone_aware", "moody"]) {
+    for name in shipped().chain(["two_choices", "fastest_half", "prefix_affinity", "zone_aware", "moody"]) {
         assert_eq!(library(name).parent(), Some(folder()));
         assert!(library(name).is_file(), "{name}");
     }

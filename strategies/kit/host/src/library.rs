@@ -46,6 +46,8 @@ pub struct Wants {
     pub finish: bool,
     /// With the end, what the response was.
     pub answer: bool,
+    /// The bytes of each body that are read before the pick.
+    pub body: u32,
 }
 
 /// The struct that plugins get as the host. It is leaked, because plugins may keep the pointer.
@@ -265,6 +267,12 @@ impl Plugin {
                 table.min_host_minor
             ));
         }
+        if table.body_bytes > LB_BODY_BYTES_MAX {
+            return Err(format!(
+                "asks for {} bytes of each body (body_bytes): at most {LB_BODY_BYTES_MAX} are possible",
+                table.body_bytes
+            ));
+        }
         let missing = [
             (table.strategy_new.is_none(), "strategy_new"),
             (table.strategy_free.is_none(), "strategy_free"),
@@ -328,6 +336,7 @@ impl Plugin {
             start: self.table.on_start.is_some(),
             finish: has(LB_F_WANTS_FINISH) && self.table.on_finish.is_some(),
             answer: has(LB_F_WANTS_ANSWER) && has(LB_F_WANTS_FINISH) && self.table.on_finish.is_some(),
+            body: self.table.body_bytes,
         }
     }
 

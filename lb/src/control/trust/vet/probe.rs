@@ -264,6 +264,7 @@ impl<'a> Trial<'a> {
             random: 0,
             now_ns: self.now_ns,
             dry: false,
+            body_length: Some(0),
             lookup: &(),
         }
     }
