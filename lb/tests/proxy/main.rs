@@ -46,3 +46,4 @@ mod support;
 mod timeouts;
 mod trailers;
 mod upgrade;
+mod waits;

@@ -119,13 +119,17 @@ pub(in crate::control) fn explain(
         connections: None,
     };
     let has_room = |index: usize| caps.has_room(pool.backends[index].in_flight(), 0, 0);
-    let choice = pool.choose(&asked, has_room, |asked| pool.picker.pick(asked));
+    let mut choice = pool.choose(&asked, has_room, |asked| pool.picker.pick(asked));
+    if choice == Err(Unchosen::Wait) && policy.queue.length == 0 {
+        choice = pool.choose_without_queue(&asked, has_room);
+    }
     let says = pool.picker.explain(&asked).map(|text| serde_json::from_str(&text).unwrap_or_else(|_| text.into()));
     let plugin = pool.picker.strategy().plugin();
     let queue = metrics.queue_totals(&pool.name);
     let choice = choice.map_err(|none| match none {
         Unchosen::NoBackend | Unchosen::AllTried => None,
         Unchosen::Overload => Some(Cause::Full),
+        Unchosen::Wait => Some(Cause::Strategy),
     });
     let choice = choice.and_then(|choice| match Cause::despite_room(pool, queue, hashed.is_some()) {
         None => Ok(choice),

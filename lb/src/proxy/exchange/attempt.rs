@@ -6,6 +6,8 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::fence;
 use std::task::Poll;
 
 use http::StatusCode;
@@ -346,6 +348,13 @@ impl Attempt {
             return;
         }
         self.slot.give_back();
+        self.tell_finish(outcome, now);
+        self.slot.wake_next();
+    }
+
+    /// Tells the strategy in charge that the attempt has ended, if it wants to know.
+    #[inline]
+    fn tell_finish(&self, outcome: Outcome, now: Instant) {
         let current = self.slot.pool.current();
         let Some(current) = &*current else { return };
         if current.shared.wants.finish {
@@ -364,6 +373,8 @@ impl Attempt {
                 total_ns: now_ns.saturating_sub(self.started_ns),
                 now_ns,
             });
+            // Before the look for a request that waits: the strategy's own counts may be relaxed.
+            fence(SeqCst);
         }
     }
 }

@@ -39,6 +39,8 @@ pub enum FallbackReason {
     NotEligible,
     /// The strategy returned an error.
     Error,
+    /// The strategy lets the request wait, but the pool has no queue. This is no fault of the strategy.
+    NoQueue,
 }
 
 /// The data of a pool that turns picks into choices.
@@ -69,6 +71,7 @@ impl Chooser<'_> {
     ) -> Option<Choice> {
         let reason = match decision {
             Decision::Backend { .. } | Decision::NoBackend => FallbackReason::NotEligible,
+            Decision::Wait => FallbackReason::NoQueue,
             Decision::Refused(Refusal::Undecided) if self.wants_hash && request.key.is_none() => FallbackReason::NoKey,
             Decision::Refused(Refusal::Undecided) => FallbackReason::Undecided,
             Decision::Refused(Refusal::Panic) => FallbackReason::Panic,
@@ -104,6 +107,7 @@ impl FallbackReason {
         Self::AlreadyTried,
         Self::NotEligible,
         Self::Error,
+        Self::NoQueue,
     ];
     pub const COUNT: usize = Self::ALL.len();
 
@@ -117,6 +121,7 @@ impl FallbackReason {
             Self::AlreadyTried => "already_tried",
             Self::NotEligible => "not_eligible",
             Self::Error => "error",
+            Self::NoQueue => "no_queue",
         }
     }
 }

@@ -13,6 +13,7 @@ mod expectation;
 mod history;
 mod subject;
 mod threads;
+mod waits;
 
 use std::path::Path;
 
@@ -37,6 +38,7 @@ pub enum Check {
     Instances,
     Threads,
     Answers,
+    Waits,
     DryPicks,
     State,
     Finishes,
@@ -96,7 +98,7 @@ struct Finding {
 type Found = Result<Finding, String>;
 type CheckFn = fn(&Subject) -> Found;
 
-const CHECKS: [(Check, CheckFn); 13] = [
+const CHECKS: [(Check, CheckFn); 14] = [
     (Check::Expectation, expectation::check),
     (Check::Fairness, balance::fairness),
     (Check::Weights, balance::weights),
@@ -105,6 +107,7 @@ const CHECKS: [(Check, CheckFn); 13] = [
     (Check::Instances, history::instances),
     (Check::Threads, threads::check),
     (Check::Answers, answers::answers),
+    (Check::Waits, waits::check),
     (Check::DryPicks, answers::dry_picks),
     (Check::State, answers::state),
     (Check::Finishes, answers::finishes),
@@ -172,6 +175,7 @@ impl Check {
             Self::Instances => "instances",
             Self::Threads => "threads",
             Self::Answers => "answers",
+            Self::Waits => "waits",
             Self::DryPicks => "dry picks",
             Self::State => "state",
             Self::Finishes => "finishes",

@@ -126,18 +126,26 @@ fn without_a_key_the_hash_strategy_leaves_the_choice_to_the_host() {
 }
 
 #[test]
-fn the_example_in_rust_and_the_one_in_c_pick_alike() {
+fn the_examples_in_rust_and_those_in_c_pick_alike() {
+    for (name, options) in
+        [("two_choices", json!({})), ("central_queue", json!({})), ("central_queue", json!({"most": 3}))]
+    {
+        picks_alike(name, &options);
+    }
+}
+
+fn picks_alike(name: &str, options: &serde_json::Value) {
     let (directory, loader) = loader();
     let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("strategies/");
-    let c = directory.path().join(file_name("two_choices"));
+    let c = directory.path().join(file_name(name));
     let compiled = Command::new("cc")
         .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O2", "-I"])
         .arg(strategies.join("kit/api/include"))
         .arg("-o")
-        .args([&c, &strategies.join("examples/two_choices.c")])
+        .args([&c, &strategies.join(format!("examples/{name}.c"))])
         .status();
     assert!(compiled.expect("cc runs").success());
-    let [rust, c] = [library("two_choices"), c].map(|path| Strategy::new(load(&loader, &path), &json!({})).unwrap());
+    let [rust, c] = [library(name), c].map(|path| Strategy::new(load(&loader, &path), options).unwrap());
     let mut requests = Requests::seeded(47);
     for world in small_worlds([1, 1, 1, 1]) {
         let (rust, c) = (world.picker(&rust).unwrap(), world.picker(&c).unwrap());

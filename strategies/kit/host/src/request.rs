@@ -36,6 +36,8 @@ pub enum Decision {
         token: u64,
     },
     NoBackend,
+    /// The request waits until the strategy is asked again.
+    Wait,
     /// The host must pick.
     Refused(Refusal),
 }

@@ -48,6 +48,7 @@ fn work(picker: &Picker, seed: u64, worker: u32) -> Counted {
     for number in 0..PICKS_PER_THREAD {
         match lean_pick(picker, worker, number, random.u64(..)) {
             Decision::Backend { index, .. } => counts[index] += 1,
+            Decision::Wait => {}
             _ => bad += 1,
         }
     }

@@ -85,6 +85,7 @@ fn every_field_of_the_mirror_lies_where_the_header_puts_it() {
             ("LB_FALLBACK", LB_FALLBACK as usize),
             ("LB_NONE", LB_NONE as usize),
             ("LB_REBUILD", LB_REBUILD as usize),
+            ("LB_WAIT", LB_WAIT as usize),
             ("-(LB_E_PANIC)", LB_E_PANIC.unsigned_abs() as usize),
             ("-(LB_E_CONFIG)", LB_E_CONFIG.unsigned_abs() as usize),
             ("-(LB_E_ABI)", LB_E_ABI.unsigned_abs() as usize),
