@@ -43,6 +43,13 @@ fn setup(servers: &[&Gated], strategy: &Arc<Strategy>, length: usize) -> Setup {
         .with(|setup| setup.pools[0].strategy = strategy.clone())
 }
 
+/// Starts it so that picks are counted for the strategy.
+fn start(setup: Setup) -> Balancer {
+    let lb = setup.start();
+    lb.metrics.set_strategy("default", "central_queue", "1");
+    lb
+}
+
 /// Sends a request that waits.
 fn queued(lb: &Balancer, path: &str) -> Client {
     let before = waiting(lb);
@@ -64,7 +71,7 @@ fn comes_to_rest(lb: &Balancer) {
 fn requests_of_all_workers_get_the_idle_backend_in_the_order_of_their_arrival() {
     for strategy in both() {
         let gated = Gated::start();
-        let lb = setup(&[&gated], &strategy, 100).start();
+        let lb = start(setup(&[&gated], &strategy, 100));
         let mut held = fill(&lb, &[&gated]);
         let paths: Vec<String> = (0..12).map(|number| format!("/{number}")).collect();
         let mut clients: Vec<Client> = paths.iter().map(|path| queued(&lb, path)).collect();
@@ -101,11 +108,11 @@ fn under_load_no_request_is_lost_and_no_backend_has_two() {
     for (strategy, workers, cap) in cases {
         let most = Arc::new(AtomicUsize::new(0));
         let servers = counting(&most);
-        let lb = Setup::new(&servers.each_ref().map(|server| server.addr))
+        let setup = Setup::new(&servers.each_ref().map(|server| server.addr))
             .limits(|limits| limits.requests_in_flight_per_backend = cap)
             .queue(100)
-            .with(|setup| (setup.pools[0].strategy, setup.workers) = (strategy.clone(), workers))
-            .start();
+            .with(|setup| (setup.pools[0].strategy, setup.workers) = (strategy.clone(), workers));
+        let lb = start(setup);
         std::thread::scope(|scope| {
             for _ in 0..CLIENTS {
                 let address = lb.address;
@@ -129,7 +136,7 @@ fn a_backend_that_recovers_serves_the_requests_that_wait() {
         let wanted = setup(&servers.each_ref(), &strategy, 100);
         let pool = wanted.pools[0].clone();
         pool.backends[1].set_eligibility(DOWN);
-        let lb = wanted.start();
+        let lb = start(wanted);
         let mut held = send(&lb, "/hold");
         wait_until("the backend to have a request", || servers[0].server.heads().len() == 1);
         let mut clients: Vec<Client> = (0..5).map(|_| queued(&lb, "/")).collect();
@@ -149,7 +156,7 @@ fn a_publish_of_another_strategy_serves_the_requests_that_wait() {
         let gated = Gated::start();
         let wanted = setup(&[&gated], &old, 100);
         let pool = PoolSetup { strategy: strategy("round_robin"), ..wanted.pools[0].clone() };
-        let lb = wanted.start();
+        let lb = start(wanted);
         let mut held = fill(&lb, &[&gated]);
         let mut clients: Vec<Client> = (0..6).map(|_| queued(&lb, "/")).collect();
         lb.publish(&[pool]);
@@ -166,7 +173,7 @@ fn a_wait_ends_after_its_time_or_at_once_if_the_queue_is_full_with_503_overload(
         let gated = Gated::start();
         let wanted = setup(&[&gated], &strategy, 1).with(|setup| setup.workers = 1);
         let pool = wanted.pools[0].clone();
-        let lb = wanted.start();
+        let lb = start(wanted);
         let mut held = fill(&lb, &[&gated]);
         let mut first = queued(&lb, "/first");
         let refused = |reason: &str| lb.metric("lb_queue_refusals_total", &[&format!("reason={reason:?}")]);
@@ -191,7 +198,7 @@ fn a_wait_ends_after_its_time_or_at_once_if_the_queue_is_full_with_503_overload(
 fn without_a_queue_the_fallback_picks_and_says_so() {
     for strategy in both() {
         let gated = Gated::start();
-        let lb = setup(&[&gated], &strategy, 0).start();
+        let lb = start(setup(&[&gated], &strategy, 0));
         let mut held = fill(&lb, &[&gated]);
         assert!((0..5).all(|_| lb.client().get("/").status() == 200));
         gated.open();
@@ -208,7 +215,7 @@ fn a_queue_that_is_switched_off_gives_its_requests_to_the_fallback() {
         let gated = Gated::start();
         let wanted = setup(&[&gated], &strategy, 100);
         let pool = wanted.pools[0].clone();
-        let lb = wanted.start();
+        let lb = start(wanted);
         let mut held = fill(&lb, &[&gated]);
         let mut clients: Vec<Client> = (0..4).map(|_| queued(&lb, "/")).collect();
         lb.publish(&[PoolSetup { queue: QueuePolicy { length: 0, ..pool.queue }, ..pool }]);
@@ -225,7 +232,7 @@ fn a_retry_waits_for_the_other_backend_and_blocks_none_behind_it() {
     for strategy in both() {
         let gated = Gated::start();
         let wanted = setup(&[&gated], &strategy, 100).attempts(3);
-        let lb = wanted.with(|setup| setup.pools[0].backends.push(backend("closed", closed_address()))).start();
+        let lb = start(wanted.with(|setup| setup.pools[0].backends.push(backend("closed", closed_address()))));
         let mut held = send(&lb, "/hold");
         wait_until("the backend to have a request", || gated.server.heads().len() == 1);
         let before = tries(&lb);

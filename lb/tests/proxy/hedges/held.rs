@@ -46,6 +46,7 @@ fn a_hedge_that_would_wait_is_not_made_but_a_retry_is() {
     let stand = Stand::<2>::new(hold_first);
     let setup = stand.setup().retry(limited).with(|setup| setup.pools[0].strategy = first_only());
     let warm = stand.warm_up(setup);
+    warm.lb.metrics.set_strategy("default", "first_only", "1");
     let fallbacks = || warm.lb.metric("lb_strategy_fallbacks_total", &["reason=\"no_queue\""]);
     let before = fallbacks();
     assert_eq!(warm.client("GET").answer().text(), "ok", "by a retry: without a queue the fallback picks");

@@ -10,7 +10,7 @@ use lb_strategy_host::{Strategy, plugin_from_table};
 use lb_test_support::{Client, request, wait_until};
 use serde_json::json;
 
-use super::{ALL_WAIT, comes_to_rest, fallbacks, queued, setup};
+use super::{ALL_WAIT, comes_to_rest, fallbacks, queued, setup, start};
 use crate::queue::{Gated, waiting};
 use crate::support::{Balancer, WORKERS};
 
@@ -85,9 +85,10 @@ fn keyed(lb: &Balancer, path: &str, key: usize) -> Client {
 #[test]
 fn a_request_with_a_key_does_not_block_those_with_other_keys() {
     let servers = [Gated::start(), Gated::start()];
-    let lb = setup(&servers.each_ref(), &instance(&HOMES), 100)
-        .with(|setup| setup.pools[0].hash_on = vec![KeySource::Header("x-key".parse().unwrap())])
-        .start();
+    let lb = start(
+        setup(&servers.each_ref(), &instance(&HOMES), 100)
+            .with(|setup| setup.pools[0].hash_on = vec![KeySource::Header("x-key".parse().unwrap())]),
+    );
     let mut held: Vec<Client> = [0, 1].map(|key| keyed(&lb, "/hold", key)).into();
     wait_until("each backend to have a request", || servers.iter().all(|one| one.server.heads().len() == 1));
     let behind = |key: usize, path: &str| {
@@ -113,7 +114,7 @@ fn a_request_with_a_key_does_not_block_those_with_other_keys() {
 #[test]
 fn without_an_end_or_a_publish_the_strategy_is_asked_again_each_second() {
     let gated = Gated::start();
-    let lb = setup(&[&gated], &instance(&CLOSED), 100).start();
+    let lb = start(setup(&[&gated], &instance(&CLOSED), 100));
     let paths: Vec<String> = (0..6).map(|number| format!("/{number}")).collect();
     let mut clients: Vec<Client> = paths.iter().map(|path| queued(&lb, path)).collect();
     IS_OPEN.store(true, SeqCst);
