@@ -8,6 +8,7 @@
 //! policy of one generation. No generation is held over an await. The guards end attempt and request exactly once on
 //! every path.
 
+mod account;
 mod attempt;
 mod choose;
 mod classes;
@@ -24,6 +25,7 @@ mod parts;
 mod request_id;
 mod response;
 mod retry;
+mod send;
 mod slot;
 mod switched;
 mod trailers;
