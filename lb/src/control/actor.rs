@@ -155,7 +155,8 @@ impl Actor {
         let desk = &mut self.desk;
         match command {
             Command::Reload { request, by, waits, answer } => self.reloads.reload(desk, request, by, waits, answer),
-            Command::RollBack { pool, answer } => self.reloads.roll_back(desk, pool, answer),
+            Command::RollBack { pool, dry_run: false, answer } => self.reloads.roll_back(desk, pool, answer),
+            Command::RollBack { pool, dry_run: true, answer } => drop(answer.send(self.reloads.going_back(desk, pool))),
             Command::Replicas(answer) => drop(answer.send(Membership::replicas(desk))),
             Command::Add(add, answer) => self.membership.add(desk, add, answer),
             Command::Remove(remove, answer) => self.membership.remove(desk, &remove, answer),

@@ -186,6 +186,7 @@ fn reserve(
             order,
             draining: replica.draining,
             backup: false,
+            labels: replica.labels.clone(),
         };
     Ok(plan.replicas.iter().zip(sockets).enumerate().map(entry).collect())
 }

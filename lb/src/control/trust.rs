@@ -7,4 +7,4 @@ pub mod vet;
 
 pub use error::PluginError;
 
-pub(super) use probation::{Opinion, Tenure};
+pub(super) use probation::{Opinion, PICKS_MIN, Tenure};

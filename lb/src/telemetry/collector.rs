@@ -11,6 +11,7 @@ use prometheus::proto::MetricFamily;
 use super::access_log::AccessLogCounts;
 use super::code::{class_label, code_label};
 use super::exposition::{Exposition, descriptions};
+use super::hook_panics::INSTANCE_HOOKS;
 use super::hub::Shared;
 use super::names;
 use super::reason::{
@@ -18,7 +19,7 @@ use super::reason::{
     RetryReason, SessionResult, SwapKind,
 };
 use super::reloads::Reloads;
-use super::shard::METHODS;
+use super::shard::{BackendInfo, METHODS};
 use super::snapshot::{BackendSum, Health, PoolSum, Requests, Runtime, Snapshot};
 
 /// All data of the hub, as one collector.
@@ -155,6 +156,11 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
             e.number(&names::STRATEGY_FALLBACKS, &[name, strategy, reason.as_str()], *count as f64);
         }
     }
+    for (strategy, panics) in &pool.hook_panics {
+        for (hook, count) in INSTANCE_HOOKS.iter().zip(panics) {
+            e.number(&names::STRATEGY_HOOK_PANICS, &[name, strategy, hook.as_str()], *count as f64);
+        }
+    }
 }
 
 fn tell_backend(e: &mut Exposition, backend: &BackendSum) {
@@ -178,6 +184,9 @@ fn tell_backend(e: &mut Exposition, backend: &BackendSum) {
 }
 
 fn tell_health(e: &mut Exposition, [pool, name]: [&str; 2], health: &Health) {
+    if let Some(BackendInfo { address, origin, labels }) = &health.info {
+        e.number(&names::BACKEND_INFO, &[pool, name, address, origin, labels], 1.0);
+    }
     if let Some((up, weight, share)) = health.standing {
         e.number(&names::BACKEND_UP, &[pool, name], up as f64);
         e.number(&names::BACKEND_WEIGHT, &[pool, name], weight as f64);

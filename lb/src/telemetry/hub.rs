@@ -10,12 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use lb_strategy_host::HookPanics;
 use parking_lot::Mutex;
 use prometheus::{Registry, TextEncoder};
 use tokio::runtime::RuntimeMetrics;
 
 use super::access_log::AccessLogCounts;
 use super::collector::HubCollector;
+use super::hook_panics::Instances;
 use super::process::ProcessCollector;
 use super::reason::SwapKind;
 use super::reloads::{ReloadEnd, Reloads, ReloadsByKind};
@@ -50,6 +52,7 @@ pub(super) struct State {
     /// By pool.
     pub(super) queues: BTreeMap<Arc<str>, Workers<QueueShard>>,
     pub(super) strategies: BTreeMap<Arc<str>, Strategies>,
+    pub(super) instances: BTreeMap<Arc<str>, Instances>,
     pub(super) backends: BTreeMap<(Arc<str>, Arc<str>), BackendSeries>,
     /// By pool and kind.
     pub(super) swaps: BTreeMap<Arc<str>, [u64; SwapKind::COUNT]>,
@@ -154,8 +157,9 @@ impl Metrics {
     }
 
     /// The backend left the pool. To be called when no worker's view has it, because a request for its shard puts it
-    /// back in service. `lb_backend_up` and `lb_backend_weight` are removed at once: a removed backend is neither up
-    /// nor down. The other series are removed `RETIRED_SERIES_STAY` after a scrape first found nothing in flight.
+    /// back in service. `lb_backend_up`, `lb_backend_weight` and `lb_backend_info` are removed at once: a removed
+    /// backend is neither up nor down. The other series are removed `RETIRED_SERIES_STAY` after a scrape first found
+    /// nothing in flight.
     pub fn retire_backend(&self, pool: &str, backend: &str) {
         let now = (self.shared.clock)();
         let mut state = self.shared.state.lock();
@@ -193,6 +197,11 @@ impl Metrics {
                 state.strategies.insert(pool.into(), Strategies::new(strategy, version));
             }
         }
+    }
+
+    /// An instance of `strategy` is in charge of a pool; it counts its panics in `panics`.
+    pub fn instance_in_charge(&self, pool: &str, strategy: &str, panics: Arc<HookPanics>) {
+        self.shared.state.lock().instances.entry(pool.into()).or_default().push(strategy, panics);
     }
 
     /// Whether so few backends of the pool are up that the rules of panic decide.
@@ -285,6 +294,7 @@ impl State {
             pools: BTreeMap::new(),
             queues: BTreeMap::new(),
             strategies: BTreeMap::new(),
+            instances: BTreeMap::new(),
             backends: BTreeMap::new(),
             swaps: BTreeMap::new(),
             in_panic: BTreeSet::new(),

@@ -10,6 +10,7 @@ mod cell;
 mod code;
 mod collector;
 mod exposition;
+mod hook_panics;
 mod hub;
 pub mod logs;
 pub mod names;
@@ -28,6 +29,7 @@ mod tests;
 
 pub use access_log::AccessLogCounts;
 pub use cell::{Counter, Gauge};
+pub use hook_panics::INSTANCE_HOOKS;
 pub use hub::{CONTENT_TYPE, Metrics};
 pub use reason::{
     ErrorReason, FallbackReason, HedgeResult, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome, RetryReason,

@@ -22,6 +22,7 @@ fn busy_hub() -> Arc<Metrics> {
     let metrics = Metrics::new();
     metrics.set_generation(3);
     metrics.set_strategy("p", "round_robin", "1.0.0");
+    metrics.instance_in_charge("p", "round_robin", Arc::default());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for worker in 0..2 {
         metrics.runtime(worker, runtime.handle().metrics());
@@ -37,7 +38,9 @@ fn busy_hub() -> Arc<Metrics> {
             let backend = metrics.backend(worker, "p", id);
             backend.response(200, 900_000);
             backend.connected(50_000);
-            metrics.backend_gauges("p", id).set_up(true);
+            let gauges = metrics.backend_gauges("p", id);
+            gauges.set_up(true);
+            gauges.set_info(&"a:1".into(), "file", &r#"{"zone":"a"}"#.into());
         }
     }
     metrics
@@ -201,6 +204,7 @@ fn two_pools_of_five_backends_are_eight_hundred_series_at_most() {
     for pool in ["p", "q"] {
         metrics.pool(0, "l", pool);
         metrics.set_strategy(pool, "s", "1");
+        metrics.instance_in_charge(pool, "s", Arc::default());
         for number in 0..5 {
             metrics.backend(0, pool, &format!("b{number}"));
             metrics.backend_gauges(pool, &format!("b{number}"));
@@ -220,11 +224,8 @@ fn labels_stay_closed_for_any_input_of_clients_and_backends() {
     let text = scrape(&metrics);
     let labels = [("listener", "l"), ("pool", "p"), ("method", "other"), ("code", "other")];
     assert_eq!(text.value("lb_requests_total", &labels), 50.0);
-    assert_eq!(
-        text.families["lb_requests_total"].samples.len(),
-        code::KNOWN_CODES.len() + 1,
-        "the known ones and `other`"
-    );
+    let known = code::KNOWN_CODES.len();
+    assert_eq!(text.families["lb_requests_total"].samples.len(), known + 1, "the known ones and `other`");
     let labels = [("listener", "l"), ("pool", "p"), ("code_class", "other")];
     assert_eq!(text.value("lb_request_duration_seconds_count", &labels), 50.0);
 }
@@ -302,17 +303,6 @@ fn a_retired_backend_stays_five_minutes_after_its_last_attempt() {
     seconds.fetch_add(1, Ordering::Relaxed);
     assert_eq!(series_of(&scrape(&metrics), "b"), 0);
     assert_eq!(metrics.backend_totals("p"), []);
-}
-
-#[test]
-fn a_retired_backend_is_neither_up_nor_down() {
-    let (metrics, _seconds) = hub_with_clock();
-    metrics.backend(0, "p", "b");
-    metrics.backend_gauges("p", "b").set_up(true);
-    metrics.retire_backend("p", "b");
-    let text = scrape(&metrics);
-    assert!(series_of(&text, "b") > 0);
-    assert!(!text.families.contains_key("lb_backend_up") && !text.families.contains_key("lb_backend_weight"));
 }
 
 #[test]

@@ -7,7 +7,9 @@
 mod bench;
 mod coherence;
 mod files;
+mod hooks;
 mod kept;
+mod labels;
 mod listen;
 mod lives;
 mod load;

@@ -106,6 +106,25 @@ async fn picks_that_panic_or_return_a_wrong_result_are_counted() {
     );
     let error = refusal("pick_eligible").await;
     assert!(error.reason.ends_with("first a backend that is not eligible"), "{error}");
+    let error = refusal("pick_none").await;
+    assert!(
+        error.reason.ends_with("first no backend, although the list has an eligible one that was not tried"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn panics_in_on_finish_are_refused() {
+    let error = refusal("finish").await;
+    assert_eq!(error.stage, VetStage::Finish);
+    assert!(error.reason.starts_with("panicked in on_finish, "), "{error}");
+}
+
+#[tokio::test]
+async fn an_explanation_that_fails_is_refused() {
+    let error = refusal("explain").await;
+    let reason = "strategy broken failed in explain: it panicked";
+    assert_eq!((error.stage, &*error.reason), (VetStage::Explain, reason));
 }
 
 #[tokio::test]

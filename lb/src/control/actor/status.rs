@@ -9,6 +9,7 @@ use crate::control::api::{
 };
 use crate::control::inspect::{ExplainRequest, Explanation, Ring, explain};
 use crate::control::pools::{PoolKey, PoolState};
+use crate::control::trust::PICKS_MIN;
 use crate::control::trust::plugins::{self, loaded};
 use crate::generation::SILENCE_MAX;
 use crate::telemetry::QueueTotals;
@@ -83,6 +84,7 @@ impl Actor {
         let LoadedStrategy { pool: name, strategy, version, sha256, file: _ } = loaded(&pool.name, &pool.strategy);
         let published = pool.published();
         let safeguards = self.safeguards(&pool.name);
+        let probation_picks = pool.tenure().picks(self.desk.metrics.pick_totals(&pool.name));
         PoolStatus {
             strategy_instance: published.as_ref().map_or(0, |pool| pool.picker.strategy().instance()),
             members_epoch: published.as_ref().map_or(0, |pool| pool.picker.backends().members_epoch()),
@@ -92,6 +94,8 @@ impl Actor {
             strategy_sha256: sha256,
             strategy_standing: pool.tenure().as_str(),
             probation_left_ms: pool.tenure().left().map(|left| left.as_millis() as u64),
+            probation_picks,
+            probation_picks_min: probation_picks.map(|_| PICKS_MIN),
             rollback_to: pool.kept().map(|kept| {
                 let plugin = kept.strategy.plugin();
                 format!("{} {}", plugin.name(), plugin.version())

@@ -65,13 +65,19 @@ pub struct PoolStatus {
     pub strategy_sha256: Option<String>,
     /// Unique to the instance within this process.
     pub strategy_instance: u64,
-    /// Of the newest list that the strategy got. It changes with ids, addresses, weights and their order.
+    /// Of the newest list that the strategy got. It changes with ids, addresses, weights, labels and their order.
     pub members_epoch: u64,
     /// "on_probation", "proven", or "failed" (and no predecessor could be put back).
     pub strategy_standing: &'static str,
-    /// The rest of its probation.
+    /// The rest of the time of its probation. At 0 it is proven as soon as it has made enough picks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probation_left_ms: Option<u64>,
+    /// Its picks in the probation so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probation_picks: Option<u64>,
+    /// The picks that it needs to be proven.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probation_picks_min: Option<u64>,
     /// The strategy that a rollback would put in charge: name and version.
     pub rollback_to: Option<String>,
     /// The rules for failing backends that are in force.

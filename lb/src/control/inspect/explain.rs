@@ -65,6 +65,9 @@ pub struct Explanation {
     pub backends: Vec<Candidate>,
     /// The strategy's own explanation, if it has one.
     pub strategy_says: Option<serde_json::Value>,
+    /// How the strategy failed to explain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy_failed: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -123,7 +126,11 @@ pub(in crate::control) fn explain(
     if choice == Err(Unchosen::Wait) && policy.queue.length == 0 {
         choice = pool.choose_without_queue(&asked, has_room);
     }
-    let says = pool.picker.explain(&asked).map(|text| serde_json::from_str(&text).unwrap_or_else(|_| text.into()));
+    let (says, failed) = match pool.picker.explain(&asked) {
+        None => (None, None),
+        Some(Ok(text)) => (Some(serde_json::from_str(&text).unwrap_or_else(|_| text.into())), None),
+        Some(Err(error)) => (None, Some(error.to_string())),
+    };
     let plugin = pool.picker.strategy().plugin();
     let queue = metrics.queue_totals(&pool.name);
     let choice = choice.map_err(|none| match none {
@@ -157,6 +164,7 @@ pub(in crate::control) fn explain(
         eligible: backends.iter().filter(|one| one.eligible).map(|one| one.backend.clone()).collect(),
         backends,
         strategy_says: says,
+        strategy_failed: failed,
     })
 }
 

@@ -41,7 +41,7 @@ impl Reloads {
         let result = transaction.taking_back.as_ref().map_or(ReloadResult::Done, |_| ReloadResult::RolledBack);
         let mut report = outcome::report(&prepared, result, &built, 0);
         report.warnings.extend(lapsed.into_iter().map(|what| format!("a change made at run time has lapsed: {what}")));
-        let Prepared { target, candidates, listeners, access_log } = prepared;
+        let Prepared { target, candidates, listeners, access_log, files: _ } = prepared;
         reopen_access_log(desk, access_log.as_ref());
         let closed = desk.listeners.replace(listeners, &desk.metrics);
         match &transaction.taking_back {
@@ -103,6 +103,7 @@ impl Reloads {
                 changes.swapped.push(key);
                 let plugin = pool.strategy.plugin();
                 desk.metrics.set_strategy(&pool.name, plugin.name(), plugin.version());
+                desk.metrics.instance_in_charge(&pool.name, plugin.name(), pool.strategy.panics().clone());
                 desk.metrics.strategy_swapped(&pool.name, kind);
             }
         }
@@ -153,6 +154,7 @@ fn take_up_pools(
         tracing::info!(pool = %pool.name, strategy = plugin.name(), "pool is added");
         desk.metrics.pool_opened(&pool.name);
         desk.metrics.set_strategy(&pool.name, plugin.name(), plugin.version());
+        desk.metrics.instance_in_charge(&pool.name, plugin.name(), pool.strategy.panics().clone());
     }
     for (key, pool) in &left {
         tracing::info!(pool = %pool.name, "pool is removed: its requests finish");

@@ -103,7 +103,12 @@ impl Reloads {
         }
         match &mut self.queue.plain {
             _ if !waits => transaction.answer(&Err(ReloadError::Busy)),
-            Some(next) => next.answers.append(&mut transaction.answers),
+            Some(next) => {
+                next.answers.append(&mut transaction.answers);
+                if next.by.is_automatic() {
+                    next.by = by;
+                }
+            }
             next => *next = Some(transaction),
         }
     }
@@ -140,11 +145,12 @@ impl Reloads {
 
     /// Configuration and plugins are ready, or refused.
     pub(in crate::control) fn prepared(&mut self, desk: &mut Publisher, prepared: PreparationResult) {
-        let State::Preparing { transaction, .. } = self.state.take() else { return };
+        let State::Preparing { mut transaction, .. } = self.state.take() else { return };
         let mut prepared = match *prepared {
             Ok(prepared) => prepared,
             Err(error) => return self.end(desk, transaction, Err(error)),
         };
+        transaction.files = prepared.files.take();
         if let Some(old) = self.rolled_back_candidate(&prepared) {
             let RolledBack { pool, strategy, reason, .. } = old;
             let sentence = format!("pool {pool}: strategy {strategy} was rolled back before: {reason}");
@@ -196,6 +202,7 @@ impl Reloads {
         match result {
             Ok(report) if !dry_run => {
                 self.overrides.clone_from(&transaction.overrides);
+                self.tell_watcher(&transaction);
                 let (answers, report) = (transaction.answers, Box::new(report));
                 desk.wait_for_newest(FollowUp::Reload { answers, report });
             }
@@ -287,8 +294,19 @@ impl Reloads {
         others.chain([new.clone()]).collect()
     }
 
+    /// An override is in force, and with it the rest of the files. An edit from before must not undo the override, so
+    /// the watcher gets the content that was read, and its request that waits is taken back. If the files have changed
+    /// since, the watcher asks again.
+    fn tell_watcher(&mut self, transaction: &Transaction) {
+        let (Some(files), Some(watch)) = (&transaction.files, &self.tools.watch) else { return };
+        watch.reporter().attempted(files.clone());
+        if let Some(next) = self.queue.plain.take_if(|next| next.by == Trigger::Watcher) {
+            next.answer(&Err(ReloadError::Busy));
+        }
+    }
+
     /// Where the transaction reports to the watcher the files that it read. Only an attempt to put the files in force
-    /// is reported, not a dry run and not an override.
+    /// is reported, not a dry run. For an override see `tell_watcher`.
     fn reporter_of(&self, transaction: &Transaction) -> Option<Reporter> {
         let request = &transaction.request;
         let counts = !request.dry_run && request.overriding.is_none();

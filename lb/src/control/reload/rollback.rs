@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::reloads::{Reloads, access_log_of};
+use super::reloads::{Reloads, access_log_of, discard};
 use super::state::{Answer, Rollback, State, Transaction};
-use super::{Candidate, Prepared, Target};
-use crate::control::api::{ReloadError, RolledBack, Trigger};
-use crate::control::pools::{PoolKey, PoolState};
+use super::{Candidate, Prepared, Target, outcome};
+use crate::control::api::{Overriding, ReloadError, ReloadReport, ReloadResult, RolledBack, Trigger};
+use crate::control::pools::{Kept, PoolKey, PoolState};
 use crate::control::publish::Publisher;
 use crate::control::trust::{Opinion, Tenure};
 use crate::generation::SILENCE_MAX;
@@ -27,7 +27,9 @@ impl Reloads {
         for pool in desk.pools.keys() {
             *desk.pools[pool].tenure_mut() = tenure.clone();
             // No request has arrived yet.
-            let instance = desk.pools[pool].strategy.instance();
+            let state = &desk.pools[pool];
+            let (plugin, instance) = (state.strategy.plugin(), state.strategy.instance());
+            desk.metrics.instance_in_charge(&state.name, plugin.name(), state.strategy.panics().clone());
             desk.wait_for_newest(crate::control::publish::FollowUp::InCharge { pool, instance });
         }
     }
@@ -99,20 +101,23 @@ impl Reloads {
             self.queue.rollback = Some(Rollback::ByHand(pool, Box::new(transaction)));
             return;
         }
-        let refused = |reason| Err(ReloadError::refused("rollback", reason));
-        if let Some(name) = pool.as_deref().filter(|name| desk.pools.key_of(name).is_none()) {
-            return transaction.answer(&refused(format!("there is no pool {name:?}")));
+        match pools_to_roll_back(desk, pool.as_deref()) {
+            Ok(pools) => self.begin_rollback(desk, transaction, &pools),
+            Err(error) => transaction.answer(&Err(error)),
         }
-        let is_meant = |state: &PoolState| pool.as_deref().is_none_or(|pool| pool == &*state.name);
-        let pools = desk.pools.entries().filter(|(_, state)| is_meant(state) && state.kept().is_some());
-        let pools: Vec<PoolKey> = pools.map(|(key, _)| key).collect();
-        if pools.is_empty() {
-            let of = pool.map_or_else(String::new, |name| format!(" of pool {name:?}"));
-            return transaction.answer(&refused(format!(
-                "there is nothing to go back to: no other strategy{of} was in charge since the start, or the last rollback"
-            )));
-        }
-        self.begin_rollback(desk, transaction, &pools);
+    }
+
+    /// Which strategies a rollback by hand would put back in charge. Changes nothing.
+    pub(in crate::control) fn going_back(
+        &self,
+        desk: &Publisher,
+        pool: Option<String>,
+    ) -> Result<ReloadReport, ReloadError> {
+        let pools = pools_to_roll_back(desk, pool.as_deref())?;
+        let (prepared, _) = self.prepare_rollback(desk, &pools, not_proven(desk, &pools));
+        let report = outcome::report(&prepared, ReloadResult::WouldWork, &[], desk.hall.current().number);
+        discard(desk, prepared);
+        Ok(ReloadReport { dry_run: true, ..report })
     }
 
     /// A reload has ended. Begins the rollback that waited for it, if there is one.
@@ -127,6 +132,23 @@ impl Reloads {
     }
 
     fn begin_rollback(&mut self, desk: &Publisher, mut transaction: Transaction, pools: &[PoolKey]) {
+        let warnings = match (&transaction.by, &transaction.taking_back) {
+            (Trigger::Probation, Some(reason)) => vec![reason.clone()],
+            _ => not_proven(desk, pools),
+        };
+        let (prepared, overrides) = self.prepare_rollback(desk, pools, warnings);
+        transaction.overrides = overrides;
+        self.begun += 1;
+        self.state = State::Ready { transaction, prepared: Box::new(prepared) };
+    }
+
+    /// The kept strategies of `pools`, ready to be put back, and the overrides that are then in force.
+    fn prepare_rollback(
+        &self,
+        desk: &Publisher,
+        pools: &[PoolKey],
+        warnings: Vec<String>,
+    ) -> (Prepared, Vec<Overriding>) {
         let mut config = desk.config.clone();
         let mut overrides = self.overrides.clone();
         let mut candidates = Vec::new();
@@ -140,14 +162,9 @@ impl Reloads {
             overrides.extend(kept.overriding.clone());
             candidates.push(Candidate::back(kept, &pool.strategy, pool.settings()));
         }
-        transaction.overrides = overrides;
-        let by_itself = transaction.by == Trigger::Probation;
-        let warnings = transaction.taking_back.clone().filter(|_| by_itself).into_iter().collect();
         let target = Target { config, applied: Vec::new(), needs_restart: Vec::new(), warnings, pinned: None };
         let (listeners, access_log) = (desk.listeners.open().to_vec(), access_log_of(desk));
-        let prepared = Box::new(Prepared { target, candidates, listeners, access_log });
-        self.begun += 1;
-        self.state = State::Ready { transaction, prepared };
+        (Prepared { target, candidates, listeners, access_log, files: None }, overrides)
     }
 
     /// A rollback failed: the strategy in charge stays. Only an operator can roll it back from now on.
@@ -171,6 +188,35 @@ impl Reloads {
     }
 }
 
+/// The pools that a rollback by hand is about: `pool`, or all that have a strategy to go back to.
+fn pools_to_roll_back(desk: &Publisher, pool: Option<&str>) -> Result<Vec<PoolKey>, ReloadError> {
+    let refused = |reason| Err(ReloadError::refused("rollback", reason));
+    if let Some(name) = pool.filter(|name| desk.pools.key_of(name).is_none()) {
+        return refused(format!("there is no pool {name:?}"));
+    }
+    let is_meant = |state: &PoolState| pool.is_none_or(|pool| pool == &*state.name);
+    let pools = desk.pools.entries().filter(|(_, state)| is_meant(state) && state.kept().is_some());
+    let pools: Vec<PoolKey> = pools.map(|(key, _)| key).collect();
+    if pools.is_empty() {
+        let of = pool.map_or_else(String::new, |name| format!(" of pool {name:?}"));
+        return refused(format!(
+            "there is nothing to go back to: no other strategy{of} was in charge since the start, or the last rollback"
+        ));
+    }
+    Ok(pools)
+}
+
+/// A sentence for each pool whose kept strategy was not proven.
+fn not_proven(desk: &Publisher, pools: &[PoolKey]) -> Vec<String> {
+    let kept = pools.iter().filter_map(|key| Some((&desk.pools[*key].name, desk.pools[*key].kept()?)));
+    let unproven = kept.filter(|(_, kept)| !kept.is_proven);
+    let sentence = |(pool, kept): (_, &Kept)| {
+        let name = kept.strategy.plugin().name();
+        format!("pool {pool}: no strategy was proven yet, so {name} is the first one that was in charge")
+    };
+    unproven.map(sentence).collect()
+}
+
 /// The first pool whose strategy failed its probation and can be rolled back, and the reason. Ends probations that are
 /// over.
 fn failed(desk: &mut Publisher) -> Option<(PoolKey, String)> {
@@ -180,10 +226,12 @@ fn failed(desk: &mut Publisher) -> Option<(PoolKey, String)> {
     for (key, pool) in desk.pools.entries_mut() {
         let Tenure::OnProbation(probation) = pool.tenure() else { continue };
         let name = pool.strategy.plugin().name();
-        match probation.opinion(desk.metrics.pick_totals(&pool.name), stuck, now) {
+        let counted = desk.metrics.pick_totals(&pool.name);
+        match probation.opinion(counted, pool.strategy.panics(), stuck, now) {
             Opinion::Watching => {}
             Opinion::Proven => {
-                tracing::info!(pool = %pool.name, strategy = name, "strategy is proven");
+                let picks = pool.tenure().picks(counted);
+                tracing::info!(pool = %pool.name, strategy = name, picks, "strategy is proven");
                 *pool.tenure_mut() = Tenure::Proven;
             }
             Opinion::Failed(reason) if pool.kept().is_none() => {

@@ -78,6 +78,7 @@ pub(super) fn expected(plan: &Plan, number: usize) -> Vec<VetBackend> {
             id: replica.name.clone(),
             address: Entry::stand_in().address,
             weight: replica.weight,
+            labels: replica.labels.json().to_string(),
         }));
     }
     backends

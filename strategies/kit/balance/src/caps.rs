@@ -27,7 +27,7 @@ pub struct Caps {
 /// Why no backend was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unchosen {
-    /// No backend is eligible, or the strategy returned none.
+    /// No backend is eligible, or the list of the strategy has no eligible one and the strategy returned none.
     NoBackend,
     /// Every eligible backend was tried for this request. A retry may begin again with none tried, after the
     /// [back-off](crate::BackOff).
@@ -116,9 +116,9 @@ impl Chooser<'_> {
             Decision::Wait => return Err(self.why_wait(request)),
             _ => self.fall_back(decision, &PickRequest { tried: &tried, ..*request }, may_serve),
         };
-        // A strategy that returns none although it was told of no full backend declines the request.
-        let is_declined = decision == Decision::NoBackend && asks == 0;
-        chosen.ok_or_else(|| self.why_unchosen(request, is_declined))
+        // The list of the strategy is empty for this request, and no full backend was the cause.
+        let has_none = decision == Decision::NoBackend && asks == 0;
+        chosen.ok_or_else(|| self.why_unchosen(request, has_none))
     }
 
     /// The choice for a request that may not wait although the strategy wants it to: the pool has no queue.
@@ -142,9 +142,9 @@ impl Chooser<'_> {
         }
     }
 
-    fn why_unchosen(&self, request: &PickRequest<'_>, is_declined: bool) -> Unchosen {
+    fn why_unchosen(&self, request: &PickRequest<'_>, has_none: bool) -> Unchosen {
         match self.has_untried(request) {
-            true if is_declined => Unchosen::NoBackend,
+            true if has_none => Unchosen::NoBackend,
             true => Unchosen::Overload,
             false if self.backends.iter().any(|backend| backend.is_eligible()) => Unchosen::AllTried,
             false => Unchosen::NoBackend,

@@ -37,6 +37,8 @@ pub enum FallbackReason {
     AlreadyTried,
     /// The picked backend may not get requests now, or is full.
     NotEligible,
+    /// The strategy returned no backend, although its list has an eligible, untried one.
+    Declined,
     /// The strategy returned an error.
     Error,
     /// The strategy lets the request wait, but the pool has no queue. This is no fault of the strategy.
@@ -78,6 +80,7 @@ impl Chooser<'_> {
             Decision::Refused(Refusal::BadIndex) => FallbackReason::BadIndex,
             Decision::Refused(Refusal::AlreadyTried) => FallbackReason::AlreadyTried,
             Decision::Refused(Refusal::NotEligible) => FallbackReason::NotEligible,
+            Decision::Refused(Refusal::Declined) => FallbackReason::Declined,
             Decision::Refused(Refusal::Error) => FallbackReason::Error,
         };
         let may_serve = |index: usize| !is_tried(request, index) && may_serve(index);
@@ -106,6 +109,7 @@ impl FallbackReason {
         Self::BadIndex,
         Self::AlreadyTried,
         Self::NotEligible,
+        Self::Declined,
         Self::Error,
         Self::NoQueue,
     ];
@@ -120,6 +124,7 @@ impl FallbackReason {
             Self::BadIndex => "bad_index",
             Self::AlreadyTried => "already_tried",
             Self::NotEligible => "not_eligible",
+            Self::Declined => "declined",
             Self::Error => "error",
             Self::NoQueue => "no_queue",
         }
@@ -198,6 +203,7 @@ mod tests {
         assert_eq!(reason(Refusal::BadIndex, true), "bad_index");
         assert_eq!(reason(Refusal::AlreadyTried, true), "already_tried");
         assert_eq!(reason(Refusal::NotEligible, true), "not_eligible");
+        assert_eq!(reason(Refusal::Declined, true), "declined");
         assert_eq!(reason(Refusal::Error, true), "error");
     }
 
@@ -215,7 +221,7 @@ mod tests {
         assert_eq!(why(&[(true, 0)], &[0], None), Unchosen::AllTried);
         let (backends, all) = (backends(&[(true, 0)]), request(&[], false));
         let says_none = choose(chooser(&backends, &cursor), Decision::NoBackend, &all, None);
-        assert_eq!(says_none, Err(Unchosen::NoBackend), "the strategy decides, and the fallback does not pick");
+        assert_eq!(says_none, Err(Unchosen::NoBackend), "its list had none, so the fallback does not pick");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use lb_strategy_host::{Decision, Lookup, Part, PickRequest, Picker};
 
+use crate::pulse;
+
 /// The time between two requests, on the clock of [`Requests`].
 const STEP_NS: u64 = 1_000_000;
 
@@ -76,6 +78,12 @@ impl Ask {
         self
     }
 
+    /// Sets the clock, for tests with a time of their own.
+    pub fn at(mut self, now_ns: u64) -> Self {
+        self.now_ns = now_ns;
+        self
+    }
+
     pub fn worker(mut self, worker: u32) -> Self {
         self.worker = Some(worker);
         self
@@ -104,12 +112,16 @@ impl Ask {
 
     /// The picker's decision for this request.
     pub fn pick(&self, picker: &Picker) -> Decision {
-        picker.pick(&self.lend())
+        let decision = picker.pick(&self.lend());
+        pulse::beat(1);
+        decision
     }
 
     /// The explanation of the picker's strategy; `None` if it has none.
     pub fn explain(&self, picker: &Picker) -> Option<String> {
-        picker.explain(&self.lend())
+        let words = picker.explain(&self.lend()).and_then(Result::ok);
+        pulse::beat(1);
+        words
     }
 
     /// The index of the picked backend. If the decision is another one, a sentence with that decision.

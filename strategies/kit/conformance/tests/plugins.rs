@@ -125,33 +125,84 @@ fn without_a_key_the_hash_strategy_leaves_the_choice_to_the_host() {
     assert!(ask.explain(&picker).expect("it explains").contains("\"backend\""));
 }
 
-#[test]
-fn the_examples_in_rust_and_those_in_c_pick_alike() {
-    for (name, options) in
-        [("two_choices", json!({})), ("central_queue", json!({})), ("central_queue", json!({"most": 3}))]
-    {
-        picks_alike(name, &options);
-    }
-}
-
-fn picks_alike(name: &str, options: &serde_json::Value) {
-    let (directory, loader) = loader();
+/// The example in Rust and its twin in C.
+fn twins(directory: &TempDir, loader: &Loader, name: &str, options: &serde_json::Value) -> [Arc<Strategy>; 2] {
     let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("strategies/");
+    let source = strategies.join("examples").join(format!("{name}.c"));
     let c = directory.path().join(file_name(name));
     let compiled = Command::new("cc")
         .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O2", "-I"])
         .arg(strategies.join("kit/api/include"))
         .arg("-o")
-        .args([&c, &strategies.join(format!("examples/{name}.c"))])
+        .args([&c, &source])
         .status();
     assert!(compiled.expect("cc runs").success());
-    let [rust, c] = [library(name), c].map(|path| Strategy::new(load(&loader, &path), options).unwrap());
-    let mut requests = Requests::seeded(47);
-    for world in small_worlds([1, 1, 1, 1]) {
-        let (rust, c) = (world.picker(&rust).unwrap(), world.picker(&c).unwrap());
+    [library(name), c].map(|path| Strategy::new(load(loader, &path), options).unwrap())
+}
+
+#[track_caller]
+fn assert_alike([rust, c]: &[Arc<Strategy>; 2], worlds: impl Iterator<Item = World>, seed: u64) {
+    let mut requests = Requests::seeded(seed);
+    for world in worlds {
+        let (rust, c) = (world.picker(rust).unwrap(), world.picker(c).unwrap());
         for tried in [vec![], vec![0], vec![2, 1]] {
             let ask = requests.ask().tried(&tried);
             assert_eq!(ask.pick(&rust), ask.pick(&c), "{ask:?} in {world:?}");
+        }
+    }
+}
+
+#[test]
+fn the_example_in_rust_and_the_one_in_c_pick_alike() {
+    let (directory, loader) = loader();
+    let twins = twins(&directory, &loader, "two_choices", &json!({}));
+    assert_alike(&twins, small_worlds([1, 1, 1, 1]), 47);
+}
+
+#[test]
+fn the_central_queues_pick_and_wait_alike() {
+    for options in [json!({}), json!({ "most": 3 })] {
+        let (directory, loader) = loader();
+        let twins = twins(&directory, &loader, "central_queue", &options);
+        assert_alike(&twins, small_worlds([1, 1, 1, 1]), 48);
+    }
+}
+
+#[test]
+fn the_zone_aware_examples_pick_alike_whatever_the_labels_are() {
+    let (directory, loader) = loader();
+    let labels = [
+        "",
+        r#"{"zone":"a"}"#,
+        r#"{"zone":"b"}"#,
+        r#"{"zone":"a b"}"#,
+        r#"{"zone":""}"#,
+        r#"{"zone":1}"#,
+        r#"{"zone":12}"#,
+        r#"{"zone":"1"}"#,
+        r#"{"n":1,"zone":true,"zonea":"a"}"#,
+        r#"{"a":"\"zone\":\"a\"","zone":"c"}"#,
+        r#"{"a":"zone","subzone":"a"}"#,
+        r#"{"zone":"q\"a\\","zone.2":"a"}"#,
+    ];
+    for zone in ["a", "b", "", "1", "true", "q\"a\\", "\u{e4}"] {
+        let twins = twins(&directory, &loader, "zone_aware", &json!({ "zone": zone }));
+        let rows = (0..labels.len()).flat_map(|first| (1..labels.len()).map(move |step| (first, step)));
+        let world = |(first, step): (usize, usize)| {
+            let row: Vec<&str> = (0..4).map(|i| labels[(first + i * step) % labels.len()]).collect();
+            World::of(4).labels(&row).up(&[first % 3 > 0, step % 2 > 0, true, (first + step) % 4 > 0])
+        };
+        assert_alike(&twins, rows.map(world), 48);
+    }
+}
+
+#[test]
+fn the_zone_aware_examples_take_only_the_zone_as_an_option() {
+    let (directory, loader) = loader();
+    let twins = twins(&directory, &loader, "zone_aware", &json!({ "zone": "a" }));
+    for wrong in [json!({}), json!({ "zone": 1 }), json!({ "zones": "a" }), json!({ "zone": "a", "x": "b" })] {
+        for one in &twins {
+            assert!(Strategy::new(one.plugin().clone(), &wrong).is_err(), "{wrong}");
         }
     }
 }

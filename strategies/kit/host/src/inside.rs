@@ -7,11 +7,13 @@
 use std::cell::Cell;
 use std::fmt;
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use lb_strategy::abi::{LB_E_PANIC, LbStatus};
 
 use crate::error::HookError;
+use crate::talk::Limit;
 
 /// The functions of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,14 +35,20 @@ pub enum Hook {
     Explain,
 }
 
+/// Panics of one instance that the plugin caught and reported, by hook.
+#[derive(Debug, Default)]
+pub struct HookPanics([AtomicU64; Hook::ALL.len()]);
+
 /// Who is called: a plugin, and the pool of the instance.
 #[derive(Debug)]
 pub(crate) struct Tag {
     pub(crate) plugin: Box<str>,
     /// The pool that the instance works for; `None` outside a pool, for example in a check.
     pub(crate) pool: Option<Box<str>>,
-    /// Panics that the plugin caught and reported, by hook.
-    panics: [AtomicU64; Hook::ALL.len()],
+    /// Shared by the instances of the plugin.
+    pub(crate) lines: Arc<Limit>,
+    /// Outlives the instance, so that the metrics lose no count.
+    pub(crate) panics: Arc<HookPanics>,
 }
 
 /// A call in progress. Its end clears the note.
@@ -108,11 +116,29 @@ impl Hook {
     }
 }
 
+// === impl HookPanics ===
+
+impl HookPanics {
+    pub fn of(&self, hook: Hook) -> u64 {
+        self.0[hook as usize].load(Relaxed)
+    }
+
+    /// In the order of [`Hook::ALL`].
+    pub fn counts(&self) -> [u64; Hook::ALL.len()] {
+        Hook::ALL.map(|hook| self.of(hook))
+    }
+
+    /// Counts a panic in `hook`.
+    pub fn count(&self, hook: Hook) {
+        self.0[hook as usize].fetch_add(1, Relaxed);
+    }
+}
+
 // === impl Tag ===
 
 impl Tag {
-    pub(crate) fn new(plugin: &str, pool: Option<&str>) -> Self {
-        Self { plugin: plugin.into(), pool: pool.map(Into::into), panics: Default::default() }
+    pub(crate) fn new(plugin: &str, pool: Option<&str>, lines: Arc<Limit>) -> Self {
+        Self { plugin: plugin.into(), pool: pool.map(Into::into), lines, panics: Arc::default() }
     }
 
     /// The failure of `hook` with `status`, counted if it was a panic; `reason` is the text that the plugin gave.
@@ -124,11 +150,7 @@ impl Tag {
     }
 
     pub(crate) fn panicked(&self, hook: Hook) {
-        self.panics[hook as usize].fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn panics(&self, hook: Hook) -> u64 {
-        self.panics[hook as usize].load(Relaxed)
+        self.panics.count(hook);
     }
 }
 
@@ -156,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_note_is_there_during_the_call_and_only_in_its_thread() {
-        let tag = Tag::new("moody", Some("default"));
+        let tag = Tag::new("moody", Some("default"), Arc::default());
         let told = || here(|tag, hook| format!("{tag}, {}", hook.as_str()));
         assert_eq!(told(), None);
         {
@@ -176,8 +198,8 @@ mod tests {
 
     #[test]
     fn panics_are_counted_by_hook() {
-        let tag = Tag::new("moody", None);
+        let tag = Tag::new("moody", None, Arc::default());
         tag.panicked(Hook::OnFinish);
-        assert_eq!((tag.panics(Hook::OnFinish), tag.panics(Hook::Pick)), (1, 0));
+        assert_eq!((tag.panics.of(Hook::OnFinish), tag.panics.of(Hook::Pick)), (1, 0));
     }
 }

@@ -35,6 +35,7 @@ pub enum Decision {
         index: usize,
         token: u64,
     },
+    /// The list has no eligible, untried backend either.
     NoBackend,
     /// The request waits until the strategy is asked again.
     Wait,
@@ -51,6 +52,8 @@ pub enum Refusal {
     BadIndex,
     AlreadyTried,
     NotEligible,
+    /// The strategy returned no backend, although the list has an eligible, untried one.
+    Declined,
     /// An error status.
     Error,
 }

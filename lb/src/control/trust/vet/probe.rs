@@ -10,11 +10,10 @@ use std::time::Instant;
 
 use lb_strategy::abi::{LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY};
 use lb_strategy_host::{
-    BackendList, BackendSpec, Decision, Finish, HookError, Loader, Outcome, PickRequest, Picker, Plugin, PrivateCopy,
-    Refusal, Staged, Strategy, backend_id,
+    BackendList, BackendSpec, Decision, Finish, Hook, HookError, Loader, Outcome, PickRequest, Picker, Plugin,
+    PrivateCopy, Refusal, Remains, Staged, Strategy, backend_id,
 };
 
-use super::remains::Remains;
 use super::request::{About, Answer, Verdict, VetBackend, VetRequest, VetStage};
 
 /// Picks on each list.
@@ -50,6 +49,8 @@ struct Trial<'a> {
     bad_answers: u32,
     /// The fault of the first bad pick.
     first_bad: Option<Refusal>,
+    /// The first failure of a hook that changes no pick.
+    first_failure: Option<Refused>,
     /// Times of picks, one of each batch.
     times_ns: Vec<u64>,
 }
@@ -60,7 +61,8 @@ pub(super) fn run(request: &VetRequest, copy: PrivateCopy, tell: &mut dyn FnMut(
     let mut trial = Trial::new(request, copy, tell);
     let outcome = trial.walk();
     (trial.tell)(VetStage::Leak);
-    let outcome = outcome.and_then(|()| trial.judge_picks()).and_then(|()| match before.added_since() {
+    let judged = outcome.and_then(|()| trial.judge_picks()).and_then(|()| trial.judge_other_hooks());
+    let outcome = judged.and_then(|()| match before.added_since() {
         None => Ok(()),
         Some(reason) => Err((VetStage::Leak, reason)),
     });
@@ -96,6 +98,7 @@ impl<'a> Trial<'a> {
             panics: 0,
             bad_answers: 0,
             first_bad: None,
+            first_failure: None,
             times_ns: Vec::new(),
         }
     }
@@ -174,7 +177,7 @@ impl<'a> Trial<'a> {
         let known = self.specs.entry(member.id.clone()).or_insert_with(|| BackendSpec {
             name: member.id.as_str().into(),
             address: member.address.as_str().into(),
-            labels: Arc::default(),
+            labels: member.labels.as_str().into(),
             weight,
             effective: weight * 1000,
             flags: 0,
@@ -185,7 +188,7 @@ impl<'a> Trial<'a> {
         BackendSpec { flags, ..known.clone() }
     }
 
-    /// Picks, finishes, an explanation.
+    /// Picks, finishes, explanations.
     fn use_picker(&mut self, picker: &Picker) {
         (self.tell)(VetStage::Pick);
         let mut picked = Vec::with_capacity(FINISHES_MAX);
@@ -205,9 +208,19 @@ impl<'a> Trial<'a> {
         if picker.strategy().plugin().wants().finish {
             (self.tell)(VetStage::Finish);
             self.finish(picker, &picked);
+            let panics = picker.strategy().panics().of(Hook::OnFinish);
+            if panics > 0 {
+                let reason = format!("panicked in on_finish, {panics} times so far");
+                self.first_failure.get_or_insert((VetStage::Finish, reason));
+            }
         }
         (self.tell)(VetStage::Explain);
-        let _ = picker.explain(&PickRequest { dry: true, ..self.ask(0) });
+        // The live page asks for a ring without a key.
+        for number in 0..2 {
+            if let Some(Err(error)) = picker.explain(&PickRequest { dry: true, ..self.ask(number) }) {
+                self.first_failure.get_or_insert((VetStage::Explain, error.to_string()));
+            }
+        }
     }
 
     /// With and without a key; some are retries, some dry.
@@ -303,12 +316,17 @@ impl<'a> Trial<'a> {
                     Some(Refusal::BadIndex) => "an index outside the list",
                     Some(Refusal::AlreadyTried) => "a backend that the request had tried",
                     Some(Refusal::NotEligible) => "a backend that is not eligible",
+                    Some(Refusal::Declined) => "no backend, although the list has an eligible one that was not tried",
                     _ => "a status that a pick cannot have",
                 };
                 refused(format!("returned a wrong result in {bad} of {} picks, first {what}", self.picks()))
             }
             (panics, ..) => refused(format!("panicked in {panics} of {} picks", self.picks())),
         }
+    }
+
+    fn judge_other_hooks(&self) -> Result<(), Refused> {
+        self.first_failure.clone().map_or(Ok(()), Err)
     }
 
     fn picks(&self) -> usize {
@@ -321,5 +339,5 @@ fn at(stage: VetStage) -> impl FnOnce(HookError) -> Refused {
 }
 
 fn stand_in(number: usize) -> VetBackend {
-    VetBackend { id: format!("stand-in {number}"), address: "127.0.0.1:9".to_owned(), weight: 1 }
+    VetBackend { id: format!("stand-in {number}"), address: "127.0.0.1:9".to_owned(), weight: 1, labels: String::new() }
 }

@@ -35,6 +35,9 @@ pub struct VetBackend {
     pub id: String,
     pub address: String,
     pub weight: u16,
+    /// JSON, or "".
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub labels: String,
 }
 
 /// The steps of a trial, in order.

@@ -165,7 +165,7 @@ fn no_strategy_gets_a_tried_full_or_down_backend_chosen_or_is_asked_too_often() 
                 Err(Unchosen::Wait) => {
                     assert!(!scene.has(State::Tried) || scene.has(State::Free) || scene.has(State::Full));
                 }
-                // The strategy may decline at any time.
+                // The list of the strategy may be older than the live flags, and have none.
                 Err(Unchosen::NoBackend) => {}
             }
             assert!(scene.asked.borrow().len() <= 1 + ASKS_AGAIN_MAX);
@@ -174,9 +174,14 @@ fn no_strategy_gets_a_tried_full_or_down_backend_chosen_or_is_asked_too_often() 
 }
 
 #[test]
-fn a_strategy_that_declines_at_once_gets_no_fallback_and_no_queue() {
+fn a_strategy_whose_list_has_no_backend_gets_no_fallback_and_one_that_declines_gets_it() {
     let scene = Scene::new(&[State::Free, State::Full], false, false);
     assert_eq!(scene.choose(|_| Decision::NoBackend), Err(Unchosen::NoBackend));
+    let declined = |_: &PickRequest<'_>| Decision::Refused(Refusal::Declined);
+    let choice = scene.choose(declined).unwrap();
+    assert_eq!((choice.index, choice.fallback), (0, Some(FallbackReason::Declined)), "the client is served");
+    let all_full = Scene::new(&[State::Full, State::Down], false, false);
+    assert_eq!(all_full.choose(declined), Err(Unchosen::Overload), "the request may wait");
     // It has only the full backend to offer, so waiting helps.
     let first = Cell::new(true);
     let only_full = |_: &PickRequest<'_>| match first.replace(false) {

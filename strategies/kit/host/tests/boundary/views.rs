@@ -96,7 +96,7 @@ impl lb_strategy::Strategy for Witness {
 }
 
 fn testimony(picker: &Picker, request: &PickRequest<'_>) -> Value {
-    serde_json::from_str(&picker.explain(request).expect("it explains")).expect("JSON")
+    serde_json::from_str(&picker.explain(request).expect("it explains").unwrap()).expect("JSON")
 }
 
 fn witness() -> Arc<Strategy> {
