@@ -108,6 +108,7 @@ fn wait(wait: &Value) -> String {
         "full" => "no backend that may serve has room",
         "limit" => "the pool is at its adaptive limit",
         "behind" => "it has no key, and others wait",
+        "strategy" => "the strategy lets it wait",
         other => other,
     };
     let at_most_s = wait["at_most_ms"].as_f64().unwrap_or_default() / 1e3;
@@ -199,5 +200,7 @@ the strategy says   {\"point\":1}
         full["wait"] = json!({ "cause": "full", "waiting": 2, "at_most_ms": 1500 });
         let wanted = "a request would wait: no backend that may serve has room; 2 wait now, each for at most 1.5 s\n";
         assert!(page(&full).starts_with(wanted), "{}", page(&full));
+        full["wait"]["cause"] = "strategy".into();
+        assert!(page(&full).starts_with("a request would wait: the strategy lets it wait; 2 wait now"));
     }
 }

@@ -43,18 +43,31 @@ impl PoolGeneration {
         has_room: impl Fn(usize) -> bool,
         ask: impl FnMut(&PickRequest<'_>) -> Decision,
     ) -> Result<Choice, Unchosen> {
-        let chooser = Chooser {
-            backends: &self.backends,
-            fallback: self.fallback,
-            cursor: &self.fallback_cursor,
-            wants_hash: self.wants.hash,
-        };
-        chooser.choose(request, has_room, ask)
+        self.chooser().choose(request, has_room, ask)
+    }
+
+    /// The same after [`Unchosen::Wait`], if the pool has no queue.
+    pub fn choose_without_queue(
+        &self,
+        request: &PickRequest<'_>,
+        has_room: impl Fn(usize) -> bool,
+    ) -> Result<Choice, Unchosen> {
+        self.chooser().choose_without_queue(request, has_room)
     }
 
     /// Whether the backend at `index` may get a request that has tried `tried`, without a pick of the strategy.
     pub fn may_serve(&self, index: usize, tried: &[u32]) -> bool {
         self.backends[index].is_eligible() && !tried.contains(&(index as u32))
+    }
+
+    #[inline]
+    fn chooser(&self) -> Chooser<'_> {
+        Chooser {
+            backends: &self.backends,
+            fallback: self.fallback,
+            cursor: &self.fallback_cursor,
+            wants_hash: self.wants.hash,
+        }
     }
 }
 

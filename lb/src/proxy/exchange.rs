@@ -230,10 +230,12 @@ impl Exchange {
         let mut picked = match first {
             Ok(picked) => picked,
             Err(Unpicked::NoBackend) => return Err(Fault::NoBackend),
-            Err(Unpicked::Overload | Unpicked::Raced) => match self.go_on(&mut plan, Step::Wait { is_behind }).await {
-                Ok(picked) => picked,
-                Err(ended) => return ended,
-            },
+            Err(Unpicked::Overload | Unpicked::Held | Unpicked::Raced) => {
+                match self.go_on(&mut plan, Step::Wait { is_behind }).await {
+                    Ok(picked) => picked,
+                    Err(ended) => return ended,
+                }
+            }
         };
         loop {
             let attempted = match self.policy.retry.rules.hedge {

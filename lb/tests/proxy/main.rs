@@ -49,3 +49,4 @@ mod support;
 mod timeouts;
 mod trailers;
 mod upgrade;
+mod waits;

@@ -118,13 +118,17 @@ pub(in crate::control) fn explain(
     // Idle connections belong to workers, so only a worker knows whether it can use one.
     let caps = Caps { requests: policy.limits.requests_in_flight_per_backend, connections: None };
     let has_room = |index: usize| caps.has_room(pool.backends[index].in_flight(), 0, 0);
-    let choice = pool.choose(&asked, has_room, |asked| pool.picker.pick(asked));
+    let mut choice = pool.choose(&asked, has_room, |asked| pool.picker.pick(asked));
+    if choice == Err(Unchosen::Wait) && policy.queue.length == 0 {
+        choice = pool.choose_without_queue(&asked, has_room);
+    }
     let (strategy_says, strategy_failed) = ask_strategy(&pool.picker, &asked);
     let plugin = pool.picker.strategy().plugin();
     let queue = metrics.queue_totals(&pool.name);
     let choice = choice.map_err(|none| match none {
         Unchosen::NoBackend | Unchosen::AllTried => None,
         Unchosen::Overload => Some(Cause::Full),
+        Unchosen::Wait => Some(Cause::Strategy),
     });
     let choice = choice.and_then(|choice| match Cause::despite_room(pool, queue, hashed.is_some()) {
         None => Ok(choice),

@@ -46,6 +46,8 @@ pub(super) enum Unpicked {
     NoBackend,
     /// The backends that may serve are full.
     Overload,
+    /// The strategy lets it wait.
+    Held,
     /// Other requests took each place first.
     Raced,
 }
@@ -90,10 +92,18 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
     };
     for _ in 0..RACES_MAX {
         let has_room = |index: usize| !has_caps || current.members[index].has_room(caps);
-        let choice = shared.choose(&request, has_room, |request| ask(exchange, shared, request));
+        let mut choice = shared.choose(&request, has_room, |request| ask(exchange, shared, request));
+        // A hedge is not made then.
+        if choice == Err(Unchosen::Wait) && !plan.is_hedge && !exchange.pool.line.has_queue() {
+            choice = shared.choose_without_queue(&request, has_room);
+        }
         let choice = choice.map_err(|none| match none {
             Unchosen::NoBackend | Unchosen::AllTried => Unpicked::NoBackend,
             Unchosen::Overload => Unpicked::Overload,
+            Unchosen::Wait => {
+                exchange.pool.line.note_strategy_wait();
+                Unpicked::Held
+            }
         })?;
         let Some((slot, means)) = reserve(exchange, plan, &current.members[choice.index], caps, now) else { continue };
         let instance = match choice.fallback {
@@ -196,7 +206,7 @@ impl From<Unpicked> for Fault {
     fn from(unpicked: Unpicked) -> Self {
         match unpicked {
             Unpicked::NoBackend => Self::NoBackend,
-            Unpicked::Overload | Unpicked::Raced => Self::BackendsBusy,
+            Unpicked::Overload | Unpicked::Held | Unpicked::Raced => Self::BackendsBusy,
         }
     }
 }

@@ -20,6 +20,7 @@ pub const LB_OK: LbStatus = 0;
 pub const LB_NONE: LbStatus = 1;
 pub const LB_FALLBACK: LbStatus = 2;
 pub const LB_REBUILD: LbStatus = 3;
+pub const LB_WAIT: LbStatus = 4;
 pub const LB_E_CONFIG: LbStatus = -1;
 pub const LB_E_ABI: LbStatus = -2;
 pub const LB_E_STATE: LbStatus = -3;

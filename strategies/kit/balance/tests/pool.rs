@@ -178,7 +178,7 @@ impl Pool {
                     let wait = self.rules.back_off.wait_ns(0, self.random.u64(..));
                     self.after(wait, Event::Again { request });
                 }
-                (Err(Unchosen::NoBackend), _) => unreachable!("all are eligible"),
+                (Err(Unchosen::NoBackend | Unchosen::Wait), _) => unreachable!("all are eligible, and none waits"),
             }
         }
     }

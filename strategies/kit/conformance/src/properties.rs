@@ -179,6 +179,8 @@ pub(crate) fn is_right(decision: Decision, world: &World, picker: &Picker, tried
     match decision {
         Decision::Backend { index, .. } => candidates.contains(&index),
         Decision::NoBackend => candidates.is_empty(),
+        // The request waits in the pool's queue, and the strategy is asked again.
+        Decision::Wait => true,
         // Without a key and a body, a strategy that hashes one of them may let the host pick.
         Decision::Refused(Refusal::Undecided) => {
             let wants = picker.strategy().plugin().wants();

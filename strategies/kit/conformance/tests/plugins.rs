@@ -195,6 +195,15 @@ fn the_example_in_rust_and_the_one_in_c_pick_alike() {
 }
 
 #[test]
+fn the_central_queues_pick_and_wait_alike() {
+    for options in [json!({}), json!({ "most": 3 })] {
+        let (directory, loader) = loader();
+        let twins = twins(&directory, &loader, "central_queue", &options);
+        assert_alike(&twins, small_worlds([1, 1, 1, 1]), 48);
+    }
+}
+
+#[test]
 fn the_zone_aware_examples_pick_alike_whatever_the_labels_are() {
     let (directory, loader) = loader();
     let labels = [

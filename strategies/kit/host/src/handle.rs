@@ -234,6 +234,8 @@ impl Picker {
         match status {
             LB_OK => self.check(answer, request.tried),
             LB_NONE => self.none(request.tried),
+            // To a plugin of version 1.0 it is an unknown status.
+            LB_WAIT if self.strategy.plugin.table().abi_minor >= 1 => Decision::Wait,
             LB_E_PANIC => {
                 self.strategy.tag.panicked(Hook::Pick);
                 Decision::Refused(Refusal::Panic)

@@ -39,6 +39,8 @@ pub enum Decision {
     },
     /// The list has no eligible, untried backend either.
     NoBackend,
+    /// The request waits until the strategy is asked again.
+    Wait,
     /// The host must pick.
     Refused(Refusal),
 }

@@ -234,6 +234,7 @@ unsafe extern "C" fn pick<S: Strategy>(
             Pick::BackendWithToken(index, token) => (index, token),
             Pick::NoBackend => return LB_NONE,
             Pick::Fallback => return LB_FALLBACK,
+            Pick::Wait => return LB_WAIT,
         };
         // The host refuses an index that is not in the list. So it also refuses one that does not fit 32 bits.
         out.index = u32::try_from(index).unwrap_or(u32::MAX);

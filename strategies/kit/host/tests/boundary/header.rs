@@ -54,8 +54,15 @@ fn the_header_compiles_as_cpp17_without_a_warning() {
 
 #[test]
 fn the_examples_in_c_compile_without_a_warning() {
-    for example in ["first_eligible", "two_choices", "fastest_half", "prefix_affinity", "zone_aware", "broken/one_rule"]
-    {
+    for example in [
+        "first_eligible",
+        "two_choices",
+        "fastest_half",
+        "prefix_affinity",
+        "central_queue",
+        "zone_aware",
+        "broken/one_rule",
+    ] {
         assert_compiles(&compile("cc", &["-std=c11"], &source(&format!("examples/{example}.c"))).expect("cc runs"));
     }
 }
@@ -87,6 +94,7 @@ fn every_field_of_the_mirror_lies_where_the_header_puts_it() {
             ("LB_FALLBACK", LB_FALLBACK as usize),
             ("LB_NONE", LB_NONE as usize),
             ("LB_REBUILD", LB_REBUILD as usize),
+            ("LB_WAIT", LB_WAIT as usize),
             ("-(LB_E_PANIC)", LB_E_PANIC.unsigned_abs() as usize),
             ("-(LB_E_CONFIG)", LB_E_CONFIG.unsigned_abs() as usize),
             ("-(LB_E_ABI)", LB_E_ABI.unsigned_abs() as usize),
