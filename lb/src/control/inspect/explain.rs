@@ -90,7 +90,7 @@ pub(in crate::control) fn explain(
     metrics: &Metrics,
     request: &ExplainRequest,
 ) -> Result<Explanation, ControlError> {
-    let ExplainRequest { method, target, fields, .. } = request;
+    let ExplainRequest { target, fields, .. } = request;
     let generation = hall.current();
     let place = find_place(&generation, request)?;
     let (pool, policy) = (&generation.pools[place.pool], &generation.policies[place.policy]);
