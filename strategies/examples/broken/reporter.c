@@ -1,5 +1,5 @@
 /* reporter.c: picks the first candidate, and `explain` tells all that its hooks got. The header "x-status" of a request sets the status that
- * its pick returns. The first tick asks for a new picker. The crate `reporter` is the same in Rust, with the same state.
+ * its pick returns. The first tick asks for a new picker. A response 418 makes its end panic. The crate `reporter` is the same in Rust, with the same state.
  * Why it exists: tests read from it, in a running lb, whether lb keeps each promise of the header.
  * Invariant: workers write their reports under a spin lock, because this is a test and no example. */
 #define LB_STRATEGY_IMPL
@@ -50,8 +50,8 @@ static void lock(lb_strategy *strategy) {
   while (atomic_flag_test_and_set(&strategy->busy)) {}
 }
 static void unlock(lb_strategy *strategy) { atomic_flag_clear(&strategy->busy); }
-static void say(const lb_host *host, const char *line) {
-  host->log(host->ctx, 3, (lb_str){(const uint8_t *)line, strlen(line)});
+static void say(const lb_host *host, uint32_t level, const char *line) {
+  host->log(host->ctx, level, (lb_str){(const uint8_t *)line, strlen(line)});
 }
 static int is_worker(const lb_host *host, uint32_t worker) { return worker < host->n_workers; }
 
@@ -69,7 +69,7 @@ static lb_status strategy_new(const lb_host *host, lb_str config, lb_sink *err, 
   return LB_OK;
 }
 static void strategy_free(lb_strategy *strategy) {
-  say(strategy->host, "a reporter in C is freed");
+  say(strategy->host, 3, "a reporter in C is freed");
   free(strategy);
 }
 static lb_status picker_new(lb_strategy *strategy, const lb_backends *backends, lb_sink *err, lb_picker **out) {
@@ -82,7 +82,7 @@ static lb_status picker_new(lb_strategy *strategy, const lb_backends *backends, 
   return LB_OK;
 }
 static void picker_free(lb_picker *picker) {
-  say(picker->host, "a picker in C is freed");
+  say(picker->host, 3, "a picker in C is freed");
   free(picker);
 }
 
@@ -153,6 +153,7 @@ static void on_start(lb_strategy *strategy, const lb_start *start) {
 }
 static void on_finish(lb_strategy *strategy, const lb_finish *finish) {
   if (!LB_HAS(finish, lb_finish, n_response_headers)) return;
+  if (finish->http_status == 418) say(strategy->host, 1, "panicked at a teapot");
   lock(strategy);
   struct text *to = &strategy->finished;
   to->len = 0;

@@ -1,8 +1,8 @@
 //! Picks the first candidate, and `explain` tells all that its hooks got. `reporter.c` is the same in C.
 //!
 //! Why it exists: tests read from it, in a running lb, whether lb keeps each promise of the header. The header
-//! `x-status` of a request sets the result of its pick, and the first tick asks for a new picker. Invariant: the state
-//! has the same form as in C, so one takes over from the other.
+//! `x-status` of a request sets the result of its pick. The first tick asks for a new picker. A response 418 makes its
+//! end panic. Invariant: the state has the same form as in C, so one takes over from the other.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -101,6 +101,7 @@ impl Strategy for Reporter {
     }
 
     fn on_finish(&self, finish: &Finish<'_>) {
+        assert_ne!(finish.http_status(), Some(418), "a teapot");
         let outcome = match finish.outcome() {
             Outcome::Ok => 0,
             Outcome::ConnectError => 1,
