@@ -139,7 +139,9 @@ impl Actor {
     fn dispatch(&mut self, message: Message) {
         let desk = &mut self.desk;
         match message {
-            Message::Command(None) | Message::Look | Message::Progress(Progress::Acknowledged) => {}
+            Message::Command(None) | Message::Look => {}
+            // The look after each message does what follows.
+            Message::Progress(Progress::Acknowledged | Progress::Rebuild) => {}
             Message::Command(Some(command)) => self.command(command),
             Message::Checked(checked) => self.membership.checked(desk, checked),
             Message::Report(report) => self.membership.reported(desk, report),

@@ -56,7 +56,10 @@ impl Collector for HubCollector {
         snapshot.requests.iter().for_each(|requests| tell_requests(e, requests));
         snapshot.pools.iter().for_each(|(name, pool)| tell_pool(e, name, pool));
         snapshot.backends.iter().for_each(|backend| tell_backend(e, backend));
-        exposition.into_families()
+        self.shared.plugins.tell(e);
+        let mut families = exposition.into_families();
+        families.extend(self.shared.plugins.families());
+        families
     }
 }
 

@@ -70,11 +70,12 @@ fn assert_fails_on(cases: &[(&str, &str)], arguments: &[&str], exactly: bool) ->
 fn the_shipped_strategies_and_the_examples_pass() {
     let folder = tempfile::tempdir().unwrap();
     let c = compile(&folder, "two_choices.c", "NOTHING");
+    let c_with_ticks = compile(&folder, "fastest_half.c", "TICKS");
     let sound = compile(&folder, "broken/one_rule.c", "NO_RULE");
     let offers_all = compile(&folder, "broken/one_rule.c", "OFFERS_ALL_HOOKS");
-    let names: Vec<_> = lb_strategy_built::shipped().chain(["two_choices"]).collect();
+    let names: Vec<_> = lb_strategy_built::shipped().chain(["two_choices", "fastest_half"]).collect();
     let rust: Vec<_> = names.iter().copied().map(lb_strategy_built::library).collect();
-    let files: Vec<&Path> = rust.iter().chain([&c, &sound, &offers_all]).map(PathBuf::as_path).collect();
+    let files: Vec<&Path> = rust.iter().chain([&c, &c_with_ticks, &sound, &offers_all]).map(PathBuf::as_path).collect();
     let (code, cards) = cards(&[], &files);
     for card in &cards {
         assert_eq!(failed(card), [""; 0], "{card:#}");
@@ -82,7 +83,7 @@ fn the_shipped_strategies_and_the_examples_pass() {
     }
     assert_eq!(code, Some(0));
     let judged: Vec<_> = cards.iter().map(|card| card["strategy"].as_str().unwrap()).collect();
-    assert_eq!(judged, [&names[..], &["two_choices", "one_rule", "one_rule"]].concat());
+    assert_eq!(judged, [&names[..], &["two_choices", "fastest_half", "one_rule", "one_rule"]].concat());
     let card = |name: &str| &cards[judged.iter().position(|judged| *judged == name).unwrap()];
     assert_eq!(verdict(card("consistent_hash"), "disruption"), "pass");
     assert_eq!(verdict(card("round_robin"), "disruption"), "not_applicable");

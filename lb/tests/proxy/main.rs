@@ -42,6 +42,7 @@ mod routing;
 mod slow;
 mod snapshot;
 mod split;
+mod starts;
 mod sticky;
 mod support;
 mod timeouts;

@@ -6,6 +6,7 @@
 
 mod bench;
 mod coherence;
+mod duties;
 mod files;
 mod hooks;
 mod kept;

@@ -51,8 +51,8 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     ///   - "multinomial": independent random draws.
     ///   - "ring:K": a ring with K points for each unit of weight.
     ///   - "by_load": busy backends get fewer requests, because the strategy counts requests in flight.
-    ///   - "by_latency": slow backends get fewer requests, because the strategy measures times, perhaps besides requests
-    ///     in flight.
+    ///   - "by_latency": slow backends get fewer requests, because the strategy measures times, perhaps besides
+    ///     requests in flight.
     ///   - "by_options": the options determine the shares, and a key keeps its backend. `explain` returns the shares
     ///     under `shares`.
     const EXPECTATION: &'static str = "";
@@ -106,9 +106,9 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     fn metrics(&self, _metrics: &mut Metrics<'_>) {}
 
     /// Explains, as JSON, which backend this request would get and why. Decide as `pick` would, and change nothing.
-    /// Called only with [`EXPLAINS`](Self::EXPLAINS). The result is a JSON object. Two keys have a meaning: `backend` and
-    /// `ring`. `backend` is the name or the index of the backend that `pick` would return, or null if it would return
-    /// none.
+    /// Called only with [`EXPLAINS`](Self::EXPLAINS). The result is a JSON object. Two keys have a meaning: `backend`
+    /// and `ring`. `backend` is the name or the index of the backend that `pick` would return, or null if it would
+    /// return none.
     ///
     /// For a request without a key, a strategy with a ring may return the whole ring under `ring`. The live page of
     /// `lb` draws it. The ring is a list of at most [`RING_ARCS_MAX`] arcs in clockwise order. Each is `[end, backend]`

@@ -1,6 +1,6 @@
 //! Requests from a seed: random bits, keys and a clock that only the test moves.
 
-use lb_strategy_host::{Decision, Lookup, Part, PickRequest, Picker};
+use lb_strategy_host::{Decision, HookError, Lookup, Part, PickRequest, Picker};
 
 use crate::pulse;
 
@@ -117,9 +117,14 @@ impl Ask {
         decision
     }
 
-    /// The explanation of the picker's strategy; `None` if it has none.
+    /// The explanation of the picker's strategy; `None` if it has none or fails.
     pub fn explain(&self, picker: &Picker) -> Option<String> {
-        let words = picker.explain(&self.lend()).and_then(Result::ok);
+        self.try_explain(picker).and_then(Result::ok)
+    }
+
+    /// The same, with the reason of a failure.
+    pub fn try_explain(&self, picker: &Picker) -> Option<Result<String, HookError>> {
+        let words = picker.explain(&self.lend());
         pulse::beat(1);
         words
     }

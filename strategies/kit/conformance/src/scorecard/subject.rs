@@ -60,8 +60,8 @@ impl Subject {
         &self.plugin
     }
 
-    /// A check of `picks` picks must do only each `stride`th part of its work, so that it ends in time. Odd, so that the
-    /// parts differ.
+    /// A check of `picks` picks must do only each `stride`th part of its work, so that it ends in time. Odd, so that
+    /// the parts differ.
     pub(super) fn stride(&self, picks: u64) -> usize {
         let time = self.pick_time.get().copied().unwrap_or_default().as_secs_f64() * picks as f64;
         (time / LONG_CHECK.as_secs_f64()) as usize | 1

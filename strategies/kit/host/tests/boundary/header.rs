@@ -54,7 +54,7 @@ fn the_header_compiles_as_cpp17_without_a_warning() {
 
 #[test]
 fn the_examples_in_c_compile_without_a_warning() {
-    for example in ["first_eligible", "two_choices", "zone_aware", "broken/one_rule"] {
+    for example in ["first_eligible", "two_choices", "fastest_half", "zone_aware", "broken/one_rule"] {
         assert_compiles(&compile("cc", &["-std=c11"], &source(&format!("examples/{example}.c"))).expect("cc runs"));
     }
 }
