@@ -36,6 +36,9 @@ pub struct Explain {
     /// A header of the request; may be repeated
     #[arg(long, value_name = "NAME:VALUE")]
     pub header: Vec<String>,
+    /// The body of the request, for a strategy that picks by the body
+    #[arg(long, value_name = "TEXT")]
+    pub body: Option<String>,
     /// The client's address
     #[arg(long, value_name = "IP")]
     pub client_ip: Option<String>,
@@ -105,6 +108,7 @@ fn wait(wait: &Value) -> String {
         "full" => "no backend that may serve has room",
         "limit" => "the pool is at its adaptive limit",
         "behind" => "it has no key, and others wait",
+        "strategy" => "the strategy lets it wait",
         other => other,
     };
     let at_most_s = wait["at_most_ms"].as_f64().unwrap_or_default() / 1e3;
@@ -116,9 +120,10 @@ fn wait(wait: &Value) -> String {
 impl Explain {
     fn path_and_query(&self) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        let Self { key, pool, host, path, header, client_ip } = self;
-        let single = [("key", key), ("pool", pool), ("host", host), ("path", path), ("client_ip", client_ip)];
-        for (name, value) in single.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+        let Self { key, pool, host, path, header, body, client_ip } = self;
+        let request = [("host", host), ("path", path), ("body", body), ("client_ip", client_ip)];
+        let single = [("key", key), ("pool", pool)].into_iter().chain(request);
+        for (name, value) in single.filter_map(|(name, value)| Some((name, value.as_ref()?))) {
             query.append_pair(name, value);
         }
         for header in header {
@@ -142,11 +147,14 @@ mod tests {
             host: None,
             path: None,
             header: Vec::new(),
+            body: None,
             client_ip: None,
         };
         assert_eq!(question.path_and_query(), "/explain?key=a+b%26");
         (question.key, question.header) = (None, vec!["x-a: 1".into(), "x-b:2".into()]);
         assert_eq!(question.path_and_query(), "/explain?header=x-a%3A+1&header=x-b%3A2");
+        (question.body, question.header) = (Some("{\n}".into()), Vec::new());
+        assert_eq!(question.path_and_query(), "/explain?body=%7B%0A%7D");
     }
 
     #[test]
@@ -192,5 +200,7 @@ the strategy says   {\"point\":1}
         full["wait"] = json!({ "cause": "full", "waiting": 2, "at_most_ms": 1500 });
         let wanted = "a request would wait: no backend that may serve has room; 2 wait now, each for at most 1.5 s\n";
         assert!(page(&full).starts_with(wanted), "{}", page(&full));
+        full["wait"]["cause"] = "strategy".into();
+        assert!(page(&full).starts_with("a request would wait: the strategy lets it wait; 2 wait now"));
     }
 }

@@ -237,9 +237,9 @@ impl Actor {
     async fn stop(self) {
         let Self { inbox, held_back, desk, membership, reloads, started: _, _state } = self;
         drop((inbox, held_back));
-        // A reload under way may own instances of strategies.
-        desk.builder.retire(reloads);
+        let ledger = reloads.stop(&desk);
         membership.stop().await;
+        ledger.finish().await;
         desk.stop();
     }
 }

@@ -23,6 +23,9 @@ use page::Family;
 /// The prefix of the names of these metrics.
 const PREFIX: &str = "lb_plugin_";
 
+/// A pool and a strategy.
+type InPool = (Arc<str>, Arc<str>);
+
 /// What the plugins of all pools have said.
 #[derive(Default)]
 pub(super) struct Plugins(Mutex<State>);
@@ -32,9 +35,9 @@ struct State {
     /// By pool.
     pages: BTreeMap<Arc<str>, Shown>,
     /// Lines that were not exported, by pool and strategy.
-    dropped: BTreeMap<(Arc<str>, Arc<str>), u64>,
+    dropped: BTreeMap<InPool, u64>,
     /// By pool and strategy. `None`: the strategy does not have the hook.
-    failures: BTreeMap<(Arc<str>, Arc<str>), [Option<u64>; DutyHook::COUNT]>,
+    failures: BTreeMap<InPool, [Option<u64>; DutyHook::COUNT]>,
 }
 
 /// The page of the strategy in charge of a pool.

@@ -48,7 +48,7 @@ fn cards(arguments: &[&str], files: &[&Path]) -> (Option<i32>, Vec<Value>) {
     let cards: Vec<Value> =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     assert_eq!(cards.len(), files.len());
-    assert!(cards.iter().all(|card| card["seed"] == 11 && card["rows"].as_array().expect("rows").len() == 17));
+    assert!(cards.iter().all(|card| card["seed"] == 11 && card["rows"].as_array().expect("rows").len() == 18));
     (output.status.code(), cards)
 }
 
@@ -70,12 +70,13 @@ fn assert_fails_on(cases: &[(&str, &str)], arguments: &[&str], exactly: bool) ->
 fn the_shipped_strategies_and_the_examples_pass() {
     let folder = tempfile::tempdir().unwrap();
     let c = compile(&folder, "two_choices.c", "NOTHING");
-    let c_with_ticks = compile(&folder, "fastest_half.c", "TICKS");
+    let twins = ["two_choices", "fastest_half", "prefix_affinity", "central_queue"];
+    let in_c = twins.map(|name| compile(&folder, &format!("{name}.c"), &name.to_uppercase()));
     let sound = compile(&folder, "broken/one_rule.c", "NO_RULE");
     let offers_all = compile(&folder, "broken/one_rule.c", "OFFERS_ALL_HOOKS");
-    let names: Vec<_> = lb_strategy_built::shipped().chain(["two_choices", "fastest_half"]).collect();
+    let names: Vec<_> = lb_strategy_built::shipped().chain(twins).collect();
     let rust: Vec<_> = names.iter().copied().map(lb_strategy_built::library).collect();
-    let files: Vec<&Path> = rust.iter().chain([&c, &c_with_ticks, &sound, &offers_all]).map(PathBuf::as_path).collect();
+    let files: Vec<&Path> = rust.iter().chain(&in_c).chain([&sound, &offers_all]).map(PathBuf::as_path).collect();
     let (code, cards) = cards(&[], &files);
     for card in &cards {
         assert_eq!(failed(card), [""; 0], "{card:#}");
@@ -83,16 +84,28 @@ fn the_shipped_strategies_and_the_examples_pass() {
     }
     assert_eq!(code, Some(0));
     let judged: Vec<_> = cards.iter().map(|card| card["strategy"].as_str().unwrap()).collect();
-    assert_eq!(judged, [&names[..], &["two_choices", "fastest_half", "one_rule", "one_rule"]].concat());
+    assert_eq!(judged, [&names[..], &twins[..], &["one_rule", "one_rule"]].concat());
     let card = |name: &str| &cards[judged.iter().position(|judged| *judged == name).unwrap()];
     assert_eq!(verdict(card("consistent_hash"), "disruption"), "pass");
     assert_eq!(verdict(card("round_robin"), "disruption"), "not_applicable");
+    assert_eq!(["disruption", "fairness"].map(|row| verdict(card("prefix_affinity"), row)), ["pass"; 2]);
     assert_eq!(["hooks", "explain"].map(|row| verdict(&cards[0], row)), ["pass", "pass"], "{:#}", cards[0]);
     assert_eq!(verdict(card("one_rule"), "explain"), "not_applicable");
     let last = row(&cards[cards.len() - 1], "hooks");
     assert_eq!(last["sentence"], "called: on_start, on_finish, tick, explain, metrics, state_export, state_import");
+    assert_eq!(verdict(card("two_choices"), "waits"), "not_applicable");
+    let waits = cards.iter().filter(|card| card["strategy"] == "central_queue").map(|card| verdict(card, "waits"));
+    assert_eq!(waits.collect::<Vec<_>>(), ["pass", "pass"], "it waits only while backends are busy");
     let ring = card("assignment_ring");
     assert_eq!(["expectation", "fairness"].map(|row| verdict(ring, row)), ["pass", "not_applicable"]);
+}
+
+#[test]
+fn a_strategy_that_lets_requests_wait_while_all_backends_are_idle_gets_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, cards) = cards(&[], &[&compile(&folder, "broken/one_rule.c", "WAITS_WHEN_IDLE")]);
+    assert_eq!((code, failed(&cards[0]), verdict(&cards[0], "waits")), (Some(0), vec![], "warn"), "{:#}", cards[0]);
+    assert!(cards[0]["rows"].to_string().contains("with all backends idle, it answered LB_WAIT "), "{:#}", cards[0]);
 }
 
 #[test]
@@ -246,7 +259,7 @@ fn the_table_names_file_seed_and_every_row_without_colour_in_a_pipe() {
     assert!(page.starts_with("round_robin ") && page.contains("seed 11\n") && !page.contains('\x1b'), "{page}");
     assert_eq!(
         page.lines().filter(|line| line.starts_with("  pass") || line.starts_with("  n/a ")).count(),
-        18,
+        19,
         "{page}"
     );
 }

@@ -6,6 +6,7 @@
 
 mod bench;
 mod coherence;
+mod crash;
 mod duties;
 mod files;
 mod hooks;

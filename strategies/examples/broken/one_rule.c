@@ -92,6 +92,9 @@ static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_b
 #endif
   for (uint32_t i = 0; i < backends->len; i++) n += may_serve(backends, request, i);
   if (n == 0) return LB_NONE;
+#ifdef WAITS_WHEN_IDLE
+  if (request->rand % 4 == 0) return LB_WAIT; /* no rule is broken: the card only warns */
+#endif
 #ifdef BREAKS_BY_A_CRASH
   if (request->n_tried > 0) abort();
 #endif

@@ -100,15 +100,17 @@ impl Actor {
                 let plugin = kept.strategy.plugin();
                 format!("{} {}", plugin.name(), plugin.version())
             }),
-            queue: safeguards.queue.is_in_use().then(|| self.queue_status(&pool.name)),
+            crash: self.reloads.ledger().found_in(&pool.name).cloned(),
+            queue: self.queue_status(&pool.name, safeguards.queue.is_in_use()),
             safeguards,
             backends: self.membership.backends_of(&self.desk, key),
         }
     }
 
-    fn queue_status(&self, pool: &str) -> QueueStatus {
+    /// Also if only the strategy lets requests wait, while one does.
+    fn queue_status(&self, pool: &str, is_in_use: bool) -> Option<QueueStatus> {
         let QueueTotals { waiting, adaptive_limit } = self.desk.metrics.queue_totals(pool);
-        QueueStatus { waiting, adaptive_limit }
+        (is_in_use || waiting > 0).then_some(QueueStatus { waiting, adaptive_limit })
     }
 
     fn safeguards(&self, pool: &str) -> Safeguards {

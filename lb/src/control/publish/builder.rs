@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use lb_strategy_host::crash;
 use tokio::sync::oneshot;
 
 use super::duties::{Duties, Office, Post};
@@ -39,7 +40,10 @@ impl Builder {
         let (queue, jobs) = mpsc::channel::<Job>();
         let shared = Arc::new(Shared { started: Instant::now(), busy_since_ms: AtomicU64::new(0) });
         let own = shared.clone();
-        std::thread::Builder::new().name("lb-builder".into()).spawn(move || own.work(&jobs))?;
+        std::thread::Builder::new().name("lb-builder".into()).spawn(move || {
+            crash::cover_thread();
+            own.work(&jobs);
+        })?;
         Ok(Self { queue, shared })
     }
 

@@ -32,6 +32,9 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     const WANTS_START: bool = false;
     /// Whether the strategy has [`metrics`](Self::metrics) of its own. Default: no.
     const METRICS: bool = false;
+    /// The bytes of each request's body that the host reads before the pick, for [`Request::body`]. At most 65,536.
+    /// Default: 0, so bodies stream without a wait.
+    const BODY_BYTES: u32 = 0;
     /// The format of the learned state: slots and exported bytes. Default: none, so each instance starts without state.
     ///
     /// A new strategy gets the bytes of its predecessor if both have the same schema, see [`import`](Self::import). It
@@ -45,7 +48,7 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     /// declares nothing. Keys:
     ///
     /// - `weights`: `true` if the shares follow the weights.
-    /// - `consistent`: `true` if a key changes its backend only when it must.
+    /// - `consistent`: `true` if a key, or a body, changes its backend only when it must.
     /// - `balance`: the distribution of the picks. Its values:
     ///   - "exact": counts of equal backends differ by at most 1.
     ///   - "multinomial": independent random draws.
@@ -139,6 +142,10 @@ pub enum Pick {
     NoBackend,
     /// No decision, for example because the request has no key: the host's built-in fallback picks.
     Fallback,
+    /// The request waits in the pool's queue, and the host asks again: when an attempt of the pool ends, when a list is
+    /// published, and each second. After the queue's time limit the client gets 503. In a pool without a queue the
+    /// built-in fallback picks. A host of version 1.0 takes it for [`Pick::Fallback`].
+    Wait,
 }
 
 /// The format of a strategy's learned state.

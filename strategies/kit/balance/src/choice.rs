@@ -41,6 +41,8 @@ pub enum FallbackReason {
     Declined,
     /// The strategy returned an error.
     Error,
+    /// The strategy lets the request wait, but the pool has no queue. This is no fault of the strategy.
+    NoQueue,
 }
 
 /// The data of a pool that turns picks into choices.
@@ -71,6 +73,7 @@ impl Chooser<'_> {
     ) -> Option<Choice> {
         let reason = match decision {
             Decision::Backend { .. } | Decision::NoBackend => FallbackReason::NotEligible,
+            Decision::Wait => FallbackReason::NoQueue,
             Decision::Refused(Refusal::Undecided) if self.wants_hash && request.key.is_none() => FallbackReason::NoKey,
             Decision::Refused(Refusal::Undecided) => FallbackReason::Undecided,
             Decision::Refused(Refusal::Panic) => FallbackReason::Panic,
@@ -108,6 +111,7 @@ impl FallbackReason {
         Self::NotEligible,
         Self::Declined,
         Self::Error,
+        Self::NoQueue,
     ];
     pub const COUNT: usize = Self::ALL.len();
 
@@ -122,6 +126,7 @@ impl FallbackReason {
             Self::NotEligible => "not_eligible",
             Self::Declined => "declined",
             Self::Error => "error",
+            Self::NoQueue => "no_queue",
         }
     }
 }
@@ -139,7 +144,17 @@ mod tests {
     use crate::{Eligibility, Unchosen};
 
     fn request(tried: &[u32], dry: bool) -> PickRequest<'_> {
-        PickRequest { worker: None, attempt: 0, tried, key: None, random: 1, now_ns: 1, dry, lookup: &() }
+        PickRequest {
+            worker: None,
+            attempt: 0,
+            tried,
+            key: None,
+            random: 1,
+            now_ns: 1,
+            dry,
+            body_length: Some(0),
+            lookup: &(),
+        }
     }
 
     /// Backends by health and requests in flight.

@@ -125,6 +125,7 @@ fn measured_picks(picker: &Picker, keys: &[String], first: u64, picks: u64) {
             random: hash,
             now_ns: number,
             dry: false,
+            body_length: Some(0),
             lookup: &(),
         };
         black_box(picker.pick(black_box(&request)));

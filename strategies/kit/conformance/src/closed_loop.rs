@@ -130,9 +130,14 @@ impl ClosedLoop {
         Ok(counts)
     }
 
+    /// As in `lb`, the strategy is asked again for a request that waits when another one ends.
     fn begin(&mut self) -> Option<usize> {
-        let Decision::Backend { index, token } = self.requests.ask().at(self.now_ns).pick(&self.picker) else {
-            return None;
+        let (index, token) = loop {
+            match self.requests.ask().at(self.now_ns).pick(&self.picker) {
+                Decision::Backend { index, token } => break (index, token),
+                Decision::Wait if !self.running.is_empty() => self.end_one(),
+                _ => return None,
+            }
         };
         self.backends[index].attempt_begins();
         let mean = self.service_ns[index];

@@ -19,6 +19,7 @@ mod hooks;
 mod leftovers;
 mod subject;
 mod threads;
+mod waits;
 
 use std::path::Path;
 use std::time::Duration;
@@ -50,6 +51,7 @@ pub enum Check {
     Instances,
     Threads,
     Answers,
+    Waits,
     DryPicks,
     State,
     Finishes,
@@ -114,7 +116,7 @@ struct Finding {
 type Found = Result<Finding, String>;
 type CheckFn = fn(&Subject) -> Found;
 
-const CHECKS: [(Check, CheckFn); 16] = [
+const CHECKS: [(Check, CheckFn); 17] = [
     (Check::PickTime, cost::pick_time),
     (Check::Expectation, expectation::check),
     (Check::Fairness, balance::fairness),
@@ -124,6 +126,7 @@ const CHECKS: [(Check, CheckFn); 16] = [
     (Check::Instances, history::instances),
     (Check::Threads, threads::check),
     (Check::Answers, answers::answers),
+    (Check::Waits, waits::check),
     (Check::DryPicks, answers::dry_picks),
     (Check::State, answers::state),
     (Check::Finishes, answers::finishes),
@@ -212,6 +215,7 @@ impl Check {
             Self::Instances => "instances",
             Self::Threads => "threads",
             Self::Answers => "answers",
+            Self::Waits => "waits",
             Self::DryPicks => "dry picks",
             Self::State => "state",
             Self::Finishes => "finishes",

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use lb_strategy_built::{library, shipped};
 use lb_strategy_conformance::statistics::{counts, spread};
 use lb_strategy_conformance::{Decision, Refusal, Requests, Strategy, World, small_worlds};
-use lb_strategy_host::{Loader, Plugin, Stage, Wanted, file_name};
+use lb_strategy_host::{Loader, Part, Plugin, Stage, Wanted, file_name};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -151,11 +151,13 @@ fn twins(directory: &TempDir, loader: &Loader, name: &str, options: &serde_json:
 
 #[track_caller]
 fn assert_alike([rust, c]: &[Arc<Strategy>; 2], worlds: impl Iterator<Item = World>, seed: u64) {
-    let mut requests = Requests::seeded(seed);
+    let (mut requests, mut length) = (Requests::seeded(seed), 0_usize);
     for world in worlds {
         let (rust, c) = (world.picker(rust).unwrap(), world.picker(c).unwrap());
         for tried in [vec![], vec![0], vec![2, 1]] {
-            let ask = requests.ask().tried(&tried);
+            // The last word of a body may have any length.
+            length += 1;
+            let ask = requests.ask().tried(&tried).part(Part::Body, vec![length as u8; length % 100]);
             assert_eq!(ask.pick(&rust), ask.pick(&c), "{ask:?} in {world:?}");
         }
     }
@@ -186,8 +188,19 @@ fn the_examples_with_ticks_pick_alike_and_have_the_same_metrics() {
 #[test]
 fn the_example_in_rust_and_the_one_in_c_pick_alike() {
     let (directory, loader) = loader();
-    let twins = twins(&directory, &loader, "two_choices", &json!({}));
-    assert_alike(&twins, small_worlds([1, 1, 1, 1]), 47);
+    for name in ["two_choices", "prefix_affinity"] {
+        let twins = twins(&directory, &loader, name, &json!({}));
+        assert_alike(&twins, small_worlds([1, 1, 1, 1]), 47);
+    }
+}
+
+#[test]
+fn the_central_queues_pick_and_wait_alike() {
+    for options in [json!({}), json!({ "most": 3 })] {
+        let (directory, loader) = loader();
+        let twins = twins(&directory, &loader, "central_queue", &options);
+        assert_alike(&twins, small_worlds([1, 1, 1, 1]), 48);
+    }
 }
 
 #[test]

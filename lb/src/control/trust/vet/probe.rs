@@ -264,6 +264,7 @@ impl<'a> Trial<'a> {
             random: 0,
             now_ns: self.now_ns,
             dry: false,
+            body_length: Some(0),
             lookup: &(),
         }
     }
@@ -271,7 +272,8 @@ impl<'a> Trial<'a> {
     fn count(&mut self, decision: Decision) {
         match decision {
             Decision::Refused(Refusal::Panic) => self.panics += 1,
-            Decision::Refused(Refusal::Undecided) | Decision::NoBackend | Decision::Backend { .. } => {}
+            Decision::Refused(Refusal::Undecided) | Decision::NoBackend | Decision::Wait | Decision::Backend { .. } => {
+            }
             Decision::Refused(refusal) => {
                 self.bad_answers += 1;
                 self.first_bad.get_or_insert(refusal);

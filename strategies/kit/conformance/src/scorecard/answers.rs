@@ -88,6 +88,7 @@ fn kind(decision: Decision) -> String {
     match decision {
         Decision::Refused(refusal) => format!("{refusal:?}"),
         Decision::NoBackend => "NoBackend".to_owned(),
+        Decision::Wait => "Wait".to_owned(),
         Decision::Backend { .. } => "Backend".to_owned(),
     }
 }

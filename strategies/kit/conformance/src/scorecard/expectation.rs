@@ -75,9 +75,10 @@ pub(super) fn check(subject: &Subject) -> Found {
         Ok(expectation) => expectation,
         Err(reason) => return Ok(Finding::fail(declared, "the keys of the contract", reason)),
     };
-    if expectation.consistent && !subject.plugin().wants().hash {
-        let reason = "it declares consistent, but does not ask for the key (WANTS_HASH)";
-        return Ok(Finding::fail("consistent, no key", "consistent needs the key", reason));
+    let wants = subject.plugin().wants();
+    if expectation.consistent && !wants.hash && wants.body == 0 {
+        let reason = "it declares consistent, but asks neither for the key (WANTS_HASH) nor for the body (BODY_BYTES)";
+        return Ok(Finding::fail("consistent, no key", "consistent needs a key or a body", reason));
     }
     match expectation.balance {
         Balance::Undeclared => Ok(Finding::warn(

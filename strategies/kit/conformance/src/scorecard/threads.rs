@@ -52,6 +52,7 @@ fn work(picker: &Picker, seed: u64, worker: u32) -> Counted {
         for number in 0..BATCH {
             match lean_pick(picker, worker, batch * BATCH + number, random.u64(..)) {
                 Decision::Backend { index, .. } => counts[index] += 1,
+                Decision::Wait => {}
                 _ => bad += 1,
             }
         }

@@ -27,6 +27,8 @@ fn every_answer_of_a_pick_becomes_its_documented_decision() {
         ("1 0", Decision::Refused(Refusal::Declined)),
         ("2 0", Decision::Refused(Refusal::Undecided)),
         ("3 0", Decision::Refused(Refusal::Undecided)),
+        ("4 0", Decision::Wait),
+        ("5 0", Decision::Refused(Refusal::Undecided)),
         ("77 0", Decision::Refused(Refusal::Undecided)),
         ("2147483647 0", Decision::Refused(Refusal::Undecided)),
         ("-1 0", Decision::Refused(Refusal::Error)),
