@@ -69,7 +69,6 @@ fn assert_fails_on(cases: &[(&str, &str)], arguments: &[&str], exactly: bool) ->
 #[test]
 fn the_shipped_strategies_and_the_examples_pass() {
     let folder = tempfile::tempdir().unwrap();
-    let c = compile(&folder, "two_choices.c", "NOTHING");
     let twins = ["two_choices", "fastest_half", "prefix_affinity", "central_queue"];
     let in_c = twins.map(|name| compile(&folder, &format!("{name}.c"), &name.to_uppercase()));
     let sound = compile(&folder, "broken/one_rule.c", "NO_RULE");
