@@ -15,14 +15,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::wait::{Cause, Wait};
-use crate::config::normal_path;
+use crate::config::{Policy, normal_path};
 use crate::control::api::ControlError;
 use crate::generation::{
     Choice, Generation, Hall, Place, PoolGeneration, RequestParts, Unchosen, client_bytes, without_port,
 };
 use crate::http1::{Fields, Target};
 use crate::pool::{Key, key};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, QueueTotals};
 
 /// A hypothetical request.
 #[derive(Clone, Debug)]
@@ -115,33 +115,14 @@ pub(in crate::control) fn explain(
             client: &client_bytes(request.client_ip),
         },
     };
-    let limits = &policy.limits;
-    let caps = Caps {
-        requests: limits.requests_in_flight_per_backend,
-        // Idle connections belong to workers, so only a worker knows whether it can use one.
-        connections: None,
-    };
-    let has_room = |index: usize| caps.has_room(pool.backends[index].in_flight(), 0, 0);
-    let mut choice = pool.choose(&asked, has_room, |asked| pool.picker.pick(asked));
-    if choice == Err(Unchosen::Wait) && policy.queue.length == 0 {
-        choice = pool.choose_without_queue(&asked, has_room);
-    }
+    let queue = metrics.queue_totals(&pool.name);
+    let choice = choose(pool, policy, queue, &asked);
     let (says, failed) = match pool.picker.explain(&asked) {
         None => (None, None),
         Some(Ok(text)) => (Some(serde_json::from_str(&text).unwrap_or_else(|_| text.into())), None),
         Some(Err(error)) => (None, Some(error.to_string())),
     };
     let plugin = pool.picker.strategy().plugin();
-    let queue = metrics.queue_totals(&pool.name);
-    let choice = choice.map_err(|none| match none {
-        Unchosen::NoBackend | Unchosen::AllTried => None,
-        Unchosen::Overload => Some(Cause::Full),
-        Unchosen::Wait => Some(Cause::Strategy),
-    });
-    let choice = choice.and_then(|choice| match Cause::despite_room(pool, queue, hashed.is_some()) {
-        None => Ok(choice),
-        cause => Err(cause),
-    });
     let (backend, picked_by, reason) = match choice {
         Ok(Choice { index, fallback: None, .. }) => (Some(index), Some("strategy"), None),
         Ok(Choice { index, fallback: Some(reason), .. }) => (Some(index), Some("fallback"), Some(reason.as_str())),
@@ -166,6 +147,34 @@ pub(in crate::control) fn explain(
         strategy_says: says,
         strategy_failed: failed,
     })
+}
+
+/// The choice for the request, or why it gets no backend at once; `None`: none may serve.
+fn choose(
+    pool: &PoolGeneration,
+    policy: &Policy,
+    queue: QueueTotals,
+    asked: &PickRequest<'_>,
+) -> Result<Choice, Option<Cause>> {
+    let caps = Caps {
+        requests: policy.limits.requests_in_flight_per_backend,
+        // Idle connections belong to workers, so only a worker knows whether it can use one.
+        connections: None,
+    };
+    let has_room = |index: usize| caps.has_room(pool.backends[index].in_flight(), 0, 0);
+    let mut choice = pool.choose(asked, has_room, |asked| pool.picker.pick(asked));
+    if choice == Err(Unchosen::Wait) && policy.queue.length == 0 {
+        choice = pool.choose_without_queue(asked, has_room);
+    }
+    let choice = choice.map_err(|none| match none {
+        Unchosen::NoBackend | Unchosen::AllTried => None,
+        Unchosen::Overload => Some(Cause::Full),
+        Unchosen::Wait => Some(Cause::Strategy),
+    })?;
+    match Cause::despite_room(pool, queue, asked.key.is_some()) {
+        None => Ok(choice),
+        cause => Err(cause),
+    }
 }
 
 fn find_place(generation: &Generation, request: &ExplainRequest) -> Result<Place, ControlError> {
