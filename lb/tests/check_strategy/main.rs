@@ -70,7 +70,7 @@ fn assert_fails_on(cases: &[(&str, &str)], arguments: &[&str], exactly: bool) ->
 fn the_shipped_strategies_and_the_examples_pass() {
     let folder = tempfile::tempdir().unwrap();
     let examples = ["two_choices", "central_queue"];
-    let c = examples.map(|name| compile(&folder, &format!("{name}.c"), "NOTHING"));
+    let c = examples.map(|name| compile(&folder, &format!("{name}.c"), &name.to_uppercase()));
     let sound = compile(&folder, "broken/one_rule.c", "NO_RULE");
     let offers_all = compile(&folder, "broken/one_rule.c", "OFFERS_ALL_HOOKS");
     let names: Vec<_> = lb_strategy_built::shipped().chain(examples).collect();
