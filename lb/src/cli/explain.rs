@@ -1,7 +1,7 @@
 //! `lb explain`: asks the running lb where a request would go, and prints the response.
 //!
-//! Invariants: with `--json` the response is printed unchanged, as compact JSON. Without it, long lists and texts of the
-//! strategy are shortened: a ring has up to a megabyte.
+//! Invariants: with `--json` the response is printed unchanged, as compact JSON. Without it, long lists and texts of
+//! the strategy are shortened: a ring has up to a megabyte.
 
 use std::fmt::Write as _;
 
@@ -36,6 +36,9 @@ pub struct Explain {
     /// A header of the request; may be repeated
     #[arg(long, value_name = "NAME:VALUE")]
     pub header: Vec<String>,
+    /// The body of the request, for a strategy that picks by the body
+    #[arg(long, value_name = "TEXT")]
+    pub body: Option<String>,
     /// The client's address
     #[arg(long, value_name = "IP")]
     pub client_ip: Option<String>,
@@ -117,9 +120,10 @@ fn wait(wait: &Value) -> String {
 impl Explain {
     fn path_and_query(&self) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        let Self { key, pool, host, path, header, client_ip } = self;
-        let single = [("key", key), ("pool", pool), ("host", host), ("path", path), ("client_ip", client_ip)];
-        for (name, value) in single.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+        let Self { key, pool, host, path, header, body, client_ip } = self;
+        let request = [("host", host), ("path", path), ("body", body), ("client_ip", client_ip)];
+        let single = [("key", key), ("pool", pool)].into_iter().chain(request);
+        for (name, value) in single.filter_map(|(name, value)| Some((name, value.as_ref()?))) {
             query.append_pair(name, value);
         }
         for header in header {
@@ -143,11 +147,14 @@ mod tests {
             host: None,
             path: None,
             header: Vec::new(),
+            body: None,
             client_ip: None,
         };
         assert_eq!(question.path_and_query(), "/explain?key=a+b%26");
         (question.key, question.header) = (None, vec!["x-a: 1".into(), "x-b:2".into()]);
         assert_eq!(question.path_and_query(), "/explain?header=x-a%3A+1&header=x-b%3A2");
+        (question.body, question.header) = (Some("{\n}".into()), Vec::new());
+        assert_eq!(question.path_and_query(), "/explain?body=%7B%0A%7D");
     }
 
     #[test]

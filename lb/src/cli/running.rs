@@ -77,6 +77,9 @@ fn status_page(status: &Value) -> String {
         if let Some(back) = pool["rollback_to"].as_str() {
             let _ = writeln!(page, "{:19} lb rollback restores {back}", "");
         }
+        if let Some(crash) = pool["crash"]["message"].as_str() {
+            let _ = writeln!(page, "crash               {crash}");
+        }
         let _ = writeln!(page, "{:19} {}", "", summary(list(&pool["backends"])));
         if let Some(queue) = queue(pool) {
             let _ = writeln!(page, "{:19} {queue}", "");
@@ -271,6 +274,7 @@ mod tests {
             "pools": [{
                 "name": "default", "strategy": "ring", "strategy_version": "2", "strategy_sha256": "0123456789abcdef",
                 "strategy_standing": "on_probation", "probation_left_ms": 4500, "probation_picks": 12, "probation_picks_min": 1000, "rollback_to": "round_robin 1",
+                "crash": { "message": "pool default: strategy late 1 crashed" },
                 "backends": [
                     { "eligible": true, "in_flight": 3 },
                     { "eligible": false, "in_flight": 1 },
@@ -290,6 +294,7 @@ mod tests {
 lb 1, up 2 h 3 min, generation 12, 1 worker
 pool default        ring 2 (sha256 0123456789ab), on probation, 4.5 s left, 12 picks so far, 1000 needed
                     lb rollback restores round_robin 1
+crash               pool default: strategy late 1 crashed
                     1 of 3 backends eligible, 1 backup stands by, 4 in flight
                     0 requests wait for a backend with room, adaptive limit 20
 last reload         refused (triggered by signal) [elf]: is text

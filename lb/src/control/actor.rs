@@ -139,7 +139,9 @@ impl Actor {
     fn dispatch(&mut self, message: Message) {
         let desk = &mut self.desk;
         match message {
-            Message::Command(None) | Message::Look | Message::Progress(Progress::Acknowledged) => {}
+            Message::Command(None) | Message::Look => {}
+            // The look after each message does what follows.
+            Message::Progress(Progress::Acknowledged | Progress::Rebuild) => {}
             Message::Command(Some(command)) => self.command(command),
             Message::Checked(checked) => self.membership.checked(desk, checked),
             Message::Report(report) => self.membership.reported(desk, report),
@@ -235,9 +237,9 @@ impl Actor {
     async fn stop(self) {
         let Self { inbox, held_back, desk, membership, reloads, started: _, _state } = self;
         drop((inbox, held_back));
-        // A reload under way may own instances of strategies.
-        desk.builder.retire(reloads);
+        let ledger = reloads.stop(&desk);
         membership.stop().await;
+        ledger.finish().await;
         desk.stop();
     }
 }

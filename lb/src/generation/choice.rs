@@ -20,6 +20,8 @@ pub struct RequestParts<'a> {
     pub fields: &'a Fields,
     /// The client's address as IPv6; IPv4 is mapped.
     pub client: &'a [u8; 16],
+    /// The held part of the body.
+    pub body: &'a [u8],
 }
 
 /// An address as strategies get it: the 16 bytes of IPv6, where IPv4 is mapped.
@@ -87,6 +89,7 @@ impl Lookup for RequestParts<'_> {
                 self.target.authority().or_else(field).map(|host| without_port(host).as_bytes())
             }
             Part::Client => Some(self.client),
+            Part::Body => Some(self.body).filter(|body| !body.is_empty()),
         }
     }
 }
@@ -98,7 +101,7 @@ mod tests {
     const CLIENT: [u8; 16] = [7; 16];
 
     fn parts<'a>(target: &'a Target, fields: &'a Fields) -> RequestParts<'a> {
-        RequestParts { method: &Method::POST, target, fields, client: &CLIENT }
+        RequestParts { method: &Method::POST, target, fields, client: &CLIENT, body: b"" }
     }
 
     #[test]
@@ -116,6 +119,7 @@ mod tests {
         assert_eq!(found("http://other.example:81/x", Part::Host).as_deref(), Some("other.example"));
         assert_eq!(parts(&Target::default(), &Fields::new()).part(Part::Host), None);
         assert_eq!(parts(&Target::default(), &fields).part(Part::Client), Some(&CLIENT[..]));
+        assert_eq!(parts(&Target::default(), &fields).part(Part::Body), None);
     }
 
     #[test]

@@ -56,7 +56,10 @@ impl Collector for HubCollector {
         snapshot.requests.iter().for_each(|requests| tell_requests(e, requests));
         snapshot.pools.iter().for_each(|(name, pool)| tell_pool(e, name, pool));
         snapshot.backends.iter().for_each(|backend| tell_backend(e, backend));
-        exposition.into_families()
+        self.shared.plugins.tell(e);
+        let mut families = exposition.into_families();
+        families.extend(self.shared.plugins.families());
+        families
     }
 }
 
@@ -156,8 +159,9 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
             e.number(&names::STRATEGY_FALLBACKS, &[name, strategy, reason.as_str()], *count as f64);
         }
     }
+    // Most strategies never panic.
     for (strategy, panics) in &pool.hook_panics {
-        for (hook, count) in INSTANCE_HOOKS.iter().zip(panics) {
+        for (hook, count) in INSTANCE_HOOKS.iter().zip(panics).filter(|(_, count)| **count > 0) {
             e.number(&names::STRATEGY_HOOK_PANICS, &[name, strategy, hook.as_str()], *count as f64);
         }
     }

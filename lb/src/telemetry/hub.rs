@@ -18,6 +18,7 @@ use tokio::runtime::RuntimeMetrics;
 use super::access_log::AccessLogCounts;
 use super::collector::HubCollector;
 use super::hook_panics::Instances;
+use super::plugins::Plugins;
 use super::process::ProcessCollector;
 use super::reason::SwapKind;
 use super::reloads::{ReloadEnd, Reloads, ReloadsByKind};
@@ -40,6 +41,7 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) access_log: Arc<AccessLogCounts>,
+    pub(super) plugins: Plugins,
     clock: Box<dyn Fn() -> Instant + Send + Sync>,
 }
 
@@ -93,8 +95,8 @@ impl Metrics {
 
     /// Like `new`, with the caller's clock; read when a backend is retired and at scrapes.
     pub fn with_clock(clock: impl Fn() -> Instant + Send + Sync + 'static) -> Arc<Metrics> {
-        let shared =
-            Arc::new(Shared { state: Mutex::new(State::new()), access_log: Arc::default(), clock: Box::new(clock) });
+        let (state, clock) = (Mutex::new(State::new()), Box::new(clock));
+        let shared = Arc::new(Shared { state, access_log: Arc::default(), plugins: Plugins::default(), clock });
         let registry = Registry::new();
         registry.register(Box::new(HubCollector::new(shared.clone()))).expect("names in names.rs are valid and differ");
         registry.register(Box::new(ProcessCollector::new())).expect("names in names.rs are valid and differ");
@@ -174,9 +176,9 @@ impl Metrics {
         self.shared.state.lock().retired_pools.remove(pool);
     }
 
-    /// The pool is removed with all of its backends; to be called when no worker's view has it. `lb_strategy_info` is
-    /// removed at once. The other series are removed `RETIRED_SERIES_STAY` after a scrape first found nothing in
-    /// flight.
+    /// The pool is removed with all of its backends; to be called when no worker's view has it. `lb_strategy_info` and
+    /// the series of its plugin are removed at once. The other series are removed `RETIRED_SERIES_STAY` after a scrape
+    /// first found nothing in flight.
     pub fn retire_pool(&self, pool: &str) {
         let now = (self.shared.clock)();
         let mut state = self.shared.state.lock();
@@ -185,6 +187,8 @@ impl Metrics {
         }
         state.retired_pools.entry(pool.into()).or_default();
         state.look_again(now);
+        drop(state);
+        self.shared.plugins.forget(pool);
     }
 
     /// The strategy in charge of a pool from now on.

@@ -1,5 +1,5 @@
 //! Every metric that `lb` exposes, one constant each: name, type, labels and help text in one place. The collector, the
-//! tests, the dashboard and the alert rules use these names; no other metric exists.
+//! tests, the dashboard and the alert rules use these names. Other metrics come only from plugins, as `lb_plugin_…`.
 //!
 //! Invariants: base units, counters end in `_total`. The labels' order is the order in which values are given. No label
 //! has a range that requests can extend (no path, client, raw method or error text).
@@ -173,6 +173,16 @@ pub const STRATEGY_PICK: Metric = histogram(
     &["pool", "strategy"],
     "Time of one pick; one in 128 is timed, and one in 10 ms where few requests come.",
 );
+pub const STRATEGY_HOOK_FAILURES: Metric = counter(
+    "lb_strategy_hook_failures_total",
+    &["pool", "strategy", "hook"],
+    "Calls of a strategy's hooks tick and metrics that failed or panicked.",
+);
+pub const PLUGIN_METRICS_DROPPED: Metric = counter(
+    "lb_plugin_metrics_dropped_total",
+    &["pool", "strategy"],
+    "Samples of a strategy's own metrics that were not valid, or too many; each collection counts them.",
+);
 pub const STRATEGY_RETIRED: Metric = gauge(
     "lb_strategy_retired_instances",
     &["pool"],
@@ -264,6 +274,8 @@ pub const HUB: &[&Metric] = &[
     &STRATEGY_PICKS,
     &STRATEGY_PICK,
     &STRATEGY_FALLBACKS,
+    &STRATEGY_HOOK_FAILURES,
+    &PLUGIN_METRICS_DROPPED,
     &STRATEGY_HOOK_PANICS,
     &STRATEGY_RETIRED,
     &STRATEGY_SWAPS,

@@ -12,6 +12,7 @@ use super::names::{self, Metric};
 use super::*;
 use text::Text;
 
+mod plugins;
 mod queue;
 mod retired;
 mod strategies;
@@ -22,7 +23,11 @@ fn busy_hub() -> Arc<Metrics> {
     let metrics = Metrics::new();
     metrics.set_generation(3);
     metrics.set_strategy("p", "round_robin", "1.0.0");
-    metrics.instance_in_charge("p", "round_robin", Arc::default());
+    let panics = Arc::new(lb_strategy_host::HookPanics::default());
+    panics.count(lb_strategy_host::Hook::Tick);
+    metrics.instance_in_charge("p", "round_robin", panics);
+    metrics.plugin_page("p", "round_robin", PluginPage::default());
+    metrics.duty_failures("p", "round_robin", DutyHook::Tick, 1);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for worker in 0..2 {
         metrics.runtime(worker, runtime.handle().metrics());
@@ -204,7 +209,6 @@ fn two_pools_of_five_backends_are_eight_hundred_series_at_most() {
     for pool in ["p", "q"] {
         metrics.pool(0, "l", pool);
         metrics.set_strategy(pool, "s", "1");
-        metrics.instance_in_charge(pool, "s", Arc::default());
         for number in 0..5 {
             metrics.backend(0, pool, &format!("b{number}"));
             metrics.backend_gauges(pool, &format!("b{number}"));
@@ -341,13 +345,6 @@ fn a_pools_connect_times_outlive_its_backends() {
     metrics.backend(0, "p", "b").connected(1);
     let text = scrape(&metrics);
     assert_eq!((count(&text), text.value("lb_backend_requests_total", &labels)), (2.0, 0.0));
-}
-
-#[test]
-fn retiring_an_unknown_backend_does_nothing() {
-    let metrics = Metrics::new();
-    metrics.retire_backend("p", "b");
-    assert_eq!(series_of(&scrape(&metrics), "b"), 0);
 }
 
 #[test]

@@ -69,13 +69,13 @@ fn assert_fails_on(cases: &[(&str, &str)], arguments: &[&str], exactly: bool) ->
 #[test]
 fn the_shipped_strategies_and_the_examples_pass() {
     let folder = tempfile::tempdir().unwrap();
-    let examples = ["two_choices", "central_queue"];
-    let c = examples.map(|name| compile(&folder, &format!("{name}.c"), &name.to_uppercase()));
+    let twins = ["two_choices", "fastest_half", "prefix_affinity", "central_queue"];
+    let in_c = twins.map(|name| compile(&folder, &format!("{name}.c"), &name.to_uppercase()));
     let sound = compile(&folder, "broken/one_rule.c", "NO_RULE");
     let offers_all = compile(&folder, "broken/one_rule.c", "OFFERS_ALL_HOOKS");
-    let names: Vec<_> = lb_strategy_built::shipped().chain(examples).collect();
+    let names: Vec<_> = lb_strategy_built::shipped().chain(twins).collect();
     let rust: Vec<_> = names.iter().copied().map(lb_strategy_built::library).collect();
-    let files: Vec<&Path> = rust.iter().chain(&c).chain([&sound, &offers_all]).map(PathBuf::as_path).collect();
+    let files: Vec<&Path> = rust.iter().chain(&in_c).chain([&sound, &offers_all]).map(PathBuf::as_path).collect();
     let (code, cards) = cards(&[], &files);
     for card in &cards {
         assert_eq!(failed(card), [""; 0], "{card:#}");
@@ -83,10 +83,11 @@ fn the_shipped_strategies_and_the_examples_pass() {
     }
     assert_eq!(code, Some(0));
     let judged: Vec<_> = cards.iter().map(|card| card["strategy"].as_str().unwrap()).collect();
-    assert_eq!(judged, [&names[..], &examples, &["one_rule", "one_rule"]].concat());
+    assert_eq!(judged, [&names[..], &twins[..], &["one_rule", "one_rule"]].concat());
     let card = |name: &str| &cards[judged.iter().position(|judged| *judged == name).unwrap()];
     assert_eq!(verdict(card("consistent_hash"), "disruption"), "pass");
     assert_eq!(verdict(card("round_robin"), "disruption"), "not_applicable");
+    assert_eq!(["disruption", "fairness"].map(|row| verdict(card("prefix_affinity"), row)), ["pass"; 2]);
     assert_eq!(["hooks", "explain"].map(|row| verdict(&cards[0], row)), ["pass", "pass"], "{:#}", cards[0]);
     assert_eq!(verdict(card("one_rule"), "explain"), "not_applicable");
     let last = row(&cards[cards.len() - 1], "hooks");

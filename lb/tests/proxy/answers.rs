@@ -93,7 +93,17 @@ fn pool(strategy: &Arc<Strategy>, backends: Vec<Arc<Backend>>) -> PoolSetup {
 }
 
 fn asked() -> PickRequest<'static> {
-    PickRequest { worker: None, attempt: 0, tried: &[], key: None, random: 0, now_ns: 0, dry: true, lookup: &() }
+    PickRequest {
+        worker: None,
+        attempt: 0,
+        tried: &[],
+        key: None,
+        random: 0,
+        now_ns: 0,
+        dry: true,
+        body_length: None,
+        lookup: &(),
+    }
 }
 
 fn a_finish_tells_what_the_response_was(strategy: &Arc<Strategy>) {

@@ -27,6 +27,7 @@ fn check(generation: &Generation, worker: u32, turn: u64) -> bool {
         random: turn,
         now_ns: turn,
         dry: false,
+        body_length: Some(0),
         lookup: &(),
     });
     match decision {

@@ -6,6 +6,8 @@
 
 mod bench;
 mod coherence;
+mod crash;
+mod duties;
 mod files;
 mod hooks;
 mod kept;

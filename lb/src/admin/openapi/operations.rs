@@ -183,6 +183,7 @@ fn explain(schemas: &mut Schemas) -> Operation {
         in_query("key", "The key, in place of the one that hash_on finds.", &string),
         in_query("host", "The request's Host.", &string),
         in_query("path", "The request's path and query.", &json!({ "type": "string", "pattern": "^/" })),
+        in_query("body", "The request's body.", &string),
         in_query("client_ip", "The client's address.", &ip),
         in_query("header", "A header of the request, NAME:VALUE; may be repeated.", &headers),
     ]);

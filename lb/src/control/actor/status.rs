@@ -100,6 +100,7 @@ impl Actor {
                 let plugin = kept.strategy.plugin();
                 format!("{} {}", plugin.name(), plugin.version())
             }),
+            crash: self.reloads.ledger().found_in(&pool.name).cloned(),
             queue: self.queue_status(&pool.name, safeguards.queue.is_in_use()),
             safeguards,
             backends: self.membership.backends_of(&self.desk, key),

@@ -80,12 +80,34 @@ pub struct PoolStatus {
     pub probation_picks_min: Option<u64>,
     /// The strategy that a rollback would put in charge: name and version.
     pub rollback_to: Option<String>,
+    /// The crash of the pool's strategy that ended an earlier run. `None` if the last start found none, or after
+    /// `lb reload`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crash: Option<CrashStatus>,
     /// The rules for failing backends that are in force.
     pub safeguards: Safeguards,
     /// `None` if no request may wait and the requests in flight have no adaptive limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueStatus>,
     pub backends: Vec<BackendStatus>,
+}
+
+/// A strategy whose crash ended an earlier run of lb.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct CrashStatus {
+    pub strategy: String,
+    pub version: String,
+    pub sha256: Option<String>,
+    /// Such as `SIGSEGV`.
+    pub signal: String,
+    /// The hook that the thread was in, by its name in the header.
+    pub hook: String,
+    /// RFC 3339.
+    pub at: String,
+    /// It was proven, so the start loaded it again. Otherwise another strategy decides.
+    pub is_loaded: bool,
+    /// All of it in one sentence, with the remedy.
+    pub message: String,
 }
 
 /// The queue of a pool now, over all workers.

@@ -70,6 +70,8 @@ impl Reloads {
         desk.wait_for_newest(FollowUp::Replaced(replaced));
         desk.see_off(left);
         desk.listeners.close(closed, &desk.metrics);
+        self.forgive(desk, &transaction);
+        self.note_proven(desk);
         report.generation = desk.hall.current().number;
         self.end(desk, transaction, Ok(report));
     }

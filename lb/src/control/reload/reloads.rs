@@ -24,6 +24,7 @@ use crate::control::api::{
 use crate::control::membership::{Launched, Membership};
 use crate::control::pools::PoolKey;
 use crate::control::publish::{FollowUp, Publisher};
+use crate::control::trust::Ledger;
 use crate::control::trust::vet::Vetter;
 use crate::control::watch::{Reporter, Watch};
 
@@ -47,6 +48,8 @@ pub(in crate::control) struct Reloads {
     /// The overrides in force.
     pub(super) overrides: Vec<Overriding>,
     pub(super) rolled_back: Vec<RolledBack>,
+    /// Crashes of earlier runs, and proven strategies.
+    pub(super) ledger: Ledger,
     last: Option<LastReload>,
     /// The last reload that read the files to put them in force.
     read: Option<LastReload>,
@@ -61,14 +64,16 @@ pub(in crate::control) struct Reloads {
 // === impl Reloads ===
 
 impl Reloads {
-    pub(in crate::control) fn new(tools: Tools) -> Self {
+    /// `rolled_back`: strategies of the files that the start did not load, because they crashed.
+    pub(in crate::control) fn new(tools: Tools, ledger: Ledger, rolled_back: Vec<RolledBack>) -> Self {
         Self {
             pinned: tools.source.as_ref().and_then(pinned_at_start),
             tools,
             state: State::Idle,
             queue: Queue::default(),
             overrides: Vec::new(),
-            rolled_back: Vec::new(),
+            rolled_back,
+            ledger,
             last: None,
             read: None,
             next_look: Instant::now(),
@@ -152,7 +157,7 @@ impl Reloads {
         };
         transaction.files = prepared.files.take();
         if let Some(old) = self.rolled_back_candidate(&prepared) {
-            let RolledBack { pool, strategy, reason, .. } = old;
+            let RolledBack { pool, strategy, reason, .. } = &old;
             let sentence = format!("pool {pool}: strategy {strategy} was rolled back before: {reason}");
             if transaction.by.is_automatic() {
                 discard(desk, prepared);
@@ -232,6 +237,18 @@ impl Reloads {
         }
     }
 
+    pub(in crate::control) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Ends the reload that runs, and returns what remains to be written.
+    pub(in crate::control) fn stop(self, desk: &Publisher) -> Ledger {
+        let Self { tools, state, queue, ledger, .. } = self;
+        // They may own instances of strategies.
+        desk.builder.retire((tools, state, queue));
+        ledger
+    }
+
     pub(in crate::control) fn watch_status(&self) -> Option<WatchStatus> {
         self.tools.watch.as_ref().and_then(Watch::status)
     }
@@ -248,6 +265,7 @@ impl Reloads {
             // The same bytes may have got another name or path.
             desk.config = prepared.target.config.clone();
             self.rolled_back.clear();
+            self.forgive(desk, &transaction);
             reopen_access_log(desk, prepared.access_log.as_ref());
         }
         discard(desk, prepared);
@@ -294,9 +312,9 @@ impl Reloads {
         others.chain([new.clone()]).collect()
     }
 
-    /// An override is in force, and with it the rest of the files. An edit from before must not undo the override, so
-    /// the watcher gets the content that was read, and its request that waits is taken back. If the files have changed
-    /// since, the watcher asks again.
+    /// An override is in force, and with it the rest of the files. An edit from before must not undo the override. So
+    /// the watcher gets the content that was read, and a request of the watcher that waits is taken back. If the files
+    /// have changed since, the watcher asks again.
     fn tell_watcher(&mut self, transaction: &Transaction) {
         let (Some(files), Some(watch)) = (&transaction.files, &self.tools.watch) else { return };
         watch.reporter().attempted(files.clone());

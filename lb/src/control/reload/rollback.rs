@@ -12,7 +12,7 @@ use super::{Candidate, Prepared, Target, outcome};
 use crate::control::api::{Overriding, ReloadError, ReloadReport, ReloadResult, RolledBack, Trigger};
 use crate::control::pools::{Kept, PoolKey, PoolState};
 use crate::control::publish::Publisher;
-use crate::control::trust::{Opinion, Tenure};
+use crate::control::trust::{Crash, Opinion, Tenure};
 use crate::generation::SILENCE_MAX;
 
 /// The interval of looks at strategies on probation.
@@ -22,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Reloads {
     /// Strategies of the start-up are on probation, too.
-    pub(in crate::control) fn begin_probation(desk: &mut Publisher) {
+    pub(in crate::control) fn begin_probation(&mut self, desk: &mut Publisher) {
         let tenure = Tenure::begin(Instant::now(), desk.config.reload.probation);
         for pool in desk.pools.keys() {
             *desk.pools[pool].tenure_mut() = tenure.clone();
@@ -32,6 +32,33 @@ impl Reloads {
             desk.metrics.instance_in_charge(&state.name, plugin.name(), state.strategy.panics().clone());
             desk.wait_for_newest(crate::control::publish::FollowUp::InCharge { pool, instance });
         }
+        self.note_proven(desk);
+    }
+
+    /// Tells the ledger which strategies are proven.
+    pub(super) fn note_proven(&mut self, desk: &Publisher) {
+        for pool in desk.pools.iter() {
+            let is_proven = matches!(pool.tenure(), Tenure::Proven);
+            self.ledger.note(&pool.name, &pool.strategy, &pool.settings().options, is_proven);
+        }
+    }
+
+    /// Removes crashes from the ledger if an operator has put the strategies in charge. A plain reload removes all. An
+    /// override removes only those of strategies that are in charge now.
+    pub(super) fn forgive(&mut self, desk: &Publisher, transaction: &Transaction) {
+        let Transaction { request, by, taking_back, .. } = transaction;
+        if by.is_automatic() || taking_back.is_some() || request.dry_run {
+            return;
+        }
+        let is_plain = request.overriding.is_none();
+        let is_in_charge = |crash: &Crash| {
+            let is_of = |pool: &PoolState| {
+                let sha256 = pool.strategy.plugin().sha256_hex();
+                crash.is_of(&pool.name, sha256.as_deref(), &pool.settings().options)
+            };
+            desk.pools.iter().any(is_of)
+        };
+        self.ledger.forgive(|crash| is_plain || is_in_charge(crash));
     }
 
     /// The wait for the workers is over: probation counts from here.
@@ -62,6 +89,7 @@ impl Reloads {
     fn look(&mut self, desk: &mut Publisher) {
         self.next_look = Instant::now() + LOOK_EVERY;
         let failed = failed(desk);
+        self.note_proven(desk);
         match (failed, self.state.is_idle()) {
             (Some((pool, reason)), true) => {
                 let transaction = Transaction::taking_back(Trigger::Probation, reason, Vec::new());
@@ -176,14 +204,15 @@ impl Reloads {
         }
     }
 
-    /// The candidate with the same bytes and options as one that was rolled back from its pool, if there is one.
-    pub(super) fn rolled_back_candidate(&self, prepared: &Prepared) -> Option<&RolledBack> {
+    /// The candidate with the same bytes and options as one that was rolled back from its pool, or crashed in it.
+    pub(super) fn rolled_back_candidate(&self, prepared: &Prepared) -> Option<RolledBack> {
         let pools = prepared.target.config.pools.iter().zip(&prepared.candidates);
         pools.filter(|(_, candidate)| candidate.strategy.is_some()).find_map(|(pool, candidate)| {
             let sha256 = candidate.plugin().sha256_hex();
-            self.rolled_back
-                .iter()
-                .find(|old| old.pool == pool.name && old.sha256 == sha256 && old.options == pool.strategy.options)
+            let options = &pool.strategy.options;
+            let is_same = |old: &&RolledBack| old.pool == pool.name && old.sha256 == sha256 && old.options == *options;
+            let rolled_back = self.rolled_back.iter().find(is_same).cloned();
+            rolled_back.or_else(|| self.ledger.crash_of(&pool.name, sha256.as_deref(), options))
         })
     }
 }

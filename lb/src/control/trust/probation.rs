@@ -3,8 +3,8 @@
 //! The rules are pure functions of counts, without clock or shards, so that every bound can be tested. They add to the
 //! trial in a child process, which sees ten thousand picks and no real request. Invariants: only counts from after the
 //! time when every worker had the strategy are judged. A strategy without traffic is not proven: it needs
-//! [`PICKS_MIN`] picks and the time of the configuration. Two kinds of picks never count as faults: one that lost a race
-//! against a health check, and one for a request without a key.
+//! [`PICKS_MIN`] picks and the time of the configuration. Two kinds of picks never count as faults: one that lost a
+//! race against a health check, and one for a request without a key.
 
 use std::time::Duration;
 

@@ -151,7 +151,7 @@ impl Attempt {
                 attempt: self.number,
                 own: self.instance == current.shared.picker.strategy().instance(),
                 token: self.token,
-                body_length: exchange.body.exact(),
+                body_length: exchange.body.length(),
                 now_ns: self.started_ns,
             });
         }

@@ -87,12 +87,8 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
         random: local.random.borrow_mut().u64(..),
         now_ns,
         dry: false,
-        lookup: &RequestParts {
-            method: &exchange.head.method,
-            target: &exchange.head.target,
-            fields: &exchange.head.fields,
-            client: &exchange.context.peer.client,
-        },
+        body_length: exchange.body.length(),
+        lookup: &parts(exchange, shared.wants.body),
     };
     for _ in 0..RACES_MAX {
         let choice = decide(exchange, plan, current, &request)?;
@@ -144,6 +140,18 @@ fn decide(exchange: &Exchange, plan: &Plan, current: &Current, request: &PickReq
             Unpicked::Held
         }
     })
+}
+
+/// The parts of the request that a strategy may look up, with at most `body_bytes` bytes of the body.
+#[inline]
+fn parts(exchange: &Exchange, body_bytes: u32) -> RequestParts<'_> {
+    RequestParts {
+        method: &exchange.head.method,
+        target: &exchange.head.target,
+        fields: &exchange.head.fields,
+        client: &exchange.context.peer.client,
+        body: exchange.body.prefix(body_bytes),
+    }
 }
 
 /// The strategy's pick, counted, and sometimes timed.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::super::{ErrorReason, FallbackReason, HedgeResult, QueueRefusal, RetryReason, SessionResult};
+use super::super::{ErrorReason, FallbackReason, HedgeResult, Metrics, QueueRefusal, RetryReason, SessionResult};
 use super::{hub_with_clock, scrape, series_of};
 
 #[test]
@@ -141,6 +141,13 @@ fn totals_since_the_start_include_removed_pools_and_listeners() {
         assert_eq!((told().0, told().1), (3, 3));
     }
     assert_eq!(told(), (3, 3, 0));
+}
+
+#[test]
+fn retiring_an_unknown_backend_does_nothing() {
+    let metrics = Metrics::new();
+    metrics.retire_backend("p", "b");
+    assert_eq!(series_of(&scrape(&metrics), "b"), 0);
 }
 
 #[test]

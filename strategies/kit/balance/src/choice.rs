@@ -144,7 +144,17 @@ mod tests {
     use crate::{Eligibility, Unchosen};
 
     fn request(tried: &[u32], dry: bool) -> PickRequest<'_> {
-        PickRequest { worker: None, attempt: 0, tried, key: None, random: 1, now_ns: 1, dry, lookup: &() }
+        PickRequest {
+            worker: None,
+            attempt: 0,
+            tried,
+            key: None,
+            random: 1,
+            now_ns: 1,
+            dry,
+            body_length: Some(0),
+            lookup: &(),
+        }
     }
 
     /// Backends by health and requests in flight.

@@ -199,6 +199,7 @@ impl Pool {
             random: self.random.u64(..),
             now_ns: self.now,
             dry: false,
+            body_length: Some(0),
             lookup: &(),
         };
         self.turn += 1;

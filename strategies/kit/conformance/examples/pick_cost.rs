@@ -1,12 +1,12 @@
 //! Measures the cost of a pick, the plugin boundary included: nanoseconds, or instructions under callgrind.
 //!
-//! `cargo run --release -p lb-strategy-conformance --example pick_cost` measures every shipped strategy, which it builds
-//! first. `--strategy PATH`, also several times, measures these libraries instead.
+//! `cargo run --release -p lb-strategy-conformance --example pick_cost` measures every shipped strategy, which it
+//! builds first. `--strategy PATH`, also several times, measures these libraries instead.
 //!
-//! It times batches of picks with 3 to 10,000 backends. It takes the median batch of each run, and reports the lowest of
-//! 5 runs: on a shared machine the lowest has the least disturbance. A batch has 1,000 picks, or fewer of slow ones. A
-//! run has up to 2,000 batches and ends after half a second. Some shipped strategies refuse very many backends with their
-//! default options. Then the options in `FOR_MANY` are used and printed.
+//! It times batches of picks with 3 to 10,000 backends. It takes the median batch of each run, and reports the lowest
+//! of 5 runs: on a shared machine the lowest has the least disturbance. A batch has 1,000 picks, or fewer of slow ones.
+//! A run has up to 2,000 batches and ends after half a second. Some shipped strategies refuse very many backends with
+//! their default options. Then the options in `FOR_MANY` are used and printed.
 //!
 //! For instructions, run it under `valgrind --tool=callgrind --toggle-collect='*measured_picks*'` with one `--strategy`
 //! and one size, `--backends N`. The cost of a pick is the instructions of `measured_picks` divided by the printed
@@ -125,6 +125,7 @@ fn measured_picks(picker: &Picker, keys: &[String], first: u64, picks: u64) {
             random: hash,
             now_ns: number,
             dry: false,
+            body_length: Some(0),
             lookup: &(),
         };
         black_box(picker.pick(black_box(&request)));

@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use lb_balance::{Backend, Eligibility};
-use lb_strategy_host::{Decision, Finish, Outcome, Picker, Start, Strategy};
+use lb_strategy_host::{Answered, Decision, Finish, Outcome, Picker, Start, Strategy};
 
 use crate::request::Requests;
 use crate::world::World;
@@ -22,6 +22,9 @@ use crate::world::World;
 const SERVICE_MS: u64 = 50;
 /// The clock moves by this for a request without a backend, so that time does not stand still.
 const REFUSED_NS: u64 = 1_000_000;
+
+/// The length of each response's body.
+const RESPONSE_BYTES: u64 = 1_000;
 
 /// Clients, backends with their service times, and a clock. Each backend serves all its requests at the same time.
 pub struct ClosedLoop {
@@ -168,7 +171,7 @@ impl ClosedLoop {
         backend.answered(ended.took_ns, self.now_ns);
         backend.attempt_ends();
         if self.strategy.plugin().wants().finish {
-            self.picker.finish(&Finish {
+            let finish = Finish {
                 worker: Some(0),
                 backend_id: backend.number,
                 outcome: Outcome::Ok,
@@ -180,7 +183,10 @@ impl ClosedLoop {
                 time_to_head_ns: ended.took_ns,
                 total_ns: ended.took_ns,
                 now_ns: self.now_ns,
-            });
+            };
+            // Requests without a body, responses with a small one.
+            let answered = Answered { bytes_out: RESPONSE_BYTES, first_body_ns: ended.took_ns, ..Answered::default() };
+            self.picker.finish_with(&finish, &answered);
         }
     }
 

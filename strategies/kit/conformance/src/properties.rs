@@ -181,9 +181,10 @@ pub(crate) fn is_right(decision: Decision, world: &World, picker: &Picker, tried
         Decision::NoBackend => candidates.is_empty(),
         // The request waits in the pool's queue, and the strategy is asked again.
         Decision::Wait => true,
-        // Without a key, a strategy that hashes may let the host pick.
+        // Without a key and a body, a strategy that hashes one of them may let the host pick.
         Decision::Refused(Refusal::Undecided) => {
-            candidates.is_empty() || (picker.strategy().plugin().wants().hash && !ask.has_key())
+            let wants = picker.strategy().plugin().wants();
+            candidates.is_empty() || ((wants.hash || wants.body > 0) && !ask.has_key())
         }
         Decision::Refused(_) => false,
     }

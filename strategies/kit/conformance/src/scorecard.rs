@@ -3,8 +3,8 @@
 //! Why a stream of [`Event`]s and not a complete card: the plugin is native code in the process that runs the checks.
 //! If it crashes or hangs, the earlier rows are still known. The check that began and did not end has failed.
 //!
-//! Why the time of a pick comes first: the checks with very many picks make fewer of them if one takes long. If it takes
-//! longer than [`TESTABLE_PICK`], the other checks do not run.
+//! Why the time of a pick comes first: the checks with very many picks make fewer of them if one takes long. If it
+//! takes longer than [`TESTABLE_PICK`], the other checks do not run.
 //!
 //! Invariants: a check returns a result and does not panic. Requests come from a seed. Each row is reported once.
 
@@ -97,7 +97,8 @@ pub enum Event {
     Begin {
         row: Check,
     },
-    /// Calls have returned since the last event. The runner of the checks sends it, see [`returned`](crate::pulse::returned).
+    /// Calls have returned since the last event. The runner of the checks sends it, see
+    /// [`returned`](crate::pulse::returned).
     Progress,
     Row(Row),
     End,

@@ -6,11 +6,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use lb_strategy_built::{library, shipped};
 use lb_strategy_conformance::statistics::{counts, spread};
 use lb_strategy_conformance::{Decision, Refusal, Requests, Strategy, World, small_worlds};
-use lb_strategy_host::{Loader, Plugin, Stage, Wanted, file_name};
+use lb_strategy_host::{Loader, Part, Plugin, Stage, Wanted, file_name};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -22,6 +23,14 @@ fn loader() -> (TempDir, Loader) {
 
 fn load(loader: &Loader, path: &Path) -> Arc<Plugin> {
     loader.load(&Wanted { path, name: None, sha256: None }).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The names and values of a strategy's own metrics.
+fn samples(strategy: &Strategy) -> Vec<(String, f64)> {
+    let text = strategy.metrics().expect("it has metrics").expect("they can be collected");
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let samples = lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).expect("JSON"));
+    samples.map(|one| (one["name"].as_str().unwrap().to_owned(), one["value"].as_f64().unwrap())).collect()
 }
 
 fn expectation(plugin: &Plugin) -> serde_json::Value {
@@ -142,21 +151,47 @@ fn twins(directory: &TempDir, loader: &Loader, name: &str, options: &serde_json:
 
 #[track_caller]
 fn assert_alike([rust, c]: &[Arc<Strategy>; 2], worlds: impl Iterator<Item = World>, seed: u64) {
-    let mut requests = Requests::seeded(seed);
+    let (mut requests, mut length) = (Requests::seeded(seed), 0_usize);
     for world in worlds {
         let (rust, c) = (world.picker(rust).unwrap(), world.picker(c).unwrap());
         for tried in [vec![], vec![0], vec![2, 1]] {
-            let ask = requests.ask().tried(&tried);
+            // The last word of a body may have any length.
+            length += 1;
+            let ask = requests.ask().tried(&tried).part(Part::Body, vec![length as u8; length % 100]);
             assert_eq!(ask.pick(&rust), ask.pick(&c), "{ask:?} in {world:?}");
         }
     }
 }
 
 #[test]
+fn the_examples_with_ticks_pick_alike_and_have_the_same_metrics() {
+    let (directory, loader) = loader();
+    let twins = twins(&directory, &loader, "fastest_half", &json!({}));
+    let mut requests = Requests::seeded(49);
+    // Latencies with equal ones and unknown ones (0) among them.
+    let latencies = |number: u64| [number % 3, number / 3 % 3, number / 9 % 3, 2].map(|latency| latency * 1_000);
+    for (number, world) in (0..).zip(small_worlds([1, 1, 1, 1])) {
+        for (spec, latency) in world.list().specs().iter().zip(latencies(number)) {
+            spec.stats.ewma_latency_ns.store(latency, Relaxed);
+        }
+        let [rust, c] = twins.each_ref().map(|strategy| world.picker(strategy).unwrap());
+        for tried in [vec![], vec![0], vec![2, 1]] {
+            let ask = requests.ask().tried(&tried);
+            assert_eq!(ask.pick(&rust), ask.pick(&c), "{ask:?} in {world:?}");
+        }
+        let told = twins.each_ref().map(|strategy| samples(strategy));
+        assert_eq!(told[0], told[1], "{world:?}");
+    }
+    assert!(twins.iter().all(|strategy| strategy.plugin().tick_ms() == 1_000 && strategy.tick(1).unwrap()));
+}
+
+#[test]
 fn the_example_in_rust_and_the_one_in_c_pick_alike() {
     let (directory, loader) = loader();
-    let twins = twins(&directory, &loader, "two_choices", &json!({}));
-    assert_alike(&twins, small_worlds([1, 1, 1, 1]), 47);
+    for name in ["two_choices", "prefix_affinity"] {
+        let twins = twins(&directory, &loader, name, &json!({}));
+        assert_alike(&twins, small_worlds([1, 1, 1, 1]), 47);
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use lb_strategy::Backends;
 use lb_strategy::abi::*;
 
 use crate::backends::BackendList;
+use crate::crash::Subject;
 use crate::error::{HookError, sentence};
 use crate::inside::{Hook, HookPanics, Tag, enter};
 use crate::library::Plugin;
@@ -55,7 +56,16 @@ impl Strategy {
     }
 
     fn make(plugin: Arc<Plugin>, options: &serde_json::Value, pool: Option<&str>) -> Result<Arc<Self>, HookError> {
-        let tag = Box::new(Tag::new(plugin.name(), pool, plugin.lines.clone()));
+        let sha256 = plugin.sha256_hex();
+        let subject = Subject {
+            plugin: plugin.name(),
+            version: plugin.version(),
+            pool,
+            file: plugin.path(),
+            sha256: sha256.as_deref(),
+            options,
+        };
+        let tag = Box::new(Tag::new(&subject, plugin.lines.clone()));
         let text = if options.is_null() { "{}".to_owned() } else { options.to_string() };
         let mut reason = Vec::<u8>::new();
         let mut raw = std::ptr::null_mut();
@@ -79,6 +89,11 @@ impl Strategy {
     /// This instance's number, unique in the process. It shows which instance picked for a finished attempt.
     pub fn instance(&self) -> u64 {
         self.instance
+    }
+
+    /// From now on, the report of a crash says that the instance was proven.
+    pub fn set_proven(&self) {
+        self.tag.report.is_proven.store(true, Relaxed);
     }
 
     /// The state for a successor; `None` if the plugin has no such hook.

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use lb_strategy::abi::{LB_E_PANIC, LbStatus};
 
+use crate::crash::{Report, Subject};
 use crate::error::HookError;
 use crate::talk::Limit;
 
@@ -39,7 +40,7 @@ pub enum Hook {
 #[derive(Debug, Default)]
 pub struct HookPanics([AtomicU64; Hook::ALL.len()]);
 
-/// Who is called: a plugin, and the pool of the instance.
+/// The target of a call: a plugin, and the pool of the instance.
 #[derive(Debug)]
 pub(crate) struct Tag {
     pub(crate) plugin: Box<str>,
@@ -49,6 +50,8 @@ pub(crate) struct Tag {
     pub(crate) lines: Arc<Limit>,
     /// Outlives the instance, so that the metrics lose no count.
     pub(crate) panics: Arc<HookPanics>,
+    /// For the handler of crashes.
+    pub(crate) report: Report,
 }
 
 /// A call in progress. Its end clears the note.
@@ -137,8 +140,10 @@ impl HookPanics {
 // === impl Tag ===
 
 impl Tag {
-    pub(crate) fn new(plugin: &str, pool: Option<&str>, lines: Arc<Limit>) -> Self {
-        Self { plugin: plugin.into(), pool: pool.map(Into::into), lines, panics: Arc::default() }
+    pub(crate) fn new(subject: &Subject<'_>, lines: Arc<Limit>) -> Self {
+        let Subject { plugin, pool, .. } = subject;
+        let (plugin, pool) = ((*plugin).into(), pool.map(Into::into));
+        Self { plugin, pool, lines, panics: Arc::default(), report: Report::new(subject) }
     }
 
     /// The failure of `hook` with `status`, counted if it was a panic; `reason` is the text that the plugin gave.
@@ -176,9 +181,14 @@ impl Drop for Call {
 mod tests {
     use super::*;
 
+    fn tag(plugin: &str, pool: Option<&str>) -> Tag {
+        let options = serde_json::Value::Null;
+        Tag::new(&Subject { plugin, version: "1", pool, file: None, sha256: None, options: &options }, Arc::default())
+    }
+
     #[test]
     fn the_note_is_there_during_the_call_and_only_in_its_thread() {
-        let tag = Tag::new("moody", Some("default"), Arc::default());
+        let tag = tag("moody", Some("default"));
         let told = || here(|tag, hook| format!("{tag}, {}", hook.as_str()));
         assert_eq!(told(), None);
         {
@@ -198,7 +208,7 @@ mod tests {
 
     #[test]
     fn panics_are_counted_by_hook() {
-        let tag = Tag::new("moody", None, Arc::default());
+        let tag = tag("moody", None);
         tag.panicked(Hook::OnFinish);
         assert_eq!((tag.panics.of(Hook::OnFinish), tag.panics.of(Hook::Pick)), (1, 0));
     }

@@ -5,11 +5,12 @@
 //! [`Decision`] for a [`PickRequest`].
 //!
 //! Invariants: an opened image is never closed, because a Rust library's thread-local destructors would crash when a
-//! thread exits. Every result of a plugin is checked. Only `library`, `handle`
-//! and `inside` contain `unsafe` code.
+//! thread exits. Every result of a plugin is checked. Only `library`, `handle`,
+//! `inside` and `crash` contain `unsafe` code.
 
 mod accounts;
 mod backends;
+pub mod crash;
 mod elf;
 mod error;
 mod handle;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use lb_strategy::abi::*;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
+use crate::crash::Subject;
 use crate::inside::{self, Hook, Tag};
 use crate::talk::{self, Limit};
 
@@ -45,6 +46,8 @@ pub struct Wants {
     pub finish: bool,
     /// With the end, what the response was.
     pub answer: bool,
+    /// The bytes of each body that are read before the pick.
+    pub body: u32,
 }
 
 /// The struct that plugins get as the host. It is leaked, because plugins may keep the pointer.
@@ -175,7 +178,16 @@ impl Plugin {
                     .into(),
             );
         }
-        let tag = Tag::new(&origin.display().to_string(), None, Arc::default());
+        let (name, sum) = (origin.display().to_string(), crate::load::hex(&sha256));
+        let subject = Subject {
+            plugin: &name,
+            version: "",
+            pool: None,
+            file: Some(origin),
+            sha256: Some(&sum),
+            options: &serde_json::Value::Null,
+        };
+        let tag = Tag::new(&subject, Arc::default());
         let call = inside::enter(&tag, Hook::Entry);
         // SAFETY: the image's constructors run here. The file is a private copy that passed the checks of `elf`, and a
         // plugin is trusted native code.
@@ -255,6 +267,12 @@ impl Plugin {
                 table.min_host_minor
             ));
         }
+        if table.body_bytes > LB_BODY_BYTES_MAX {
+            return Err(format!(
+                "asks for {} bytes of each body (body_bytes): at most {LB_BODY_BYTES_MAX} are possible",
+                table.body_bytes
+            ));
+        }
         let missing = [
             (table.strategy_new.is_none(), "strategy_new"),
             (table.strategy_free.is_none(), "strategy_free"),
@@ -318,6 +336,7 @@ impl Plugin {
             start: self.table.on_start.is_some(),
             finish: has(LB_F_WANTS_FINISH) && self.table.on_finish.is_some(),
             answer: has(LB_F_WANTS_ANSWER) && has(LB_F_WANTS_FINISH) && self.table.on_finish.is_some(),
+            body: self.table.body_bytes,
         }
     }
 

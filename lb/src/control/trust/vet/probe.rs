@@ -11,10 +11,11 @@ use std::time::Instant;
 use lb_strategy::abi::{LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY};
 use lb_strategy_host::{
     BackendList, BackendSpec, Decision, Finish, Hook, HookError, Loader, Outcome, PickRequest, Picker, Plugin,
-    PrivateCopy, Refusal, Remains, Staged, Strategy, backend_id,
+    PrivateCopy, Refusal, Remains, Staged, Start, Strategy, backend_id,
 };
 
 use super::request::{About, Answer, Verdict, VetBackend, VetRequest, VetStage};
+use crate::telemetry::PluginPage;
 
 /// Picks on each list.
 const PICKS: usize = 10_000;
@@ -118,8 +119,12 @@ impl<'a> Trial<'a> {
         }
         if plugin.tick_ms() > 0 {
             (self.tell)(VetStage::Tick);
-            strategy.tick(self.now_ns).map_err(at(VetStage::Tick))?;
+            let asks_for_picker = strategy.tick(self.now_ns).map_err(at(VetStage::Tick))?;
+            if asks_for_picker && let Some((members, up_from)) = self.worlds().pop() {
+                pickers.push(self.picker(&strategy, &members, up_from)?);
+            }
         }
+        self.collect(&strategy)?;
         let successor = self.hand_over(&plugin, &strategy)?;
         (self.tell)(VetStage::Free);
         drop((pickers, successor, strategy));
@@ -188,7 +193,7 @@ impl<'a> Trial<'a> {
         BackendSpec { flags, ..known.clone() }
     }
 
-    /// Picks, finishes, explanations.
+    /// Picks, begins, finishes, explanations.
     fn use_picker(&mut self, picker: &Picker) {
         (self.tell)(VetStage::Pick);
         let mut picked = Vec::with_capacity(FINISHES_MAX);
@@ -205,14 +210,16 @@ impl<'a> Trial<'a> {
             }
             self.times_ns.push(began.elapsed().as_nanos() as u64 / BATCH as u64);
         }
-        if picker.strategy().plugin().wants().finish {
+        let wants = picker.strategy().plugin().wants();
+        if wants.start {
+            (self.tell)(VetStage::Begin);
+            self.begin(picker, &picked);
+            self.note_panics(picker, Hook::OnStart, VetStage::Begin);
+        }
+        if wants.finish {
             (self.tell)(VetStage::Finish);
             self.finish(picker, &picked);
-            let panics = picker.strategy().panics().of(Hook::OnFinish);
-            if panics > 0 {
-                let reason = format!("panicked in on_finish, {panics} times so far");
-                self.first_failure.get_or_insert((VetStage::Finish, reason));
-            }
+            self.note_panics(picker, Hook::OnFinish, VetStage::Finish);
         }
         (self.tell)(VetStage::Explain);
         // The live page asks for a ring without a key.
@@ -220,6 +227,15 @@ impl<'a> Trial<'a> {
             if let Some(Err(error)) = picker.explain(&PickRequest { dry: true, ..self.ask(number) }) {
                 self.first_failure.get_or_insert((VetStage::Explain, error.to_string()));
             }
+        }
+    }
+
+    /// A hook without a status reports its panics by log lines, which the host counts.
+    fn note_panics(&mut self, picker: &Picker, hook: Hook, stage: VetStage) {
+        let panics = picker.strategy().panics().of(hook);
+        if panics > 0 {
+            let reason = format!("panicked in {}, {panics} times so far", hook.as_str());
+            self.first_failure.get_or_insert((stage, reason));
         }
     }
 
@@ -248,6 +264,7 @@ impl<'a> Trial<'a> {
             random: 0,
             now_ns: self.now_ns,
             dry: false,
+            body_length: Some(0),
             lookup: &(),
         }
     }
@@ -264,21 +281,35 @@ impl<'a> Trial<'a> {
         }
     }
 
+    fn begin(&mut self, picker: &Picker, picked: &[(usize, u64)]) {
+        for (number, &(index, token)) in picked.iter().enumerate() {
+            self.now_ns += STEP_NS;
+            let name = if is_of_gone_backend(number) { "gone" } else { &*picker.backends().specs()[index].name };
+            picker.start(&Start {
+                worker: Some((number % self.request.workers.max(1)) as u32),
+                backend_id: backend_id(name),
+                attempt: (number % 3) as u32,
+                own: is_own(number),
+                token,
+                body_length: [Some(0), Some(1 << 40), None][number % 3],
+                now_ns: self.now_ns,
+            });
+        }
+    }
+
     fn finish(&mut self, picker: &Picker, picked: &[(usize, u64)]) {
         const OUTCOMES: [Outcome; 4] = [Outcome::Ok, Outcome::ConnectError, Outcome::Timeout, Outcome::ClientGone];
         for (number, &(index, token)) in picked.iter().enumerate() {
             self.now_ns += STEP_NS;
             let outcome = OUTCOMES[if number % 8 == 7 { number / 8 % OUTCOMES.len() } else { 0 }];
-            // Some finishes are for picks of a predecessor, or for a removed backend.
-            let own = number % 10 != 9;
-            let name = if number % 32 == 31 { "gone" } else { &*picker.backends().specs()[index].name };
+            let name = if is_of_gone_backend(number) { "gone" } else { &*picker.backends().specs()[index].name };
             picker.finish(&Finish {
                 worker: Some((number % self.request.workers.max(1)) as u32),
                 backend_id: backend_id(name),
                 outcome,
                 http_status: matches!(outcome, Outcome::Ok).then_some(200),
                 attempt: 0,
-                own,
+                own: is_own(number),
                 upgraded: number % 64 == 63,
                 token,
                 time_to_head_ns: 1_000_000,
@@ -286,6 +317,17 @@ impl<'a> Trial<'a> {
                 now_ns: self.now_ns,
             });
         }
+    }
+
+    /// The strategy's own metrics, if it has some. In a pool lb drops bad lines; here each is a finding.
+    fn collect(&mut self, strategy: &Strategy) -> Result<(), Refused> {
+        if !strategy.plugin().has_metrics() {
+            return Ok(());
+        }
+        (self.tell)(VetStage::Metrics);
+        let Some(text) = strategy.metrics() else { return Ok(()) };
+        let page = PluginPage::read(&text.map_err(at(VetStage::Metrics))?);
+        page.first_dropped().map_or(Ok(()), |bad| Err((VetStage::Metrics, bad.to_string())))
     }
 
     /// A second instance gets the learnt state and must then work.
@@ -332,6 +374,16 @@ impl<'a> Trial<'a> {
     fn picks(&self) -> usize {
         self.times_ns.len() * BATCH
     }
+}
+
+/// Some attempts are picks of a predecessor.
+fn is_own(number: usize) -> bool {
+    number % 10 != 9
+}
+
+/// Some attempts are on a backend that has left the list.
+fn is_of_gone_backend(number: usize) -> bool {
+    number % 32 == 31
 }
 
 fn at(stage: VetStage) -> impl FnOnce(HookError) -> Refused {

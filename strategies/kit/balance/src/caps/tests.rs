@@ -60,8 +60,17 @@ impl Scene {
         let tried: Vec<_> =
             (0..).zip(&self.states).filter(|(_, state)| **state == State::Tried).map(|(i, _)| i).collect();
         let key = self.has_key.then_some((&b"key"[..], 7));
-        let request =
-            PickRequest { worker: None, attempt: 0, tried: &tried, key, random: 1, now_ns: 1, dry: false, lookup: &() };
+        let request = PickRequest {
+            worker: None,
+            attempt: 0,
+            tried: &tried,
+            key,
+            random: 1,
+            now_ns: 1,
+            dry: false,
+            body_length: Some(0),
+            lookup: &(),
+        };
         let has_room = |index: usize| self.states[index] != State::Full;
         let chosen = chooser.choose(&request, has_room, |request| {
             self.asked.borrow_mut().push(request.tried.to_vec());

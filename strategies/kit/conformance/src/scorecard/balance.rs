@@ -6,8 +6,8 @@
 //! "By load" and "by latency" are tested in closed loops in virtual time, with finishes, on equally fast backends:
 //!
 //! - fairness by load: with one client, so in an idle pool, the draws must be even (chi-square).
-//! - fairness by latency: 20 clients, 250 ms for a request. No share may be off by more than 50 %. Noise of the measured
-//!   times moves the picks: with the average of the host (time constant 10 s) a sound strategy is off by up to 33 %.
+//! - fairness by latency: 20 clients, 250 ms for a request. No share may be off by more than 50 %. The measured times
+//!   are noisy. With the host's average (time constant 10 s), a sound strategy is off by up to 33 %.
 //! - weights: 200 clients. No share may be off by more than 15 %, by latency 50 %.
 
 use statrs::distribution::{Beta, ContinuousCDF};

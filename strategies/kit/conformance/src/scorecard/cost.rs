@@ -1,10 +1,10 @@
 //! The cost of picks: the time of one, and the memory that stays allocated after a million.
 //!
-//! A sound strategy takes tens of nanoseconds. A longer time is a warning, because it depends on the machine too. Beyond
-//! the limit of `lb`'s probation it is a failure: in service `lb` would put the predecessor back.
+//! A sound strategy takes tens of nanoseconds. A longer time is a warning, because it depends on the machine too.
+//! Beyond the limit of `lb`'s probation it is a failure: in service `lb` would put the predecessor back.
 //!
-//! Invariants: batches are shorter than the time slice of a busy machine, so that the median of batches is the time of
-//! a batch that was not interrupted. The memory check of a slow strategy ends after fewer picks.
+//! Invariants: a batch is shorter than the time slice of a busy machine. So the median is the time of a batch that was
+//! not interrupted. The memory check of a slow strategy ends after fewer picks.
 
 use std::time::{Duration, Instant};
 

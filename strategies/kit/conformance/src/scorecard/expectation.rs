@@ -7,10 +7,10 @@
 //! - a ring, or by options: a key keeps its backend.
 //! - by load, by latency: in a closed loop a slow backend gets few requests.
 //!
-//! The closed loop ([`ClosedLoop`](crate::ClosedLoop)) has 5 backends and 20 clients in virtual time. Four backends need
-//! 50 ms for a request on average, the fifth 250 ms. After 2,000 requests, in which the strategy may learn, 20,000 count.
-//! The slow one may get half of an even share: 10 %. If it gets none, a strategy by latency will not notice that it
-//! has recovered, which is a warning.
+//! The closed loop ([`ClosedLoop`](crate::ClosedLoop)) has 5 backends and 20 clients in virtual time. Four backends
+//! need 50 ms for a request on average, the fifth 250 ms. After 2,000 requests, in which the strategy may learn, 20,000
+//! count. The slow one may get half of an even share: 10 %. If it gets none, a strategy by latency will not notice that
+//! it has recovered, which is a warning.
 
 use std::collections::HashMap;
 
@@ -75,9 +75,10 @@ pub(super) fn check(subject: &Subject) -> Found {
         Ok(expectation) => expectation,
         Err(reason) => return Ok(Finding::fail(declared, "the keys of the contract", reason)),
     };
-    if expectation.consistent && !subject.plugin().wants().hash {
-        let reason = "it declares consistent, but does not ask for the key (WANTS_HASH)";
-        return Ok(Finding::fail("consistent, no key", "consistent needs the key", reason));
+    let wants = subject.plugin().wants();
+    if expectation.consistent && !wants.hash && wants.body == 0 {
+        let reason = "it declares consistent, but asks neither for the key (WANTS_HASH) nor for the body (BODY_BYTES)";
+        return Ok(Finding::fail("consistent, no key", "consistent needs a key or a body", reason));
     }
     match expectation.balance {
         Balance::Undeclared => Ok(Finding::warn(

@@ -45,7 +45,8 @@ pub(super) fn check(subject: &Subject) -> Found {
 
 fn judge(ask: &Ask, picker: &Picker, world: &World) -> Result<(), String> {
     let decision = ask.pick(picker);
-    let text = ask.explain(picker).ok_or("the hook returned a failure or panicked")?;
+    // A strategy may have nothing to say about a request.
+    let Some(text) = ask.try_explain(picker).transpose().map_err(|error| error.to_string())? else { return Ok(()) };
     let said: Value =
         serde_json::from_str(&text).map_err(|error| format!("{:?} is no JSON: {error}", quoted(&text)))?;
     let said = said.as_object().ok_or_else(|| format!("{:?} is no JSON object", quoted(&text)))?;

@@ -86,7 +86,7 @@ pub(super) fn check(subject: &Subject) -> Found {
 fn explain(subject: &Subject, picker: &Picker) -> Result<(), String> {
     let ask = subject.requests(60).ask().dry();
     for ask in [ask.clone(), ask.without_key()] {
-        ask.explain(picker).ok_or("explain failed")?;
+        ask.try_explain(picker).transpose().map_err(|error| error.to_string())?;
     }
     Ok(())
 }

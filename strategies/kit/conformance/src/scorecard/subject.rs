@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use lb_strategy_host::{PickRequest, Plugin, Remains};
+use lb_strategy_host::{Lookup, Part, PickRequest, Plugin, Remains};
 use serde_json::Value;
 
 use super::expectation::Expectation;
@@ -34,6 +34,9 @@ pub(super) struct Subject {
 #[derive(Clone, Copy)]
 pub(super) struct Deadline(Instant);
 
+/// A request of which only the body can be looked up: the bytes of its key.
+struct Body([u8; 8]);
+
 /// A pick with the least overhead in the test, for checks with very many picks.
 pub(super) fn lean_pick(picker: &Picker, worker: u32, number: u64, random: u64) -> Decision {
     picker.pick(&PickRequest {
@@ -44,8 +47,21 @@ pub(super) fn lean_pick(picker: &Picker, worker: u32, number: u64, random: u64) 
         random: random.rotate_left(32).wrapping_mul(0x9E37_79B9_7F4A_7C15),
         now_ns: number * 1000,
         dry: false,
-        lookup: &(),
+        body_length: Some(8),
+        lookup: &Body(random.to_le_bytes()),
     })
+}
+
+// === impl Body ===
+
+impl Lookup for Body {
+    fn header(&self, _: &[u8], _: usize) -> Option<&[u8]> {
+        None
+    }
+
+    fn part(&self, part: Part) -> Option<&[u8]> {
+        (part == Part::Body).then_some(&self.0)
+    }
 }
 
 // === impl Subject ===
@@ -60,8 +76,8 @@ impl Subject {
         &self.plugin
     }
 
-    /// A check of `picks` picks must do only each `stride`th part of its work, so that it ends in time. Odd, so that the
-    /// parts differ.
+    /// A check of `picks` picks must do only each `stride`th part of its work, so that it ends in time. Odd, so that
+    /// the parts differ.
     pub(super) fn stride(&self, picks: u64) -> usize {
         let time = self.pick_time.get().copied().unwrap_or_default().as_secs_f64() * picks as f64;
         (time / LONG_CHECK.as_secs_f64()) as usize | 1
