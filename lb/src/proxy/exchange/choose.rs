@@ -18,7 +18,7 @@ use crate::pool::Key;
 use crate::proxy::fault::Fault;
 use crate::proxy::sessions::Session;
 use crate::proxy::upstream::Link;
-use crate::proxy::view::{Current, MemberView};
+use crate::proxy::view::MemberView;
 use crate::telemetry::{FallbackReason, SessionResult};
 
 /// The decision before an attempt begins.
@@ -64,7 +64,7 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
     if exchange.pool.is_at_limit() {
         return Err(Unpicked::Overload);
     }
-    let (shared, caps) = (&current.shared, exchange.pool.caps());
+    let (shared, caps, has_caps) = (&current.shared, exchange.pool.caps(), exchange.pool.has_caps());
     // The list may have changed since, so numbers are looked up in this one. Without a retry nothing is allocated.
     let index_of = |tried: &u64| shared.backends.iter().position(|backend| backend.number == *tried);
     let tried: Vec<u32> = plan.tried.iter().filter_map(index_of).map(|index| index as u32).collect();
@@ -91,7 +91,8 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
         lookup: &parts(exchange, shared.wants.body),
     };
     for _ in 0..RACES_MAX {
-        let choice = decide(exchange, plan, current, &request)?;
+        let has_room = |index: usize| !has_caps || current.members[index].has_room(caps);
+        let choice = ask_for(exchange, plan, shared, &request, has_room)?;
         let Some((slot, means)) = reserve(exchange, plan, &current.members[choice.index], caps, now) else { continue };
         let instance = match choice.fallback {
             None => shared.picker.strategy().instance(),
@@ -121,27 +122,6 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
     Err(Unpicked::Raced)
 }
 
-/// The choice of the strategy, or of the fallback in its place.
-#[inline]
-fn decide(exchange: &Exchange, plan: &Plan, current: &Current, request: &PickRequest<'_>) -> Result<Choice, Unpicked> {
-    let (pool, shared) = (&exchange.pool, &current.shared);
-    let (caps, has_caps) = (pool.caps(), pool.has_caps());
-    let has_room = |index: usize| !has_caps || current.members[index].has_room(caps);
-    let mut choice = shared.choose(request, has_room, |request| ask(exchange, shared, request));
-    // A hedge is not made then.
-    if choice == Err(Unchosen::Wait) && !plan.is_hedge && !pool.line.has_queue() {
-        choice = shared.choose_without_queue(request, has_room);
-    }
-    choice.map_err(|none| match none {
-        Unchosen::NoBackend | Unchosen::AllTried => Unpicked::NoBackend,
-        Unchosen::Overload => Unpicked::Overload,
-        Unchosen::Wait => {
-            pool.line.note_strategy_wait();
-            Unpicked::Held
-        }
-    })
-}
-
 /// The parts of the request that a strategy may look up, with at most `body_bytes` bytes of the body.
 #[inline]
 fn parts(exchange: &Exchange, body_bytes: u32) -> RequestParts<'_> {
@@ -152,6 +132,30 @@ fn parts(exchange: &Exchange, body_bytes: u32) -> RequestParts<'_> {
         client: &exchange.context.peer.client,
         body: exchange.body.prefix(body_bytes),
     }
+}
+
+/// The strategy's choice. Without a queue, the host chooses for a request that the strategy lets wait.
+#[inline]
+fn ask_for(
+    exchange: &Exchange,
+    plan: &Plan,
+    shared: &PoolGeneration,
+    request: &PickRequest<'_>,
+    has_room: impl Fn(usize) -> bool,
+) -> Result<Choice, Unpicked> {
+    let mut choice = shared.choose(request, &has_room, |request| ask(exchange, shared, request));
+    // A hedge is not made then.
+    if choice == Err(Unchosen::Wait) && !plan.is_hedge && !exchange.pool.line.has_queue() {
+        choice = shared.choose_without_queue(request, has_room);
+    }
+    choice.map_err(|none| match none {
+        Unchosen::NoBackend | Unchosen::AllTried => Unpicked::NoBackend,
+        Unchosen::Overload => Unpicked::Overload,
+        Unchosen::Wait => {
+            exchange.pool.line.note_strategy_wait();
+            Unpicked::Held
+        }
+    })
 }
 
 /// The strategy's pick, counted, and sometimes timed.
