@@ -45,13 +45,8 @@ impl Turn {
     /// Looks for room with `pick`, which returns `None` if there is none for this request. Then it waits on.
     ///
     /// Room that appears while it is woken wakes another request or none. So it looks again as soon as it is visible as
-<<<<<<< HEAD
-    /// waiting, if `is_worth_a_look` says so. If that room is not for it, it passes its wake on. It does not if
-    /// `is_blocked` says that the requests behind it cannot use the room either.
-=======
     /// waiting, if `is_worth_a_look` says so. If that room is not for it, it passes its wake on, unless `is_blocked`
     /// says that the requests behind it cannot use it either.
->>>>>>> abi
     pub(in crate::proxy) fn look<T, E>(
         &self,
         is_worth_a_look: impl FnOnce() -> bool,

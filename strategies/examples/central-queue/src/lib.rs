@@ -1,20 +1,14 @@
 //! Central queue: a request goes only to an idle backend. If all are busy, it waits in the pool's queue.
 //!
 //! Idea: with a queue at each backend, a request may wait behind a slow one while another backend is idle. With one
-//! queue for all, the first request that waits gets the first backend that is free. That suits backends that serve one
-//! request at a time, such as a model on one graphics card.
+//! queue for all, the first request that waits gets the first backend that is free. This is the queue M/G/n, the best
+//! for backends that serve one request at a time, such as a model on one graphics card.
 //!
 //! Why it exists: as an example of [`Pick::Wait`]. `central_queue.c` is the same in C, with the same picks.
 //!
-<<<<<<< HEAD
-//! Invariants: a backend is idle if it has fewer than `most` requests in flight. The search begins at a random backend,
-//! so an idle pool is drawn evenly. The count is read and not reserved: workers that pick at the same time may exceed
-//! `most`. Where it must never be exceeded, set `limits.requests_in_flight_per_backend` to the same number.
-=======
 //! Invariants: a backend is idle if it has fewer than `most` requests in flight. The search begins at a random
 //! backend, so an idle pool is drawn evenly. The count is read and not reserved, so workers that pick at the same time
 //! may exceed `most`. Where it must never be exceeded, set `limits.requests_in_flight_per_backend` to the same number.
->>>>>>> abi
 
 use lb_strategy::{Backends, Error, Host, Pick, Request, Strategy};
 use serde::Deserialize;
