@@ -8,11 +8,8 @@ use std::sync::Arc;
 
 use divan::Bencher;
 use lb::pool::Eligibility;
-use lb_strategy_host::{BackendList, BackendSpec, Decision, Headers, Loader, PickRequest, Picker, Strategy, Wanted};
+use lb_strategy_host::{BackendList, BackendSpec, Decision, Loader, PickRequest, Picker, Strategy, Wanted};
 use serde_json::json;
-
-/// A request without header fields.
-struct NoHeaders;
 
 fn main() {
     divan::main();
@@ -30,6 +27,7 @@ fn picker(name: &str, backends: usize) -> Picker {
     let spec = |index: usize| BackendSpec {
         name: format!("b{index}").into(),
         address: format!("192.0.2.1:{}", 1000 + index).into(),
+        labels: Arc::default(),
         weight: 1,
         effective: 1000,
         flags,
@@ -53,16 +51,8 @@ fn pick<const BACKENDS: usize>(bencher: Bencher<'_, '_>, name: &str) {
             random,
             now_ns: 1,
             dry: false,
-            headers: &NoHeaders,
+            lookup: &(),
         };
         assert!(matches!(black_box(picker.pick(&request)), Decision::Backend { .. }));
     });
-}
-
-// === impl NoHeaders ===
-
-impl Headers for NoHeaders {
-    fn get(&self, _: &[u8], _: usize) -> Option<&[u8]> {
-        None
-    }
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use lb_balance::Thresholds;
-use lb_strategy_host::Picker;
+use lb_strategy_host::{Picker, Wants};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
@@ -25,7 +25,7 @@ use crate::config::{Fallback, HashFunction, HostMatch, IpNetwork, KeySource, Lim
 use crate::listener::Listener;
 use crate::pool::Backend;
 
-pub use choice::Lookup;
+pub use choice::{RequestParts, client_bytes};
 pub use lb_balance::{Choice, Unchosen};
 pub use own_routes::{Call, CallAnswer, OwnRoutes};
 
@@ -59,8 +59,8 @@ pub struct PoolGeneration {
     pub fallback: Fallback,
     /// The next turn of the fallback `round_robin`.
     pub fallback_cursor: AtomicUsize,
-    pub wants_hash: bool,
-    pub wants_finish: bool,
+    /// What the strategy asks for.
+    pub wants: Wants,
     /// When a worker reports a backend that fails.
     pub thresholds: Thresholds,
 }

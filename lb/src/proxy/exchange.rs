@@ -203,7 +203,7 @@ impl Exchange {
     fn take_key(&self) -> Option<Key> {
         let current = self.pool.current();
         let shared = &current.as_ref()?.shared;
-        if !shared.wants_hash {
+        if !shared.wants.hash {
             return None;
         }
         let mut random = self.context.local.random.borrow_mut();

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::generation::client_bytes;
 use crate::http1::Fields;
 
 /// The other end of a client's connection.
@@ -10,6 +11,8 @@ pub(in crate::proxy) struct Peer {
     pub(in crate::proxy) address: SocketAddr,
     /// Its IP address as text.
     pub(in crate::proxy) text: Box<str>,
+    /// Its IP address as strategies get it.
+    pub(in crate::proxy) client: [u8; 16],
     /// The fields about the client that every backend gets: made once, because a connection may bring many requests.
     pub(in crate::proxy) forwarded: Fields,
     /// The place of its listener.
@@ -22,6 +25,6 @@ impl Peer {
     pub(in crate::proxy) fn new(address: SocketAddr, listener: usize) -> Self {
         let text = address.ip().to_canonical().to_string().into_boxed_str();
         let forwarded = [("x-forwarded-for", &*text), ("x-forwarded-proto", "http")].into_iter().collect();
-        Self { address, text, forwarded, listener }
+        Self { address, text, client: client_bytes(address.ip()), forwarded, listener }
     }
 }

@@ -95,6 +95,7 @@ fn pool(strategy: &Arc<Strategy>, backend: &Arc<Backend>) -> Arc<PoolGeneration>
     let spec = BackendSpec {
         name: backend.id.clone(),
         address: backend.address.clone(),
+        labels: Arc::default(),
         weight: 1,
         effective: 1000,
         flags: UP.flags(),
@@ -111,8 +112,7 @@ fn pool(strategy: &Arc<Strategy>, backend: &Arc<Backend>) -> Arc<PoolGeneration>
         hash: HashFunction::Xxh3,
         fallback: Fallback::LeastConnections,
         fallback_cursor: AtomicUsize::new(0),
-        wants_hash: plugin.wants_hash(),
-        wants_finish: plugin.wants_finish(),
+        wants: plugin.wants(),
         thresholds: lb_balance::Thresholds::OFF,
     })
 }

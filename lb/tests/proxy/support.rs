@@ -101,6 +101,7 @@ pub(crate) fn pool(setup: &PoolSetup) -> Arc<PoolGeneration> {
     let spec = |backend: &Arc<Backend>| BackendSpec {
         name: backend.id.clone(),
         address: backend.address.clone(),
+        labels: Arc::default(),
         weight: 1,
         effective: if backend.is_eligible() { 1000 } else { 0 },
         flags: if backend.is_eligible() { UP.flags() } else { DOWN.flags() },
@@ -110,7 +111,7 @@ pub(crate) fn pool(setup: &PoolSetup) -> Arc<PoolGeneration> {
     let epoch = EPOCH.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let list = BackendList::new(setup.backends.iter().map(spec).collect(), epoch, epoch);
     let plugin = setup.strategy.plugin();
-    let (wants_hash, wants_finish) = (plugin.wants_hash(), plugin.wants_finish());
+    let wants = plugin.wants();
     Arc::new(PoolGeneration {
         name: setup.name.into(),
         picker: Picker::new(setup.strategy.clone(), list).unwrap(),
@@ -119,8 +120,7 @@ pub(crate) fn pool(setup: &PoolSetup) -> Arc<PoolGeneration> {
         hash: HashFunction::Xxh3,
         fallback: Fallback::LeastConnections,
         fallback_cursor: AtomicUsize::new(0),
-        wants_hash,
-        wants_finish,
+        wants,
         thresholds: lb_balance::Thresholds::OFF,
     })
 }

@@ -6,7 +6,7 @@ use lb::config::{self, Source};
 use lb::control::{self, Add, AttachedBackend, Change, Options, ReloadRequest, ReloadResult, Remove};
 use lb::generation::{Generation, Seat};
 use lb::telemetry::Metrics;
-use lb_strategy_host::{Decision, Headers, PickRequest, backend_id};
+use lb_strategy_host::{Decision, PickRequest, backend_id};
 use lb_test_support::folder;
 
 use crate::bench::{compiled_from, filed};
@@ -14,14 +14,6 @@ use crate::bench::{compiled_from, filed};
 const PICKERS: u32 = 3;
 /// Number of changes of members. Every tenth comes with a reload.
 const CHANGES: usize = 200;
-
-struct NoHeaders;
-
-impl Headers for NoHeaders {
-    fn get(&self, _: &[u8], _: usize) -> Option<&[u8]> {
-        None
-    }
-}
 
 /// Asserts that a pick names a backend of the same generation: the token of the plugin is the id that it saw.
 fn check(generation: &Generation, worker: u32, turn: u64) -> bool {
@@ -35,7 +27,7 @@ fn check(generation: &Generation, worker: u32, turn: u64) -> bool {
         random: turn,
         now_ns: turn,
         dry: false,
-        headers: &NoHeaders,
+        lookup: &(),
     });
     match decision {
         Decision::Backend { index, token } => {

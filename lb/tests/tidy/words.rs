@@ -8,6 +8,8 @@ const UNSAFE: &[&str] = &[
     "strategies/kit/api/src/ffi.rs",
     "strategies/kit/api/src/ffi/",
     "strategies/kit/host/src/handle.rs",
+    "strategies/kit/host/src/handle/",
+    "strategies/kit/host/src/inside.rs",
     "strategies/kit/host/src/library.rs",
     "strategies/kit/host/tests/fixtures/",
 ];

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use http::Method;
 use lb_balance::Caps;
 use lb_strategy_host::PickRequest;
 use schemars::JsonSchema;
@@ -16,7 +17,9 @@ use serde::Serialize;
 use super::wait::{Cause, Wait};
 use crate::config::normal_path;
 use crate::control::api::ControlError;
-use crate::generation::{Choice, Generation, Hall, Lookup, Place, PoolGeneration, Unchosen, without_port};
+use crate::generation::{
+    Choice, Generation, Hall, Place, PoolGeneration, RequestParts, Unchosen, client_bytes, without_port,
+};
 use crate::http1::{Fields, Target};
 use crate::pool::{Key, key};
 use crate::telemetry::Metrics;
@@ -28,6 +31,7 @@ pub struct ExplainRequest {
     pub pool: Option<String>,
     /// The key; `None`: the one that `hash_on` finds.
     pub key: Option<Vec<u8>>,
+    pub method: Method,
     /// Path and query.
     pub target: Target,
     pub fields: Fields,
@@ -87,12 +91,12 @@ pub(in crate::control) fn explain(
     let now_ns = hall.opened().elapsed().as_nanos() as u64;
     let mut random = fastrand::Rng::new();
     let peer = request.client_ip.to_canonical().to_string();
-    let found = match (&request.key, pool.wants_hash) {
+    let found = match (&request.key, pool.wants.hash) {
         (None, true) => key::of(&pool.hash_on, pool.hash, &request.target, &request.fields, &peer, &mut random),
         _ => None,
     };
     let key = request.key.as_deref().or_else(|| found.as_ref().map(Key::bytes));
-    let hashed = key.filter(|_| pool.wants_hash).map(|bytes| (bytes, key::hash(pool.hash, bytes)));
+    let hashed = key.filter(|_| pool.wants.hash).map(|bytes| (bytes, key::hash(pool.hash, bytes)));
     let asked = PickRequest {
         worker: None,
         attempt: 0,
@@ -101,7 +105,12 @@ pub(in crate::control) fn explain(
         random: random.u64(..),
         now_ns,
         dry: true,
-        headers: &Lookup(&request.fields),
+        lookup: &RequestParts {
+            method: &request.method,
+            target: &request.target,
+            fields: &request.fields,
+            client: &client_bytes(request.client_ip),
+        },
     };
     let limits = &policy.limits;
     let caps = Caps {
@@ -188,6 +197,7 @@ impl Default for ExplainRequest {
         Self {
             pool: None,
             key: None,
+            method: Method::GET,
             target: Target::default(),
             fields: Fields::new(),
             client_ip: Ipv4Addr::LOCALHOST.into(),

@@ -7,7 +7,7 @@
 //! Invariant: a ring that is returned can be drawn. Indexes are inside the list, ends ascend from 0 to 1, arcs are few.
 
 use lb_strategy::RING_ARCS_MAX;
-use lb_strategy_host::{Headers, PickRequest};
+use lb_strategy_host::PickRequest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -45,9 +45,6 @@ struct Explanation {
     ring: Option<Vec<RingArc>>,
 }
 
-/// A request without key and headers.
-struct Nothing;
-
 // === impl Ring ===
 
 impl Ring {
@@ -72,16 +69,8 @@ impl Ring {
 }
 
 fn arcs(pool: &PoolGeneration, backends: usize) -> Result<Option<Vec<RingArc>>, String> {
-    let request = PickRequest {
-        worker: None,
-        attempt: 0,
-        tried: &[],
-        key: None,
-        random: 0,
-        now_ns: 0,
-        dry: true,
-        headers: &Nothing,
-    };
+    let request =
+        PickRequest { worker: None, attempt: 0, tried: &[], key: None, random: 0, now_ns: 0, dry: true, lookup: &() };
     pool.picker.explain(&request).map_or(Ok(None), |words| read(&words, backends))
 }
 
@@ -120,14 +109,6 @@ impl RingArc {
             Self::Weighed(end, backend, requests) => (end, backend, requests),
             Self::Plain(end, backend) => (end, backend, 0.0),
         }
-    }
-}
-
-// === impl Nothing ===
-
-impl Headers for Nothing {
-    fn get(&self, _: &[u8], _: usize) -> Option<&[u8]> {
-        None
     }
 }
 

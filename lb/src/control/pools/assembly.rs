@@ -50,7 +50,7 @@ impl Assembly {
     /// Makes the picker and the pool's part of a generation. Calls into the plugin.
     pub(in crate::control) fn build(self) -> Result<Assembled, HookError> {
         let plugin = self.strategy.plugin();
-        let (wants_hash, wants_finish) = (plugin.wants_hash(), plugin.wants_finish());
+        let wants = plugin.wants();
         let backends: Vec<Arc<Backend>> = self.members.iter().map(|member| member.backend.clone()).collect();
         let list = BackendList::new(self.specs, self.epoch, self.members_epoch);
         let picker = Picker::new(self.strategy, list)?;
@@ -63,8 +63,7 @@ impl Assembly {
             fallback: self.settings.fallback,
             fallback_cursor: AtomicUsize::new(self.fallback_cursor),
             thresholds: self.thresholds,
-            wants_hash,
-            wants_finish,
+            wants,
         });
         Ok(Assembled { generation, members: self.members })
     }
@@ -74,6 +73,7 @@ pub(super) fn spec(member: &Member, slot: &Arc<Slot>) -> BackendSpec {
     BackendSpec {
         name: member.backend.id.clone(),
         address: member.backend.address.clone(),
+        labels: Arc::default(),
         weight: u32::from(member.entry.weight),
         effective: u32::from(member.entry.weight) * member.share(),
         flags: member.eligibility().flags(),

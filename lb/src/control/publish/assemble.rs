@@ -71,6 +71,6 @@ fn hand_over(
         },
         Some(Err(error)) => error,
     };
-    assembly.start_fresh(Strategy::new(new.plugin().clone(), options)?);
+    assembly.start_fresh(Strategy::for_pool(new.plugin().clone(), options, assembly.name())?);
     Ok((StateHandOver::Fresh, Some(format!("the state could not be handed over and begins anew: {failed}"))))
 }

@@ -93,7 +93,7 @@ pub(in crate::control) fn instance(
     plugin: Arc<LoadedPlugin>,
     pool: &config::PoolConfig,
 ) -> Result<Arc<Strategy>, PluginError> {
-    Strategy::new(plugin, &pool.strategy.options).map_err(|source| PluginError::Hook {
+    Strategy::for_pool(plugin, &pool.strategy.options, &pool.name).map_err(|source| PluginError::Hook {
         pool: pool.name.clone(),
         key: options_key(pool),
         source,

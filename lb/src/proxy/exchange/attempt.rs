@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use http::StatusCode;
-use lb_strategy_host::{Finish, Outcome};
+use lb_strategy_host::{Finish, Outcome, Start};
 use tokio::time::Instant;
 
 use super::choose::{Picked, Unpicked, choose};
@@ -251,7 +251,26 @@ impl Attempt {
             is_tunnel: false,
             has_ended: false,
         };
+        attempt.tell_start(exchange.body.exact());
         (attempt, means)
+    }
+
+    /// Tells the strategy in charge that the attempt begins, if it wants to know.
+    #[inline]
+    fn tell_start(&self, body_length: Option<u64>) {
+        let current = self.slot.pool.current();
+        let Some(current) = &*current else { return };
+        if current.shared.wants.start {
+            current.shared.picker.start(&Start {
+                worker: Some(self.context.local.number),
+                backend_id: self.member().backend.number,
+                attempt: self.number,
+                own: self.instance == current.shared.picker.strategy().instance(),
+                token: self.token,
+                body_length,
+                now_ns: self.started_ns,
+            });
+        }
     }
 
     #[inline]
@@ -329,7 +348,7 @@ impl Attempt {
         self.slot.give_back();
         let current = self.slot.pool.current();
         let Some(current) = &*current else { return };
-        if current.shared.wants_finish {
+        if current.shared.wants.finish {
             let local = &self.context.local;
             let now_ns = local.clock_ns(now);
             current.shared.picker.finish(&Finish {

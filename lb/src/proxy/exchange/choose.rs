@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::Exchange;
 use super::retry::Plan;
 use super::slot::{Means, Slot};
-use crate::generation::{Choice, Lookup, PoolGeneration};
+use crate::generation::{Choice, PoolGeneration, RequestParts};
 use crate::pool::Key;
 use crate::proxy::fault::Fault;
 use crate::proxy::sessions::Session;
@@ -85,7 +85,12 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
         random: local.random.borrow_mut().u64(..),
         now_ns,
         dry: false,
-        headers: &Lookup(&exchange.head.fields),
+        lookup: &RequestParts {
+            method: &exchange.head.method,
+            target: &exchange.head.target,
+            fields: &exchange.head.fields,
+            client: &exchange.context.peer.client,
+        },
     };
     for _ in 0..RACES_MAX {
         let has_room = |index: usize| !has_caps || current.members[index].has_room(caps);

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 /// The major version. It is part of the entry symbol's name, so another major version has another symbol.
 pub const ABI_MAJOR: u16 = 1;
 /// The minor version. A release that appends a field, a hook or a constant adds one.
-pub const ABI_MINOR: u16 = 0;
+pub const ABI_MINOR: u16 = 1;
 /// The entry symbol of a plugin, NUL-terminated for the loader.
 pub const ENTRY_SYMBOL: &[u8] = b"lb_strategy_entry_v1\0";
 
@@ -33,6 +33,11 @@ pub const LB_BACKEND_DRAINING: u32 = 4;
 pub const LB_REQ_HASH: u32 = 1;
 pub const LB_REQ_DRY: u32 = 2;
 pub const LB_WORKER_ANY: u32 = u32::MAX;
+
+pub const LB_PART_METHOD: u32 = 0;
+pub const LB_PART_PATH: u32 = 1;
+pub const LB_PART_HOST: u32 = 2;
+pub const LB_PART_CLIENT: u32 = 3;
 
 pub const LB_FIN_OWN: u32 = 1;
 pub const LB_FIN_UPGRADED: u32 = 2;
@@ -77,6 +82,8 @@ pub struct LbHost {
     pub ctx: *mut c_void,
     pub log: Option<unsafe extern "C" fn(ctx: *mut c_void, level: u32, message: LbStr)>,
     pub sink_write: Option<unsafe extern "C" fn(sink: *mut LbSink, bytes: LbStr)>,
+    pub pick_size: u32,
+    pub stats_size: u32,
 }
 
 /// Live numbers of one backend. The host owns them, and they survive every swap. Plugins read them with relaxed loads.
@@ -107,6 +114,7 @@ pub struct LbBackend {
     pub reserved: u32,
     pub stats: *const LbStats,
     pub slot: *const LbSlot,
+    pub labels_json: LbStr,
 }
 
 #[repr(C)]
@@ -118,9 +126,14 @@ pub struct LbBackends {
     pub base: *const c_void,
     pub epoch: u64,
     pub members_epoch: u64,
+    pub eligible: *const u32,
+    pub n_eligible: u32,
+    pub reserved_1: u32,
 }
 
 pub type LbHeaderFn = unsafe extern "C" fn(request: *const LbRequest, name: LbStr, nth: u32, out: *mut LbStr) -> i32;
+
+pub type LbPartFn = unsafe extern "C" fn(request: *const LbRequest, which: u32, out: *mut LbStr) -> i32;
 
 #[repr(C)]
 pub struct LbRequest {
@@ -134,6 +147,7 @@ pub struct LbRequest {
     pub rand: u64,
     pub now_ns: u64,
     pub header: Option<LbHeaderFn>,
+    pub part: Option<LbPartFn>,
 }
 
 #[repr(C)]
@@ -157,6 +171,19 @@ pub struct LbFinish {
     pub token: u64,
     pub ttfb_ns: u64,
     pub total_ns: u64,
+    pub now_ns: u64,
+}
+
+#[repr(C)]
+pub struct LbStart {
+    pub size: u32,
+    pub worker: u32,
+    pub backend_id: u64,
+    pub slot: *const LbSlot,
+    pub attempt: u32,
+    pub flags: u32,
+    pub token: u64,
+    pub body_length: u64,
     pub now_ns: u64,
 }
 
@@ -184,6 +211,9 @@ pub type Explain = unsafe extern "C" fn(
     *mut LbSink,
 ) -> LbStatus;
 
+pub type OnStart = unsafe extern "C" fn(*mut LbStrategy, *const LbStart);
+pub type MetricsFn = unsafe extern "C" fn(*mut LbStrategy, *mut LbSink) -> LbStatus;
+
 /// The table that a plugin's entry returns: `static const` in the plugin, valid as long as the image is mapped.
 #[repr(C)]
 #[derive(Clone)]
@@ -210,6 +240,8 @@ pub struct LbStrategyTable {
     pub state_import: Option<StateImport>,
     pub tick: Option<TickFn>,
     pub explain: Option<Explain>,
+    pub on_start: Option<OnStart>,
+    pub metrics: Option<MetricsFn>,
 }
 
 /// The smallest table of this major version, in bytes: it ends after `pick`.
@@ -221,16 +253,17 @@ pub type EntryFn = unsafe extern "C" fn(*const LbHost) -> *const LbStrategyTable
 const _: () = {
     use std::mem::{align_of, offset_of};
     assert!(size_of::<LbStr>() == 16);
-    assert!(size_of::<LbHost>() == 40);
+    assert!(size_of::<LbHost>() == 48);
     assert!(size_of::<LbStats>() == 24);
     assert!(size_of::<LbSlot>() == 64 && align_of::<LbSlot>() == 64);
-    assert!(size_of::<LbBackend>() == 72);
-    assert!(size_of::<LbBackends>() == 40);
-    assert!(size_of::<LbRequest>() == 72 && offset_of!(LbRequest, header) == 64);
+    assert!(size_of::<LbBackend>() == 88);
+    assert!(size_of::<LbBackends>() == 56);
+    assert!(size_of::<LbRequest>() == 80 && offset_of!(LbRequest, header) == 64);
     assert!(size_of::<LbPick>() == 16);
     assert!(size_of::<LbFinish>() == 72);
+    assert!(size_of::<LbStart>() == 56);
     assert!(offset_of!(LbStrategyTable, pick) == 136);
-    assert!(size_of::<LbStrategyTable>() == 184);
+    assert!(size_of::<LbStrategyTable>() == 200);
 };
 
 // === impl LbStr ===

@@ -17,5 +17,5 @@ pub mod export;
 pub mod ffi;
 pub mod strategy;
 
-pub use ffi::lent::{Backend, Backends, Finish, Host, LogLevel, Outcome, Request, Slot};
+pub use ffi::lent::{Backend, Backends, Finish, Host, LogLevel, Metrics, Outcome, Part, Request, Slot, Start};
 pub use strategy::{Error, NoOptions, Pick, RING_ARCS_MAX, StateSchema, Strategy, Tick};

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::ffi::lent::{Backends, Finish, Host, Request};
+use crate::ffi::lent::{Backends, Finish, Host, Metrics, Request, Start};
 
 /// A routing strategy.
 ///
@@ -22,6 +22,10 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     const WANTS_HASH: bool = false;
     /// Whether the host calls `on_finish`. Default: no.
     const WANTS_FINISH: bool = false;
+    /// Whether the host calls [`on_start`](Self::on_start). Default: no.
+    const WANTS_START: bool = false;
+    /// Whether the strategy has [`metrics`](Self::metrics) of its own. Default: no.
+    const METRICS: bool = false;
     /// The format of the learned state: slots and exported bytes. Default: none, so each instance starts without state.
     ///
     /// A new strategy gets the bytes of its predecessor if both have the same schema, see [`import`](Self::import). It
@@ -65,6 +69,10 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     /// only with [`WANTS_FINISH`](Self::WANTS_FINISH).
     fn on_finish(&self, _finish: &Finish<'_>) {}
 
+    /// Records the begin of one attempt, on its worker, before anything is sent. A pick may be refused or dry, so not
+    /// every pick has a begin. Called only with [`WANTS_START`](Self::WANTS_START).
+    fn on_start(&self, _start: &Start<'_>) {}
+
     /// The state as bytes, for a successor of the same schema. Empty if the slots contain all of it. Called only with
     /// [`STATE`](Self::STATE).
     fn export(&self) -> Vec<u8> {
@@ -78,13 +86,16 @@ pub trait Strategy: Send + Sync + Sized + 'static {
         Err(Error::new("this strategy imports no state"))
     }
 
-    /// For work at regular times, about every [`TICK_MS`](Self::TICK_MS).
-    ///
-    /// This version of `lb` calls it only once, in the check before a load. It makes no calls while the strategy is in
-    /// charge, so do not depend on them.
+    /// For work at regular times, about every [`TICK_MS`](Self::TICK_MS), on the builder thread. `now_ns` is the clock
+    /// of [`Request::now_ns`]. A late tick is not made up for. With [`Tick::Rebuild`] the host calls
+    /// [`picker`](Self::picker) again with the current list, and publishes the result.
     fn tick(&self, _now_ns: u64) -> Tick {
         Tick::Keep
     }
+
+    /// Writes the strategy's own metrics, on the builder thread, at most once a second. Called only with
+    /// [`METRICS`](Self::METRICS).
+    fn metrics(&self, _metrics: &mut Metrics<'_>) {}
 
     /// Explains, as JSON, which backend this request would get and why. Decide as `pick` would, and change nothing.
     /// Called only with [`EXPLAINS`](Self::EXPLAINS).

@@ -129,21 +129,12 @@ impl std::fmt::Display for FallbackReason {
 
 #[cfg(test)]
 mod tests {
-    use lb_strategy_host::Headers;
 
     use super::*;
     use crate::{Eligibility, Unchosen};
 
-    struct NoHeaders;
-
-    impl Headers for NoHeaders {
-        fn get(&self, _: &[u8], _: usize) -> Option<&[u8]> {
-            None
-        }
-    }
-
     fn request(tried: &[u32], dry: bool) -> PickRequest<'_> {
-        PickRequest { worker: None, attempt: 0, tried, key: None, random: 1, now_ns: 1, dry, headers: &NoHeaders }
+        PickRequest { worker: None, attempt: 0, tried, key: None, random: 1, now_ns: 1, dry, lookup: &() }
     }
 
     /// Backends by health and requests in flight.

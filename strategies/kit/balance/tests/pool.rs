@@ -12,21 +12,13 @@ use lb_balance::{
     Backend, BodyState, BudgetRules, Caps, Choice, Chooser, Eligibility, FailureCause, Fallback, Full, Queue,
     QueueRules, RequestProgress, RetryBudget, RetryRules, ShedRules, Shedder, Ticket, Unchosen,
 };
-use lb_strategy_host::{Decision, Headers, PickRequest};
+use lb_strategy_host::{Decision, PickRequest};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
 const CAPS: Caps = Caps { requests: Some(4), connections: None };
 const QUEUE: QueueRules = QueueRules { length_max: 16, wait_max_ns: 500 * MS };
 const SERVICE: u64 = 20 * MS;
-
-struct NoHeaders;
-
-impl Headers for NoHeaders {
-    fn get(&self, _: &[u8], _: usize) -> Option<&[u8]> {
-        None
-    }
-}
 
 /// How a backend responds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,7 +199,7 @@ impl Pool {
             random: self.random.u64(..),
             now_ns: self.now,
             dry: false,
-            headers: &NoHeaders,
+            lookup: &(),
         };
         self.turn += 1;
         let first = if self.has_affinity { *key as usize } else { self.turn };

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use lb_strategy_conformance::{Picker, Strategy, World};
-use lb_strategy_host::{Headers, Loader, PickRequest, Wanted};
+use lb_strategy_host::{Loader, PickRequest, Wanted};
 use serde_json::json;
 
 const PICKS_PER_BATCH: u64 = 1000;
@@ -25,14 +25,6 @@ struct Arguments {
     strategy: PathBuf,
     runs: usize,
     batches: usize,
-}
-
-struct NoHeaders;
-
-impl Headers for NoHeaders {
-    fn get(&self, _: &[u8], _: usize) -> Option<&[u8]> {
-        None
-    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -87,7 +79,7 @@ fn measured_picks(picker: &Picker, first: u64, picks: u64) {
             random: hash,
             now_ns: number,
             dry: false,
-            headers: &NoHeaders,
+            lookup: &(),
         };
         black_box(picker.pick(black_box(&request)));
     }

@@ -144,7 +144,7 @@ pub fn finishes_do_no_harm(subject: impl Subject, options: &Value) -> Verdict {
     for (outcome, backend, total_ns) in outcomes.into_iter().flat_map(|outcome| {
         ["b0", "b2", "unknown"].into_iter().flat_map(move |name| [0, 1_000_000, u64::MAX].map(|ns| (outcome, name, ns)))
     }) {
-        if strategy.plugin().wants_finish() {
+        if strategy.plugin().wants().finish {
             picker.finish(&Finish {
                 worker: Some(0),
                 backend_id: backend_id(backend),
@@ -181,7 +181,7 @@ pub(crate) fn is_right(decision: Decision, world: &World, picker: &Picker, tried
         Decision::NoBackend => candidates.is_empty(),
         // Without a key, a strategy that hashes may let the host pick.
         Decision::Refused(Refusal::Undecided) => {
-            candidates.is_empty() || (picker.strategy().plugin().wants_hash() && !ask.has_key())
+            candidates.is_empty() || (picker.strategy().plugin().wants().hash && !ask.has_key())
         }
         Decision::Refused(_) => false,
     }

@@ -1,6 +1,6 @@
 //! Requests from a seed: random bits, keys and a clock that only the test moves.
 
-use lb_strategy_host::{Decision, Headers, PickRequest, Picker};
+use lb_strategy_host::{Decision, Lookup, Part, PickRequest, Picker};
 
 /// The time between two requests, on the clock of [`Requests`].
 const STEP_NS: u64 = 1_000_000;
@@ -23,9 +23,8 @@ pub struct Ask {
     worker: Option<u32>,
     is_dry: bool,
     headers: Vec<(Vec<u8>, Vec<u8>)>,
+    parts: Vec<(Part, Vec<u8>)>,
 }
-
-struct HeaderList<'a>(&'a [(Vec<u8>, Vec<u8>)]);
 
 /// The 64-bit hash of a key by the host's default function.
 pub fn key_hash(key: &[u8]) -> u64 {
@@ -52,6 +51,7 @@ impl Requests {
             worker: Some(0),
             is_dry: false,
             headers: Vec::new(),
+            parts: vec![(Part::Method, b"GET".to_vec()), (Part::Path, b"/".to_vec())],
         }
     }
 }
@@ -91,18 +91,25 @@ impl Ask {
         self
     }
 
+    /// Sets a part; a request has the method `GET` and the path `/` without it.
+    pub fn part(mut self, part: Part, value: impl Into<Vec<u8>>) -> Self {
+        self.parts.retain(|(known, _)| *known != part);
+        self.parts.push((part, value.into()));
+        self
+    }
+
     pub fn has_key(&self) -> bool {
         self.key.is_some()
     }
 
     /// The picker's decision for this request.
     pub fn pick(&self, picker: &Picker) -> Decision {
-        picker.pick(&self.lend(&HeaderList(&self.headers)))
+        picker.pick(&self.lend())
     }
 
     /// The explanation of the picker's strategy; `None` if it has none.
     pub fn explain(&self, picker: &Picker) -> Option<String> {
-        picker.explain(&self.lend(&HeaderList(&self.headers)))
+        picker.explain(&self.lend())
     }
 
     /// The index of the picked backend. If the decision is another one, a sentence with that decision.
@@ -113,7 +120,7 @@ impl Ask {
         }
     }
 
-    fn lend<'a>(&'a self, headers: &'a HeaderList<'a>) -> PickRequest<'a> {
+    fn lend(&self) -> PickRequest<'_> {
         PickRequest {
             worker: self.worker,
             attempt: self.attempt,
@@ -122,15 +129,21 @@ impl Ask {
             random: self.random,
             now_ns: self.now_ns,
             dry: self.is_dry,
-            headers,
+            lookup: self,
         }
     }
 }
 
-// === impl HeaderList ===
+impl Lookup for Ask {
+    fn header(&self, name: &[u8], nth: usize) -> Option<&[u8]> {
+        self.headers
+            .iter()
+            .filter(|(known, _)| known.eq_ignore_ascii_case(name))
+            .nth(nth)
+            .map(|(_, value)| value.as_slice())
+    }
 
-impl Headers for HeaderList<'_> {
-    fn get(&self, name: &[u8], nth: usize) -> Option<&[u8]> {
-        self.0.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name)).nth(nth).map(|(_, value)| value.as_slice())
+    fn part(&self, part: Part) -> Option<&[u8]> {
+        self.parts.iter().find(|(known, _)| *known == part).map(|(_, value)| value.as_slice())
     }
 }

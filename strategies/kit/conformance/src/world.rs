@@ -168,6 +168,7 @@ impl World {
         let specs = self.members.iter().map(|member| BackendSpec {
             name: member.name.clone(),
             address: "127.0.0.1:9".into(),
+            labels: Arc::default(),
             weight: member.weight,
             effective: member.weight * member.share,
             flags: if member.is_up && member.weight > 0 { LB_BACKEND_ELIGIBLE | LB_BACKEND_HEALTHY } else { 0 },

@@ -118,7 +118,7 @@ fn a_counter_survives_the_hand_over_to_another_image() {
 fn without_a_key_the_hash_strategy_leaves_the_choice_to_the_host() {
     let (_directory, loader) = loader();
     let plugin = load(&loader, &library("consistent_hash"));
-    assert!(plugin.wants_hash());
+    assert!(plugin.wants().hash);
     let picker = World::of(3).picker(&Strategy::new(plugin, &json!({})).unwrap()).unwrap();
     let ask = Requests::seeded(45).ask();
     assert_eq!(ask.clone().without_key().pick(&picker), Decision::Refused(Refusal::Undecided));

@@ -24,6 +24,8 @@ pub struct BackendSpec {
     pub name: Arc<str>,
     /// "host:port".
     pub address: Arc<str>,
+    /// A JSON object; "" if the backend has no labels.
+    pub labels: Arc<str>,
     /// 0 to 256.
     pub weight: u32,
     /// The weight to pick by, in thousandths; 0 means no new request.
@@ -36,9 +38,11 @@ pub struct BackendSpec {
 
 /// An immutable list, ready to be lent.
 pub struct BackendList {
-    /// Points to `items`, whose heap memory does not move with the list.
+    /// Points to `items` and `_eligible`, whose heap memory does not move with the list.
     raw: LbBackends,
     items: Box<[LbBackend]>,
+    /// The indexes of the eligible backends, ascending.
+    _eligible: Box<[u32]>,
     /// The targets of the pointers in `items`.
     owners: Box<[BackendSpec]>,
     /// (id, index), sorted: a finish names its backend by id.
@@ -63,7 +67,7 @@ impl Deref for Stats {
 // === impl BackendList ===
 
 impl BackendList {
-    /// `epoch` changes with every list, `members_epoch` only if ids, addresses, weights or their order change. Both are
+    /// `epoch` changes with every list, `members_epoch` only if ids, addresses, weights, labels or their order change. Both are
     /// counted per pool. If the members of two lists for one strategy differ, their `members_epoch` must differ too.
     pub fn new(specs: Vec<BackendSpec>, epoch: u64, members_epoch: u64) -> Self {
         let owners = specs.into_boxed_slice();
@@ -79,8 +83,12 @@ impl BackendList {
                 reserved: 0,
                 stats: &spec.stats.0,
                 slot: &spec.slot.0,
+                labels_json: LbStr::new(spec.labels.as_bytes()),
             })
             .collect();
+        let is_eligible = |(_, item): &(usize, &LbBackend)| item.flags & LB_BACKEND_ELIGIBLE != 0;
+        let eligible: Box<[u32]> =
+            items.iter().enumerate().filter(is_eligible).map(|(index, _)| index as u32).collect();
         let mut by_id: Box<[(u64, u32)]> =
             items.iter().enumerate().map(|(index, item)| (item.id, index as u32)).collect();
         by_id.sort_unstable();
@@ -92,8 +100,11 @@ impl BackendList {
             base: items.as_ptr().cast(),
             epoch,
             members_epoch,
+            eligible: eligible.as_ptr(),
+            n_eligible: eligible.len() as u32,
+            reserved_1: 0,
         };
-        Self { raw, items, owners, by_id }
+        Self { raw, items, _eligible: eligible, owners, by_id }
     }
 
     pub fn len(&self) -> usize {

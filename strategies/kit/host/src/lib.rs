@@ -5,21 +5,28 @@
 //! [`Decision`] for a [`PickRequest`].
 //!
 //! Invariants: an opened image is never closed, because a Rust library's thread-local destructors would crash when a
-//! thread exits. Every result of a plugin is checked. Only `library` and `handle` contain `unsafe` code.
+//! thread exits. Every result of a plugin is checked. Only `library`, `handle`
+//! and `inside` contain `unsafe` code.
 
 mod accounts;
 mod backends;
 mod elf;
+mod error;
 mod handle;
+mod inside;
 mod library;
 mod load;
+mod request;
 mod store;
 mod talk;
 mod verify;
 
 pub use backends::{BackendList, BackendSpec, Slot, Stats, backend_id};
-pub use handle::{Decision, Finish, Headers, HookError, PickRequest, Picker, Refusal, Strategy};
-pub use lb_strategy::Outcome;
-pub use library::{Plugin, plugin_from_table};
+pub use error::HookError;
+pub use handle::{Picker, Strategy};
+pub use inside::Hook;
+pub use lb_strategy::{Outcome, Part};
+pub use library::{Plugin, Wants, plugin_from_table};
 pub use load::{LoadError, Loader, Stage, Staged, Wanted, file_name, find, sha256_of};
+pub use request::{Decision, Finish, Lookup, PickRequest, Refusal, Start};
 pub use store::{Copies, PrivateCopy};

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use lb_strategy::abi::*;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
+use crate::inside::{self, Hook, Tag};
 use crate::talk;
 
 /// Keeps the image mapped even if the handle is closed (dlfcn.h; the same on x86-64 and aarch64 Linux).
@@ -28,6 +29,17 @@ pub struct Plugin {
     /// The entry returned NULL. The table is all zero.
     refuses_host: bool,
     pub(crate) host: HostInfo,
+}
+
+/// What a plugin asks for. The rest costs it nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// The key of each request, and its hash.
+    pub hash: bool,
+    /// The begin of each attempt.
+    pub start: bool,
+    /// The end of each attempt.
+    pub finish: bool,
 }
 
 /// The struct that plugins get as the host. It is leaked, because plugins may keep the pointer.
@@ -55,6 +67,8 @@ impl HostInfo {
             ctx: std::ptr::null_mut(),
             log: Some(log),
             sink_write: Some(sink_write),
+            pick_size: size_of::<LbPick>() as u32,
+            stats_size: size_of::<LbStats>() as u32,
         })))
     }
 }
@@ -66,7 +80,15 @@ unsafe impl Sync for HostInfo {}
 
 unsafe extern "C" fn log(_: *mut c_void, level: u32, message: LbStr) {
     // SAFETY: by the contract, the message is valid during the call.
-    let Some(text) = talk::line(&unsafe { text(message) }) else { return };
+    let text = unsafe { text(message) };
+    let place = inside::here(|tag, hook| {
+        if level == 1 && hook.is_mute() && text.starts_with(PANIC) {
+            tag.panicked(hook);
+        }
+        tag.to_string()
+    });
+    let Some(text) = talk::line(&text) else { return };
+    let text = format!("{}: {text}", place.as_deref().unwrap_or("a thread of a plugin"));
     match level {
         1 => tracing::error!(target: "strategy", "{text}"),
         2 => tracing::warn!(target: "strategy", "{text}"),
@@ -75,6 +97,9 @@ unsafe extern "C" fn log(_: *mut c_void, level: u32, message: LbStr) {
         _ => tracing::trace!(target: "strategy", "{text}"),
     }
 }
+
+/// How the line begins by which a plugin reports a panic of a hook that returns no status.
+const PANIC: &str = "panicked at ";
 
 /// The limit of a sink, which is a `Vec<u8>`. More bytes are dropped, so that a plugin cannot fill the memory.
 const SINK_MAX_BYTES: usize = 16 << 20;
@@ -120,6 +145,8 @@ impl Plugin {
                     .into(),
             );
         }
+        let tag = Tag::new(&origin.display().to_string(), None);
+        let call = inside::enter(&tag, Hook::Entry);
         // SAFETY: the image's constructors run here. The file is a private copy that passed the checks of `elf`, and a
         // plugin is trusted native code.
         let library = unsafe { Library::open(Some(copy), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) }
@@ -132,6 +159,7 @@ impl Plugin {
         std::mem::forget(library);
         // SAFETY: the host struct lives until the process ends.
         let table = unsafe { entry(host.0) };
+        drop(call);
         // SAFETY: a plugin's table is null or valid as long as its image, which is never unmapped.
         Ok(unsafe { Self::from_raw(table, Some(origin.to_owned()), Some(sha256), *host) })
     }
@@ -234,8 +262,14 @@ impl Plugin {
         (!self.state_schema.is_empty()).then_some((self.state_schema.as_str(), self.table.state_version))
     }
 
-    pub fn wants_hash(&self) -> bool {
-        self.table.flags & LB_F_WANTS_HASH != 0
+    /// What the host prepares and reports for it.
+    pub fn wants(&self) -> Wants {
+        let has = |flag| self.table.flags & flag != 0;
+        Wants {
+            hash: has(LB_F_WANTS_HASH),
+            start: self.table.on_start.is_some(),
+            finish: has(LB_F_WANTS_FINISH) && self.table.on_finish.is_some(),
+        }
     }
 
     /// Milliseconds between two calls of [`Strategy::tick`](crate::Strategy::tick); 0 means no calls.
@@ -243,8 +277,9 @@ impl Plugin {
         if self.table.tick.is_some() { self.table.tick_ms } else { 0 }
     }
 
-    pub fn wants_finish(&self) -> bool {
-        self.table.flags & LB_F_WANTS_FINISH != 0 && self.table.on_finish.is_some()
+    /// Whether it has metrics of its own.
+    pub fn has_metrics(&self) -> bool {
+        self.table.metrics.is_some()
     }
 
     /// The path of the operator's file; `None` for a plugin that is linked in.

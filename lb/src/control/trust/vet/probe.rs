@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use lb_strategy::abi::{LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY};
 use lb_strategy_host::{
-    BackendList, BackendSpec, Decision, Finish, Headers, HookError, Loader, Outcome, PickRequest, Picker, Plugin,
-    PrivateCopy, Refusal, Staged, Strategy, backend_id,
+    BackendList, BackendSpec, Decision, Finish, HookError, Loader, Outcome, PickRequest, Picker, Plugin, PrivateCopy,
+    Refusal, Staged, Strategy, backend_id,
 };
 
 use super::remains::Remains;
@@ -53,8 +53,6 @@ struct Trial<'a> {
     /// Times of picks, one of each batch.
     times_ns: Vec<u64>,
 }
-
-struct NoHeaders;
 
 /// Tries the plugin of `request` by its `copy`; reports each step to `tell` first.
 pub(super) fn run(request: &VetRequest, copy: PrivateCopy, tell: &mut dyn FnMut(VetStage)) -> Verdict {
@@ -176,6 +174,7 @@ impl<'a> Trial<'a> {
         let known = self.specs.entry(member.id.clone()).or_insert_with(|| BackendSpec {
             name: member.id.as_str().into(),
             address: member.address.as_str().into(),
+            labels: Arc::default(),
             weight,
             effective: weight * 1000,
             flags: 0,
@@ -203,7 +202,7 @@ impl<'a> Trial<'a> {
             }
             self.times_ns.push(began.elapsed().as_nanos() as u64 / BATCH as u64);
         }
-        if picker.strategy().plugin().wants_finish() {
+        if picker.strategy().plugin().wants().finish {
             (self.tell)(VetStage::Finish);
             self.finish(picker, &picked);
         }
@@ -236,7 +235,7 @@ impl<'a> Trial<'a> {
             random: 0,
             now_ns: self.now_ns,
             dry: false,
-            headers: &NoHeaders,
+            lookup: &(),
         }
     }
 
@@ -322,12 +321,4 @@ fn at(stage: VetStage) -> impl FnOnce(HookError) -> Refused {
 
 fn stand_in(number: usize) -> VetBackend {
     VetBackend { id: format!("stand-in {number}"), address: "127.0.0.1:9".to_owned(), weight: 1 }
-}
-
-// === impl NoHeaders ===
-
-impl Headers for NoHeaders {
-    fn get(&self, _: &[u8], _: usize) -> Option<&[u8]> {
-        None
-    }
 }

@@ -1,13 +1,13 @@
 //! A [`Strategy`] as a table of C functions. Each function catches panics.
 //!
 //! Why here: a plugin has its own copy of the standard library, so the host cannot catch its panic. The plugin must.
-//! Invariants: no function below unwinds. A panic's payload is leaked and not dropped, because a drop may panic again.
+//! Invariants: no function below unwinds. A panic's payload is dropped; only one whose drop panics leaks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
 use crate::abi::*;
-use crate::ffi::lent::{Backends, Finish, Host, LogLevel, Request, bytes};
+use crate::ffi::lent::{Backends, Finish, Host, LogLevel, Metrics, Request, Start, bytes};
 use crate::strategy::{Error, Pick, Strategy, Tick};
 
 /// The target of the host's opaque `lb_strategy` pointer.
@@ -19,6 +19,9 @@ struct Instance<S> {
 /// Set by the first call of the entry, which also installs the panic hook. Both happen once in an image.
 static HOST: OnceLock<Host> = OnceLock::new();
 
+/// The views read fields of version 1.1 without a check, so an older host refuses the plugin.
+const MIN_HOST_MINOR: u32 = 1;
+
 /// The table of `S`. The host uses `version` and `build` only in messages.
 pub const fn table<S: Strategy>(version: &'static str, build: &'static str) -> LbStrategyTable {
     let (schema, state_version) = match S::STATE {
@@ -29,7 +32,7 @@ pub const fn table<S: Strategy>(version: &'static str, build: &'static str) -> L
         size: size_of::<LbStrategyTable>() as u32,
         abi_major: ABI_MAJOR,
         abi_minor: ABI_MINOR,
-        min_host_minor: 0,
+        min_host_minor: MIN_HOST_MINOR,
         flags: (if S::WANTS_HASH { LB_F_WANTS_HASH } else { 0 })
             | (if S::WANTS_FINISH { LB_F_WANTS_FINISH } else { 0 }),
         name: LbStr::new(S::NAME.as_bytes()),
@@ -49,6 +52,8 @@ pub const fn table<S: Strategy>(version: &'static str, build: &'static str) -> L
         state_import: if S::STATE.is_some() { Some(state_import::<S>) } else { None },
         tick: if S::TICK_MS > 0 { Some(tick::<S>) } else { None },
         explain: if S::EXPLAINS { Some(explain::<S>) } else { None },
+        on_start: if S::WANTS_START { Some(on_start::<S>) } else { None },
+        metrics: if S::METRICS { Some(metrics::<S>) } else { None },
     }
 }
 
@@ -88,8 +93,11 @@ fn guarded<T>(on_panic: T, call: impl FnOnce() -> T) -> T {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(value) => value,
         Err(payload) => {
-            #[expect(clippy::disallowed_methods, reason = "dropping the payload may panic again")]
-            std::mem::forget(payload);
+            // The payload may be a value of the strategy, and its drop may panic, too. That payload is leaked.
+            if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                #[expect(clippy::disallowed_methods, reason = "dropping the second payload may panic again")]
+                std::mem::forget(second);
+            }
             on_panic
         }
     }
@@ -221,6 +229,23 @@ unsafe extern "C" fn on_finish<S: Strategy>(strategy: *mut LbStrategy, finish: *
     });
 }
 
+unsafe extern "C" fn on_start<S: Strategy>(strategy: *mut LbStrategy, start: *const LbStart) {
+    guarded((), || {
+        // SAFETY: the strategy is alive, and the start is valid during the call.
+        let (instance, start) = unsafe { (instance::<S>(strategy), Start::from_raw(start)) };
+        instance.strategy.on_start(&start);
+    });
+}
+
+unsafe extern "C" fn metrics<S: Strategy>(strategy: *mut LbStrategy, out: *mut LbSink) -> LbStatus {
+    guarded(LB_E_PANIC, || {
+        // SAFETY: the strategy is alive, and the call that got `out` still runs.
+        let (instance, out) = unsafe { (instance::<S>(strategy), &mut *out) };
+        instance.strategy.metrics(&mut Metrics::new(instance.host, out));
+        LB_OK
+    })
+}
+
 unsafe extern "C" fn state_export<S: Strategy>(strategy: *mut LbStrategy, out: *mut LbSink) -> LbStatus {
     guarded(LB_E_PANIC, || {
         // SAFETY: the strategy is alive.
@@ -336,6 +361,8 @@ mod tests {
             ctx: std::ptr::null_mut(),
             log: None,
             sink_write: Some(drop_text),
+            pick_size: size_of::<LbPick>() as u32,
+            stats_size: size_of::<LbStats>() as u32,
         }
     }
 

@@ -1,4 +1,5 @@
-//! Safe views of the arguments that the host lends to a call: [`Backends`], [`Request`], [`Finish`] and [`Host`].
+//! Safe views of the arguments that the host lends to a call: [`Backends`], [`Request`], [`Start`], [`Finish`],
+//! [`Metrics`] and [`Host`].
 //!
 //! Invariants: the lifetime of a view ends with its call, so a strategy cannot keep it. Only `Host` stays valid until
 //! the process ends. No accessor allocates.
@@ -6,12 +7,16 @@
 mod backends;
 mod finish;
 mod host;
+mod metrics;
 mod request;
+mod start;
 
 pub use backends::{Backend, Backends, Slot};
 pub use finish::{Finish, Outcome};
 pub use host::{Host, LogLevel};
-pub use request::Request;
+pub use metrics::Metrics;
+pub use request::{Part, Request};
+pub use start::Start;
 
 use crate::abi::LbStr;
 

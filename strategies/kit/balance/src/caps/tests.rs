@@ -5,18 +5,10 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use lb_strategy_host::{Headers, Refusal};
+use lb_strategy_host::Refusal;
 
 use super::*;
 use crate::{Backend, Eligibility, Fallback, FallbackReason};
-
-struct NoHeaders;
-
-impl Headers for NoHeaders {
-    fn get(&self, _: &[u8], _: usize) -> Option<&[u8]> {
-        None
-    }
-}
 
 /// The state of one backend for one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,16 +52,8 @@ impl Scene {
         let tried: Vec<_> =
             (0..).zip(&self.states).filter(|(_, state)| **state == State::Tried).map(|(i, _)| i).collect();
         let key = self.has_key.then_some((&b"key"[..], 7));
-        let request = PickRequest {
-            worker: None,
-            attempt: 0,
-            tried: &tried,
-            key,
-            random: 1,
-            now_ns: 1,
-            dry: false,
-            headers: &NoHeaders,
-        };
+        let request =
+            PickRequest { worker: None, attempt: 0, tried: &tried, key, random: 1, now_ns: 1, dry: false, lookup: &() };
         let has_room = |index: usize| self.states[index] != State::Full;
         chooser.choose(&request, has_room, |request| {
             self.asked.borrow_mut().push(request.tried.to_vec());

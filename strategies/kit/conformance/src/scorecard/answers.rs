@@ -68,7 +68,7 @@ pub(super) fn state(subject: &Subject) -> Found {
 }
 
 pub(super) fn finishes(subject: &Subject) -> Found {
-    if !subject.plugin().wants_finish() {
+    if !subject.plugin().wants().finish {
         return Ok(Finding::not_applicable("it does not ask for finishes"));
     }
     properties::finishes_do_no_harm(subject.plugin(), &subject.options)?;

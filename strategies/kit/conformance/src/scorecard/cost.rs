@@ -24,7 +24,7 @@ const TIME_PER_SIZE: Duration = Duration::from_millis(60);
 pub(super) fn memory(subject: &Subject) -> Found {
     let world = World::of(3);
     let picker = subject.picker(&world)?;
-    let wants_finish = subject.plugin().wants_finish();
+    let wants_finish = subject.plugin().wants().finish;
     let mut random = fastrand::Rng::with_seed(subject.seed);
     let mut picks = |from: u64, to: u64| {
         for number in from..to {

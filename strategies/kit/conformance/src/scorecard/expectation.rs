@@ -63,7 +63,7 @@ pub(super) fn check(subject: &Subject) -> Found {
         Ok(expectation) => expectation,
         Err(reason) => return Ok(Finding::fail(declared, "the keys of the contract", reason)),
     };
-    if expectation.consistent && !subject.plugin().wants_hash() {
+    if expectation.consistent && !subject.plugin().wants().hash {
         let reason = "it declares consistent, but does not ask for the key (WANTS_HASH)";
         return Ok(Finding::fail("consistent, no key", "consistent needs the key", reason));
     }

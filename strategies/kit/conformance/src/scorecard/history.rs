@@ -100,7 +100,7 @@ impl History {
         let (index, token) = self.running.swap_remove(self.random.usize(..self.running.len()));
         self.world.set_load(index, self.world.load(index) - 1);
         let total_ns = self.random.u64(100_000..10_000_000);
-        if self.instance.plugin().wants_finish() {
+        if self.instance.plugin().wants().finish {
             self.picker.finish(&Finish {
                 worker: Some(0),
                 backend_id: backend_id(self.world.name(index)),

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use lb_strategy_host::{Headers, PickRequest, Plugin};
+use lb_strategy_host::{PickRequest, Plugin};
 use serde_json::Value;
 
 use super::expectation::Expectation;
@@ -22,8 +22,6 @@ pub(super) struct Subject {
     pub(super) expectation: Expectation,
 }
 
-struct NoHeaders;
-
 /// A pick with the least overhead in the test, for checks with very many picks.
 pub(super) fn lean_pick(picker: &Picker, worker: u32, number: u64, random: u64) -> Decision {
     picker.pick(&PickRequest {
@@ -34,7 +32,7 @@ pub(super) fn lean_pick(picker: &Picker, worker: u32, number: u64, random: u64) 
         random: random.rotate_left(32).wrapping_mul(0x9E37_79B9_7F4A_7C15),
         now_ns: number * 1000,
         dry: false,
-        headers: &NoHeaders,
+        lookup: &(),
     })
 }
 
@@ -79,13 +77,5 @@ impl Subject {
             return Err(format!("{} of {n} picks named a backend that may serve: too few to judge", picks.len()));
         }
         Ok(picks)
-    }
-}
-
-// === impl NoHeaders ===
-
-impl Headers for NoHeaders {
-    fn get(&self, _: &[u8], _: usize) -> Option<&[u8]> {
-        None
     }
 }

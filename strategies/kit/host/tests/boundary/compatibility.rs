@@ -149,7 +149,7 @@ fn plugins_built_against_version_1_0_work_in_c_and_in_rust() {
     for (path, build) in [(c, "C"), (rust, "Rust")] {
         let plugin = bench.load(&path).unwrap();
         assert_eq!((plugin.name(), plugin.version(), plugin.build()), ("frozen", "1.0", build));
-        assert!(plugin.wants_hash() && plugin.wants_finish());
+        assert!(plugin.wants().hash && plugin.wants().finish);
         assert_eq!((plugin.state_schema(), plugin.tick_ms()), (Some(("frozen", 3)), 50));
         assert_eq!(plugin.expectation(), r#"{"balance":"exact"}"#);
         let Err(error) = Strategy::new(plugin.clone(), &json!({ "from": 9 })) else { panic!("9 was taken") };
@@ -211,7 +211,7 @@ fn a_table_of_another_length_works_as_far_as_both_sides_know_it() {
     let fixture = source("kit/host/tests/fixtures/other_table.c");
     for flags in [&["-DFUTURE"][..], &[]] {
         let plugin = bench.load(&bench.build("cc", &fixture, "libx.so", flags)).unwrap();
-        assert_eq!((plugin.name(), plugin.wants_finish(), plugin.tick_ms()), ("broken", false, 0), "{flags:?}");
+        assert_eq!((plugin.name(), plugin.wants().finish, plugin.tick_ms()), ("broken", false, 0), "{flags:?}");
         let strategy = Strategy::new(plugin, &json!({})).unwrap();
         assert!(strategy.export_state().is_none() && !strategy.tick(1).unwrap());
         let picker = Picker::new(strategy, list(1, &[0])).unwrap();

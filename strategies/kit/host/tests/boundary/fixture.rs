@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use lb_strategy::abi::LB_BACKEND_ELIGIBLE;
-use lb_strategy_host::{BackendList, BackendSpec, Headers, LoadError, Loader, PickRequest, Plugin, Wanted};
+use lb_strategy_host::{BackendList, BackendSpec, LoadError, Loader, Lookup, Part, PickRequest, Plugin, Wanted};
 use tempfile::TempDir;
 
 /// A folder for plugins, and a loader with a private folder. Both folders are removed at the end of the test; images
@@ -28,6 +28,7 @@ pub(crate) fn list(n: u32, eligible: &[u32]) -> BackendList {
     let spec = |index: u32| BackendSpec {
         name: format!("b{index}").into(),
         address: "127.0.0.1:9".into(),
+        labels: Arc::default(),
         weight: 1,
         effective: 1000,
         flags: if eligible.contains(&index) { LB_BACKEND_ELIGIBLE } else { 0 },
@@ -37,7 +38,7 @@ pub(crate) fn list(n: u32, eligible: &[u32]) -> BackendList {
     BackendList::new((0..n).map(spec).collect(), 1, 1)
 }
 
-pub(crate) fn request<'a>(tried: &'a [u32], headers: &'a HeaderList<'a>) -> PickRequest<'a> {
+pub(crate) fn request<'a>(tried: &'a [u32], lookup: &'a HeaderList<'a>) -> PickRequest<'a> {
     PickRequest {
         worker: Some(0),
         attempt: tried.len() as u32,
@@ -46,7 +47,7 @@ pub(crate) fn request<'a>(tried: &'a [u32], headers: &'a HeaderList<'a>) -> Pick
         random: 1,
         now_ns: 1,
         dry: false,
-        headers,
+        lookup,
     }
 }
 
@@ -122,8 +123,17 @@ impl Bench {
 
 // === impl HeaderList ===
 
-impl Headers for HeaderList<'_> {
-    fn get(&self, name: &[u8], nth: usize) -> Option<&[u8]> {
+impl Lookup for HeaderList<'_> {
+    fn header(&self, name: &[u8], nth: usize) -> Option<&[u8]> {
         self.0.iter().filter(|pair| pair.0.as_bytes().eq_ignore_ascii_case(name)).nth(nth).map(|pair| pair.1.as_bytes())
+    }
+
+    fn part(&self, part: Part) -> Option<&[u8]> {
+        match part {
+            Part::Method => Some(b"PATCH"),
+            Part::Path => Some(b"/a?b=c"),
+            Part::Host => Some(b"shop.example"),
+            Part::Client => Some(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 7]),
+        }
     }
 }

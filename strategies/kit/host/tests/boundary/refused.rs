@@ -32,7 +32,7 @@ fn a_broken_table_is_refused_at_stage_version_with_what_is_wrong() {
         ("short_table", ["a table of 136 bytes", "needs 144"]),
         ("tiny_table", ["a table of 4 bytes", "needs 144"]),
         ("missing_hook", ["lacks the required hook", "picker_free"]),
-        ("refuses_host", ["refuses this host", "1.0"]),
+        ("refuses_host", ["refuses this host", "1.1"]),
         ("needs_newer_host", ["1.99 or newer", "update lb"]),
     ] {
         let path = bench.compile(&format!("broken/{fixture}"));

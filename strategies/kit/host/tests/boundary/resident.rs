@@ -14,7 +14,7 @@ fn a_plugin_in_plain_c_loads_and_picks() {
     let bench = Bench::new();
     let plugin = bench.load_fixture("first_eligible");
     assert_eq!((plugin.name(), plugin.version(), plugin.build()), ("first_eligible", "1.0.0", "C"));
-    assert!(!plugin.wants_hash() && !plugin.wants_finish() && plugin.state_schema().is_none() && plugin.tick_ms() == 0);
+    assert!(!plugin.wants().hash && !plugin.wants().finish && plugin.state_schema().is_none() && plugin.tick_ms() == 0);
     let strategy = Strategy::new(plugin, &json!({})).unwrap();
     let none = HeaderList(&[]);
     let picker = Picker::new(strategy.clone(), list(4, &[1, 3])).unwrap();

@@ -22,6 +22,15 @@ use crate::abi::{
 ///     least.map_or(Pick::NoBackend, |(index, _)| Pick::Backend(index))
 /// }
 /// ```
+///
+/// A walk over the candidates costs more with each backend. [`draw`](Self::draw) and
+/// [`candidate`](Self::candidate) do not: the host made the slice [`eligible`](Self::eligible) with the list.
+///
+/// | changes with | what |
+/// |---|---|
+/// | each list (`epoch`) | eligible backends, effective weights |
+/// | each list with other members (`members_epoch`) | ids, addresses, weights, labels, indexes |
+/// | at any time, in one list | requests in flight, errors in a row, average latency, words of slots |
 #[derive(Clone, Copy)]
 pub struct Backends<'a> {
     raw: &'a LbBackends,
@@ -93,13 +102,64 @@ impl<'a> Backends<'a> {
         (0..self.len()).map(move |index| list.get(index).expect("index below len"))
     }
 
+    /// The indexes of the eligible backends, ascending: made with the list, so that a pick need not walk it.
+    #[inline]
+    pub fn eligible(&self) -> &'a [u32] {
+        if self.raw.n_eligible == 0 || self.raw.eligible.is_null() {
+            return &[];
+        }
+        // SAFETY: `eligible` points to `n_eligible` indexes below `len`, valid as long as the list. A host without
+        // these fields is refused at the entry.
+        unsafe { std::slice::from_raw_parts(self.raw.eligible, self.raw.n_eligible as usize) }
+    }
+
+    /// How many backends may be picked for `request`: eligible and not yet tried. Takes no time that grows with the
+    /// list, except for retries.
+    #[inline]
+    pub fn candidate_count(&self, request: &Request<'_>) -> usize {
+        let tried = request.tried();
+        if tried.is_empty() {
+            return self.eligible().len();
+        }
+        // A backend may have been tried twice, or may no longer be eligible.
+        self.eligible().iter().filter(|index| !tried.contains(index)).count()
+    }
+
+    /// The `nth` candidate for `request`, from 0; `None` if there are fewer. O(1), except for retries.
+    #[inline]
+    pub fn candidate(&self, request: &Request<'_>, nth: usize) -> Option<(usize, Backend<'a>)> {
+        let tried = request.tried();
+        let index = if tried.is_empty() {
+            *self.eligible().get(nth)?
+        } else {
+            *self.eligible().iter().filter(|index| !tried.contains(index)).nth(nth)?
+        };
+        Some((index as usize, self.get(index as usize)?))
+    }
+
+    /// A candidate for `request`, drawn by 32 random bits: the high half or the low half of
+    /// [`Request::random`](Request::random), for example. All candidates are equally likely, up to a difference of
+    /// 2^-32 times their number. `None` if there is no candidate. O(1), except for retries.
+    ///
+    /// ```
+    /// use lb_strategy::{Backends, Pick, Request};
+    ///
+    /// fn any(backends: &Backends<'_>, request: &Request<'_>) -> Pick {
+    ///     backends.draw(request, request.random() as u32).map_or(Pick::NoBackend, |(index, _)| Pick::Backend(index))
+    /// }
+    /// ```
+    #[inline]
+    pub fn draw(&self, request: &Request<'_>, bits: u32) -> Option<(usize, Backend<'a>)> {
+        let count = self.candidate_count(request) as u64;
+        self.candidate(request, (u64::from(bits) * count >> 32) as usize)
+    }
+
     /// The backends that may be picked for `request`, each with its index: eligible and not yet tried.
     #[inline]
     pub fn candidates<'r>(&self, request: &'r Request<'_>) -> impl Iterator<Item = (usize, Backend<'a>)> + use<'a, 'r> {
-        let tried = request.tried();
-        self.iter()
-            .enumerate()
-            .filter(move |(index, backend)| backend.is_eligible() && !tried.contains(&(*index as u32)))
+        let (list, tried) = (*self, request.tried());
+        let untried = self.eligible().iter().filter(move |index| !tried.contains(index));
+        untried.map(move |index| (*index as usize, list.get(*index as usize).expect("index below len")))
     }
 
     /// A number that changes with every new list.
@@ -107,7 +167,7 @@ impl<'a> Backends<'a> {
         self.raw.epoch
     }
 
-    /// A number that changes only if ids, addresses, weights or their order change. While it is equal, a ring or table
+    /// A number that changes only if ids, addresses, weights, labels or their order change. While it is equal, a ring or table
     /// that was made for an earlier list is valid, and so are its indexes.
     pub fn members_epoch(&self) -> u64 {
         self.raw.members_epoch
@@ -133,6 +193,19 @@ impl<'a> Backend<'a> {
     pub fn address(&self) -> &'a str {
         // SAFETY: as for the name.
         std::str::from_utf8(unsafe { bytes(self.raw.addr) }).unwrap_or("")
+    }
+
+    /// The labels as a JSON object; "" if the backend has none. Read them when a picker is made, not in each pick.
+    pub fn labels(&self) -> &'a str {
+        // SAFETY: as for the name.
+        std::str::from_utf8(unsafe { bytes(self.raw.labels_json) }).unwrap_or("")
+    }
+
+    /// The label `key`: text as it is, numbers and booleans as JSON writes them. `None` if the backend has no such
+    /// label. It parses the labels, so call it when a picker is made.
+    pub fn label(&self, key: &str) -> Option<String> {
+        let labels: serde_json::Map<String, serde_json::Value> = serde_json::from_str(self.labels()).ok()?;
+        labels.get(key).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
     }
 
     /// The configured weight, 0 to 256.

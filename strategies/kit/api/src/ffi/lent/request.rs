@@ -1,12 +1,16 @@
-//! The request that a strategy routes: key, random bits, clock, tried backends and headers.
+//! The request that a strategy routes: key, random bits, clock, tried backends, headers and parts.
 //!
-//! Invariant: the callback `header` gets the same pointer that the host lent, because the host has private data behind
+//! Invariant: the callbacks get the same pointer that the host lent, because the host has private data behind
 //! the public fields.
 
 use std::marker::PhantomData;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::bytes;
-use crate::abi::{LB_REQ_DRY, LB_REQ_HASH, LB_WORKER_ANY, LbRequest, LbStr};
+use crate::abi::{
+    LB_PART_CLIENT, LB_PART_HOST, LB_PART_METHOD, LB_PART_PATH, LB_REQ_DRY, LB_REQ_HASH, LB_WORKER_ANY, LbRequest,
+    LbStr,
+};
 
 /// The request that a strategy routes.
 ///
@@ -26,6 +30,29 @@ pub struct Request<'a> {
     /// A pointer and not a reference, because it also leads to the host's private data behind the public fields.
     raw: *const LbRequest,
     _lent: PhantomData<&'a LbRequest>,
+}
+
+/// A part of a request that the host looks up when a strategy asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Part {
+    /// As sent: `GET`.
+    Method = LB_PART_METHOD,
+    /// The path with the query, as sent to the backend.
+    Path = LB_PART_PATH,
+    /// The host that the request names, without port.
+    Host = LB_PART_HOST,
+    /// The client's address: 16 bytes of IPv6; IPv4 is mapped (`::ffff:a.b.c.d`).
+    Client = LB_PART_CLIENT,
+}
+
+// === impl Part ===
+
+impl Part {
+    /// The part with this number of the contract.
+    pub fn of(number: u32) -> Option<Self> {
+        [Self::Method, Self::Path, Self::Host, Self::Client].into_iter().find(|part| *part as u32 == number)
+    }
 }
 
 // === impl Request ===
@@ -114,4 +141,39 @@ impl<'a> Request<'a> {
         // SAFETY: a found value is part of the request, which lives for `'a`.
         (found == 1).then(|| unsafe { bytes(out) })
     }
+
+    /// The method, as sent: `GET`. The host looks it up in this call, like the next three.
+    pub fn method(&self) -> &'a str {
+        text(self.part(Part::Method))
+    }
+
+    /// The path with the query, as sent to the backend: `/search?q=1`. "" if the host has none.
+    pub fn path(&self) -> &'a str {
+        text(self.part(Part::Path))
+    }
+
+    /// The host that the request names, without port; "" if it names none.
+    pub fn host(&self) -> &'a str {
+        text(self.part(Part::Host))
+    }
+
+    /// The address of the client's connection. `None` if there is none, as in a check.
+    pub fn client(&self) -> Option<IpAddr> {
+        let bytes: [u8; 16] = self.part(Part::Client)?.try_into().ok()?;
+        Some(Ipv6Addr::from(bytes).to_canonical())
+    }
+
+    fn part(&self, part: Part) -> Option<&'a [u8]> {
+        let lookup = self.raw().part?;
+        let mut out = LbStr::EMPTY;
+        // SAFETY: the callback gets the pointer that the host lent.
+        let found = unsafe { lookup(self.raw, part as u32, &raw mut out) };
+        // SAFETY: a found value is part of the request, which lives for `'a`.
+        (found == 1).then(|| unsafe { bytes(out) })
+    }
+}
+
+/// A part as text; "" if there is none, or if it is not UTF-8.
+fn text(part: Option<&[u8]>) -> &str {
+    part.and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
 }

@@ -1,0 +1,59 @@
+//! The begin and the end of an attempt, told to the strategy.
+
+use lb_strategy::Outcome;
+use lb_strategy::abi::*;
+
+use super::Picker;
+use crate::inside::{Hook, enter};
+use crate::request::{Finish, Start};
+
+impl Picker {
+    /// Reports the end of an attempt to the strategy. Call it only if [`Wants::finish`](crate::Wants).
+    pub fn finish(&self, finish: &Finish) {
+        let Some(hook) = self.strategy.plugin.table().on_finish else { return };
+        let raw = LbFinish {
+            size: size_of::<LbFinish>() as u32,
+            worker: finish.worker.unwrap_or(LB_WORKER_ANY),
+            backend_id: finish.backend_id,
+            slot: self.backends.slot(finish.backend_id).map_or(std::ptr::null(), std::ptr::from_ref),
+            outcome: match finish.outcome {
+                Outcome::Ok => 0,
+                Outcome::ConnectError => 1,
+                Outcome::Timeout => 2,
+                Outcome::Reset => 3,
+                Outcome::ClientGone => 4,
+                Outcome::NotSent => 5,
+                Outcome::Other(other) => other,
+            },
+            http_status: finish.http_status.map_or(0, u32::from),
+            attempt: finish.attempt,
+            flags: (if finish.own { LB_FIN_OWN } else { 0 }) | (if finish.upgraded { LB_FIN_UPGRADED } else { 0 }),
+            token: if finish.own { finish.token } else { 0 },
+            ttfb_ns: finish.time_to_head_ns,
+            total_ns: finish.total_ns,
+            now_ns: finish.now_ns,
+        };
+        let _call = enter(&self.strategy.tag, Hook::OnFinish);
+        // SAFETY: the instance is alive, and the finish and its slot are valid during the call.
+        unsafe { hook(self.strategy.raw.as_ptr(), &raw const raw) }
+    }
+
+    /// Tells the begin of an attempt to the strategy. Call it only if [`Wants::start`](crate::Wants).
+    pub fn start(&self, start: &Start) {
+        let Some(hook) = self.strategy.plugin.table().on_start else { return };
+        let raw = LbStart {
+            size: size_of::<LbStart>() as u32,
+            worker: start.worker.unwrap_or(LB_WORKER_ANY),
+            backend_id: start.backend_id,
+            slot: self.backends.slot(start.backend_id).map_or(std::ptr::null(), std::ptr::from_ref),
+            attempt: start.attempt,
+            flags: if start.own { LB_FIN_OWN } else { 0 },
+            token: if start.own { start.token } else { 0 },
+            body_length: start.body_length.unwrap_or(u64::MAX),
+            now_ns: start.now_ns,
+        };
+        let _call = enter(&self.strategy.tag, Hook::OnStart);
+        // SAFETY: the instance is alive, and the start and its slot are valid during the call.
+        unsafe { hook(self.strategy.raw.as_ptr(), &raw const raw) }
+    }
+}

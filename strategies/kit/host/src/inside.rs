@@ -1,0 +1,183 @@
+//! Which plugin, instance and hook each thread is in.
+//!
+//! Why: a log line, a panic or a crash of a plugin comes without a name. The host knows where the thread is, because
+//! it notes that around every call. Invariants: the note costs a few stores and no atomic operation. A call does not
+//! nest in another call. A signal handler may read the note, because it is a constant-initialised thread-local.
+
+use std::cell::Cell;
+use std::fmt;
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use lb_strategy::abi::{LB_E_PANIC, LbStatus};
+
+use crate::error::HookError;
+
+/// The functions of a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Hook {
+    /// The constructors of the library and its entry.
+    Entry,
+    StrategyNew,
+    StrategyFree,
+    PickerNew,
+    PickerFree,
+    Pick,
+    OnStart,
+    OnFinish,
+    StateExport,
+    StateImport,
+    Tick,
+    Metrics,
+    Explain,
+}
+
+/// Who is called: a plugin, and the pool of the instance.
+#[derive(Debug)]
+pub(crate) struct Tag {
+    pub(crate) plugin: Box<str>,
+    /// The pool that the instance works for; `None` outside a pool, for example in a check.
+    pub(crate) pool: Option<Box<str>>,
+    /// Panics that the plugin caught and reported, by hook.
+    panics: [AtomicU64; Hook::ALL.len()],
+}
+
+/// A call in progress. Its end clears the note.
+pub(crate) struct Call;
+
+thread_local! {
+    static PLACE: Cell<(*const Tag, Hook)> = const { Cell::new((ptr::null(), Hook::Entry)) };
+}
+
+/// Notes that this thread calls `hook` of `tag`, until the result is dropped.
+#[inline]
+pub(crate) fn enter(tag: &Tag, hook: Hook) -> Call {
+    PLACE.set((ptr::from_ref(tag), hook));
+    Call
+}
+
+/// Runs `look` with the tag and the hook of the running call; `None` if this thread runs no plugin.
+pub(crate) fn here<T>(look: impl FnOnce(&Tag, Hook) -> T) -> Option<T> {
+    let (tag, hook) = PLACE.get();
+    // SAFETY: `enter` borrowed the tag, and `Call` clears the pointer before the borrow of the caller ends.
+    unsafe { tag.as_ref() }.map(|tag| look(tag, hook))
+}
+
+// === impl Hook ===
+
+impl Hook {
+    pub const ALL: [Self; 13] = [
+        Self::Entry,
+        Self::StrategyNew,
+        Self::StrategyFree,
+        Self::PickerNew,
+        Self::PickerFree,
+        Self::Pick,
+        Self::OnStart,
+        Self::OnFinish,
+        Self::StateExport,
+        Self::StateImport,
+        Self::Tick,
+        Self::Metrics,
+        Self::Explain,
+    ];
+
+    /// Whether it returns no status, so that a plugin can report its panic only by a log line.
+    pub(crate) fn is_mute(self) -> bool {
+        matches!(self, Self::StrategyFree | Self::PickerFree | Self::OnStart | Self::OnFinish)
+    }
+
+    /// Its name in the header.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Entry => "entry",
+            Self::StrategyNew => "strategy_new",
+            Self::StrategyFree => "strategy_free",
+            Self::PickerNew => "picker_new",
+            Self::PickerFree => "picker_free",
+            Self::Pick => "pick",
+            Self::OnStart => "on_start",
+            Self::OnFinish => "on_finish",
+            Self::StateExport => "state_export",
+            Self::StateImport => "state_import",
+            Self::Tick => "tick",
+            Self::Metrics => "metrics",
+            Self::Explain => "explain",
+        }
+    }
+}
+
+// === impl Tag ===
+
+impl Tag {
+    pub(crate) fn new(plugin: &str, pool: Option<&str>) -> Self {
+        Self { plugin: plugin.into(), pool: pool.map(Into::into), panics: Default::default() }
+    }
+
+    /// The failure of `hook` with `status`, counted if it was a panic; `reason` is the text that the plugin gave.
+    pub(crate) fn failed(&self, hook: Hook, status: LbStatus, reason: &[u8]) -> HookError {
+        if status == LB_E_PANIC {
+            self.panicked(hook);
+        }
+        HookError::failed(&self.plugin, hook.as_str(), status, reason)
+    }
+
+    pub(crate) fn panicked(&self, hook: Hook) {
+        self.panics[hook as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn panics(&self, hook: Hook) -> u64 {
+        self.panics[hook as usize].load(Relaxed)
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.pool {
+            Some(pool) => write!(f, "{} of pool {pool}", self.plugin),
+            None => f.write_str(&self.plugin),
+        }
+    }
+}
+
+// === impl Call ===
+
+impl Drop for Call {
+    #[inline]
+    fn drop(&mut self) {
+        PLACE.set((ptr::null(), Hook::Entry));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_note_is_there_during_the_call_and_only_in_its_thread() {
+        let tag = Tag::new("moody", Some("default"));
+        let told = || here(|tag, hook| format!("{tag}, {}", hook.as_str()));
+        assert_eq!(told(), None);
+        {
+            let _call = enter(&tag, Hook::Pick);
+            assert_eq!(told().as_deref(), Some("moody of pool default, pick"));
+            assert_eq!(std::thread::spawn(move || here(|_, hook| hook)).join().unwrap(), None);
+        }
+        assert_eq!(told(), None);
+    }
+
+    #[test]
+    fn the_number_of_a_hook_is_its_place_in_all_and_names_differ() {
+        assert!(Hook::ALL.iter().enumerate().all(|(place, hook)| *hook as usize == place));
+        let names: std::collections::BTreeSet<_> = Hook::ALL.iter().map(|hook| hook.as_str()).collect();
+        assert_eq!(names.len(), Hook::ALL.len());
+    }
+
+    #[test]
+    fn panics_are_counted_by_hook() {
+        let tag = Tag::new("moody", None);
+        tag.panicked(Hook::OnFinish);
+        assert_eq!((tag.panics(Hook::OnFinish), tag.panics(Hook::Pick)), (1, 0));
+    }
+}

@@ -1,0 +1,99 @@
+//! What a strategy is asked and told, and what it answers, as types of the host.
+//!
+//! Invariant: plain data without `unsafe`; [`handle`](crate::handle) turns it into the structs of the contract and back.
+
+use lb_strategy::Outcome;
+use lb_strategy::Part;
+
+/// The parts of a request that are looked up only if a strategy asks for them.
+pub trait Lookup {
+    /// The `nth` value of the header `name` (any case).
+    fn header(&self, name: &[u8], nth: usize) -> Option<&[u8]>;
+    /// Method, path, host or client; `None` if the request has none.
+    fn part(&self, part: Part) -> Option<&[u8]>;
+}
+
+/// The data about a request that a strategy gets.
+pub struct PickRequest<'a> {
+    /// The number of the calling worker; `None` on other threads.
+    pub worker: Option<u32>,
+    pub attempt: u32,
+    /// Indexes into the picker's list that must not be picked.
+    pub tried: &'a [u32],
+    /// The key and its hash. `None` if the request has no key or the strategy does not want it.
+    pub key: Option<(&'a [u8], u64)>,
+    pub random: u64,
+    pub now_ns: u64,
+    pub dry: bool,
+    pub lookup: &'a dyn Lookup,
+}
+
+/// The checked result of a pick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Backend {
+        index: usize,
+        token: u64,
+    },
+    NoBackend,
+    /// The host must pick.
+    Refused(Refusal),
+}
+
+/// Why a strategy's result is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The strategy made no decision, mostly because there is no key.
+    Undecided,
+    Panic,
+    BadIndex,
+    AlreadyTried,
+    NotEligible,
+    /// An error status.
+    Error,
+}
+
+/// The end of one attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Finish {
+    pub worker: Option<u32>,
+    pub backend_id: u64,
+    pub outcome: Outcome,
+    pub http_status: Option<u16>,
+    pub attempt: u32,
+    /// Whether this instance picked. Only then is the token passed on.
+    pub own: bool,
+    pub upgraded: bool,
+    pub token: u64,
+    pub time_to_head_ns: u64,
+    pub total_ns: u64,
+    pub now_ns: u64,
+}
+
+/// The begin of one accepted attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    pub worker: Option<u32>,
+    pub backend_id: u64,
+    /// From 0.
+    pub attempt: u32,
+    /// Whether this instance picked. Only then is the token passed on.
+    pub own: bool,
+    pub token: u64,
+    /// The length of the request's body in bytes; `None` if it is not known yet.
+    pub body_length: Option<u64>,
+    pub now_ns: u64,
+}
+
+// === impl () ===
+
+/// A request of which nothing can be looked up.
+impl Lookup for () {
+    fn header(&self, _: &[u8], _: usize) -> Option<&[u8]> {
+        None
+    }
+
+    fn part(&self, _: Part) -> Option<&[u8]> {
+        None
+    }
+}
