@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use self::drains::Drains;
 use self::joins::Joins;
 use crate::config::{Config, Course};
-use crate::control::api::{BackendStatus, ControlError, EjectionStatus, Replicas, SlowStartStatus};
+use crate::control::api::{BackendStatus, ControlError, EjectionStatus, LoadReportStatus, Replicas, SlowStartStatus};
 use crate::control::health::{Checked, Checkers};
 use crate::control::launcher::{Death, Launcher};
 use crate::control::pools::{Entry, Member, Origin, PoolKey, Replaced};
@@ -303,6 +303,9 @@ impl Membership {
             slow_start: self.slow_start(desk, pool, member),
             in_flight: member.backend.in_flight(),
             consecutive_errors: member.backend.stats.consecutive_errors.load(Relaxed),
+            load_report: desk.pools[pool].settings().load_reports.as_ref().and_then(|policy| {
+                LoadReportStatus::of(&member.backend, policy, desk.hall.opened().elapsed().as_nanos() as u64)
+            }),
             reason: member.standing.reason().map(str::to_owned),
             pid: launcher.and_then(|launcher| launcher.pid(&member.entry.id)),
         }

@@ -30,8 +30,8 @@ pub use access_log::AccessLogCounts;
 pub use cell::{Counter, Gauge};
 pub use hub::{CONTENT_TYPE, Metrics};
 pub use reason::{
-    ErrorReason, FallbackReason, HedgeResult, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome, RetryReason,
-    SessionResult, SwapKind,
+    ErrorReason, FallbackReason, HedgeResult, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome, ReportResult,
+    RetryReason, SessionResult, SwapKind,
 };
 pub use reloads::{FilesVerdict, ReloadEnd};
 pub use retired::RETIRED_SERIES_STAY;

@@ -12,7 +12,7 @@ use http::Method;
 use super::cell::{Counter, Gauge, Histogram, PAUSE_BOUNDS_NS, PICK_BOUNDS_NS, REQUEST_BOUNDS_NS, SLOW_PICK_NS};
 use super::code::{ByClass, CodeTable};
 use super::reason::{
-    EjectionReason, ErrorReason, FallbackReason, HedgeResult, QueueRefusal, RetryReason, SessionResult,
+    EjectionReason, ErrorReason, FallbackReason, HedgeResult, QueueRefusal, ReportResult, RetryReason, SessionResult,
 };
 
 /// A worker's counts about itself.
@@ -79,6 +79,7 @@ pub struct BackendShard {
     pub(super) errors: [Counter; ErrorReason::COUNT],
     pub(super) to_head: Histogram,
     pub(super) connect: Histogram,
+    pub(super) load_reports: [Counter; ReportResult::COUNT],
 }
 
 /// Control's gauges of one backend; one thread writes.
@@ -264,6 +265,7 @@ impl BackendShard {
             errors: [const { Counter::new() }; ErrorReason::COUNT],
             to_head: Histogram::new(REQUEST_BOUNDS_NS),
             connect: Histogram::new(REQUEST_BOUNDS_NS),
+            load_reports: [const { Counter::new() }; ReportResult::COUNT],
         }
     }
 
@@ -279,6 +281,11 @@ impl BackendShard {
     #[inline]
     pub fn error(&self, reason: ErrorReason) {
         self.errors[reason as usize].inc();
+    }
+
+    /// A load report came with a response.
+    pub fn load_report(&self, result: ReportResult) {
+        self.load_reports[result as usize].inc();
     }
 
     /// The time to open a connection; `connections_opened` counts the connection.

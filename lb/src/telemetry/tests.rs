@@ -37,6 +37,7 @@ fn busy_hub() -> Arc<Metrics> {
             let backend = metrics.backend(worker, "p", id);
             backend.response(200, 900_000);
             backend.connected(50_000);
+            backend.load_report(ReportResult::Ok);
             metrics.backend_gauges("p", id).set_up(true);
         }
     }

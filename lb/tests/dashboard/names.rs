@@ -26,6 +26,7 @@ const OF_THE_TARGET: &[&str] = &["job", "instance"];
 const UNUSED: &[(&str, &str)] = &[
     ("lb_access_log_lines_total", "the log is off by default, and a panel that always shows zero is of no use"),
     ("lb_hedges_total", "hedging is off by default"),
+    ("lb_load_reports_total", "load reports are off by default"),
 ];
 
 fn exposed() -> impl Iterator<Item = &'static Metric> {

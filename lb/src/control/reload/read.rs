@@ -190,12 +190,13 @@ fn note_pool(running: &PoolConfig, pool: &PoolConfig, note: &mut impl FnMut(&str
     // `note_rules` compares the checks and the rules for failing backends.
     let PoolConfig { name, strategy, backends, health: _, outlier: _, panic: _, slow_start: _ } = pool;
     // A change of plugin or options is a swap of the strategy, which the report lists for itself.
-    let Strategy { plugin: _, sha256, hash_on, hash, fallback, options: _ } = strategy;
+    let Strategy { plugin: _, sha256, hash_on, hash, fallback, load_reports, options: _ } = strategy;
     let (before, key) = (&running.strategy, |key: &str| plugins::key_of(name, key));
     note(&key("backends"), *backends != running.backends);
     note(&key("strategy.hash_on"), *hash_on != before.hash_on);
     note(&key("strategy.hash"), *hash != before.hash);
     note(&key("strategy.fallback"), *fallback != before.fallback);
+    note(&key("strategy.load_reports"), *load_reports != before.load_reports);
     note(&key("strategy.sha256"), *sha256 != before.sha256);
 }
 

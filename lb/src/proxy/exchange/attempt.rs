@@ -32,8 +32,8 @@ pub(super) struct Answer {
 
 /// The guard.
 pub(super) struct Attempt {
-    context: Rc<Context>,
-    slot: Slot,
+    pub(super) context: Rc<Context>,
+    pub(super) slot: Slot,
     /// When it began, on the clock of the strategies.
     started_ns: u64,
     number: u32,
@@ -67,7 +67,7 @@ impl Exchange {
             Ok(mut upstream) => match self.ask::<HEDGED>(&mut upstream, &attempt, began, is_repeatable, losses).await {
                 Ok(head) => {
                     let now = Instant::now();
-                    attempt.head(head.status.as_u16(), now);
+                    attempt.head(&head, now);
                     if let Some(record) = &mut self.guard.record {
                         record.head_ns = Some(attempt.time_to_head_ns);
                     }
@@ -285,13 +285,15 @@ impl Attempt {
     }
 
     /// The response's head has arrived.
-    fn head(&mut self, status: u16, now: Instant) {
+    fn head(&mut self, head: &ResponseHead, now: Instant) {
+        let status = head.status.as_u16();
         let now_ns = self.context.local.clock_ns(now);
         let elapsed_ns = now_ns.saturating_sub(self.started_ns);
         self.status = Some(status);
         self.time_to_head_ns = elapsed_ns;
         self.member().shard.response(status, elapsed_ns);
         self.member().backend.answered(elapsed_ns, now_ns);
+        self.take_report(&head.fields, || now_ns);
         self.slot.pool.sample(now_ns, elapsed_ns);
         if self.member().backend.head_arrived(status, self.member().thresholds.get()) {
             self.context.local.alarm.notify_one();
