@@ -353,6 +353,8 @@ mod tests {
             ("priority = 1\n", vec!["routes"]),
             ("[queue]\nlength = 7\n", vec!["queue"]),
             ("[pools.b.queue]\nwait_ms = 7\n", vec!["pools.b.queue"]),
+            ("[strategy.load_reports]\nenabled = true\n", vec!["strategy.load_reports"]),
+            ("[pools.b.strategy.load_reports]\nenabled = true\n", vec!["pools.b.strategy.load_reports"]),
         ] {
             let Target { applied, needs_restart, config: taken, .. } = target(pools, &format!("{pools}{more}"));
             assert_eq!((applied, needs_restart.len()), (named.into_iter().map(String::from).collect(), 0), "{more}");

@@ -5,10 +5,10 @@
 //! between two reports.
 //!
 //! It needs `[strategy.load_reports]` with `enabled = true`, and backends that report. If a report is missing or older
-//! than 10 s, the backend with the fewest requests in flight is picked. `least_utilized.c` is the same in C, with the
-//! same picks.
+//! than 10 s, the backend with the fewest requests in flight is picked, and the random bits decide between equal ones.
+//! So each backend gets requests, and can report. `least_utilized.c` is the same in C, with the same picks.
 //!
-//! Invariants: one draw of the request's random bits decides, so the same seed and the same reports give the same picks.
+//! Invariants: only the request's random bits are drawn, so the same seed and the same reports give the same picks.
 //! Effective weights count in the draw and not without reports.
 
 use lb_strategy::{Backend, Backends, Error, Host, NoOptions, Pick, Request, Strategy};
@@ -28,11 +28,22 @@ fn free_part(backend: Backend<'_>, request: &Request<'_>) -> Option<f64> {
     Some(1.0 - report.utilization.min(FULL))
 }
 
+/// The fewest requests in flight. Of equal ones, the first behind a random place.
+fn least_busy(backends: &Backends<'_>, request: &Request<'_>) -> Pick {
+    let n = backends.candidate_count(request) as u64;
+    let first = ((request.random() >> 32) * n) >> 32;
+    let order = |place: usize| (place as u64 + n - first) % n;
+    let candidates = backends.candidates(request).enumerate();
+    let least = candidates.min_by_key(|(place, (_, backend))| (backend.in_flight(), order(*place)));
+    least.map_or(Pick::NoBackend, |(_, (index, _))| Pick::Backend(index))
+}
+
 // === impl LeastUtilized ===
 
 impl Strategy for LeastUtilized {
     const NAME: &'static str = "least_utilized";
     const EXPECTATION: &'static str = r#"{"balance":"by_load"}"#;
+    const EXPLAINS: bool = true;
     type Config = NoOptions;
     type Picker = ();
 
@@ -48,8 +59,7 @@ impl Strategy for LeastUtilized {
         let share = |backend: Backend<'_>| Some(free_part(backend, request)? * f64::from(backend.effective_weight()));
         let candidates = || backends.candidates(request);
         let Some(sum) = candidates().map(|(_, backend)| share(backend)).sum::<Option<f64>>() else {
-            let least = candidates().min_by_key(|(_, backend)| backend.in_flight());
-            return least.map_or(Pick::NoBackend, |(index, _)| Pick::Backend(index));
+            return least_busy(backends, request);
         };
         // A draw from 53 random bits.
         let mut drawn = (request.random() >> 11) as f64 / (1_u64 << 53) as f64 * sum;
@@ -63,6 +73,23 @@ impl Strategy for LeastUtilized {
             }
         }
         last
+    }
+
+    /// The report of each backend.
+    fn explain(&self, _: &(), backends: &Backends<'_>, request: &Request<'_>) -> String {
+        let entry = |backend: Backend<'_>| match backend.report() {
+            None => format!(r#"{{"backend":"{}"}}"#, backend.name()),
+            Some(report) => format!(
+                r#"{{"backend":"{}","age_ms":{},"utilization":{:?},"qps":{:?},"eps":{:?},"metrics":{:?}}}"#,
+                backend.name(),
+                report.age_ns(request) / 1_000_000,
+                report.utilization,
+                report.qps,
+                report.eps,
+                report.metrics,
+            ),
+        };
+        format!(r#"{{"reports":[{}]}}"#, backends.iter().map(entry).collect::<Vec<_>>().join(","))
     }
 }
 
@@ -96,6 +123,8 @@ mod tests {
         world.set_load(0, 1);
         world.set_report(0, Some(0.0));
         assert_eq!(counts(&world), [0, 10_000]);
+        world.set_load(1, 1);
+        assert!(counts(&world).iter().all(|count| count.abs_diff(5000) < 200), "{:?}", counts(&world));
     }
 
     #[test]

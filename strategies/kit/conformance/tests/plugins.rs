@@ -125,23 +125,50 @@ fn without_a_key_the_hash_strategy_leaves_the_choice_to_the_host() {
     assert!(ask.explain(&picker).expect("it explains").contains("\"backend\""));
 }
 
-#[test]
-fn the_example_in_rust_and_the_one_in_c_pick_alike() {
-    let (directory, loader) = loader();
+/// The example with this name in Rust, and the same in C.
+fn examples(name: &str, directory: &Path, loader: &Loader) -> [Arc<Strategy>; 2] {
     let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("strategies/");
-    let c = directory.path().join(file_name("two_choices"));
+    let c = directory.join(file_name(name));
     let compiled = Command::new("cc")
         .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O2", "-I"])
         .arg(strategies.join("kit/api/include"))
         .arg("-o")
-        .args([&c, &strategies.join("examples/two_choices.c")])
+        .args([&c, &strategies.join(format!("examples/{name}.c"))])
         .status();
     assert!(compiled.expect("cc runs").success());
-    let [rust, c] = [library("two_choices"), c].map(|path| Strategy::new(load(&loader, &path), &json!({})).unwrap());
-    let mut requests = Requests::seeded(47);
-    for world in small_worlds([1, 1, 1, 1]) {
+    [library(name), c].map(|path| Strategy::new(load(loader, &path), &json!({})).unwrap())
+}
+
+#[test]
+fn an_example_in_rust_and_the_same_in_c_pick_alike() {
+    for name in ["two_choices", "least_utilized"] {
+        let (directory, loader) = loader();
+        let [rust, c] = examples(name, directory.path(), &loader);
+        let mut requests = Requests::seeded(47);
+        for world in small_worlds([1, 1, 1, 1]) {
+            let (rust, c) = (world.picker(&rust).unwrap(), world.picker(&c).unwrap());
+            for tried in [vec![], vec![0], vec![2, 1]] {
+                let ask = requests.ask().tried(&tried);
+                assert_eq!(ask.pick(&rust), ask.pick(&c), "{ask:?} in {world:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn examples_in_rust_and_in_c_pick_alike_by_load_reports() {
+    let (directory, loader) = loader();
+    let [rust, c] = examples("least_utilized", directory.path(), &loader);
+    let (mut requests, mut random) = (Requests::seeded(48), fastrand::Rng::with_seed(48));
+    for _ in 0..500 {
+        let world = World::of(4).weights(&[1, 2, 0, 3]);
+        for index in 0..4 {
+            let utilization = [None, Some(random.f64()), Some(random.f64()), Some(random.f64() * 2.0)];
+            world.set_report(index, *random.choice(&utilization).unwrap());
+            world.set_load(index, random.u32(0..3));
+        }
         let (rust, c) = (world.picker(&rust).unwrap(), world.picker(&c).unwrap());
-        for tried in [vec![], vec![0], vec![2, 1]] {
+        for tried in [vec![], vec![0], vec![0, 1, 3]] {
             let ask = requests.ask().tried(&tried);
             assert_eq!(ask.pick(&rust), ask.pick(&c), "{ask:?} in {world:?}");
         }

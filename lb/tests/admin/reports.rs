@@ -1,0 +1,202 @@
+//! Load reports of backends: from their responses to strategies and to people.
+
+use std::net::SocketAddr;
+use std::process::Command;
+
+use lb_test_support::{Balancer, Client, Hostile, Reply, backends, compile, finish, get, metrics, mock_with, send};
+use mock_server::{ReportForm, Running};
+use serde_json::{Value, json};
+
+/// No check decides during a test.
+const QUIET: &str = "[health]\ninterval_ms = 86400000\n";
+const REPORTS: &str = "[strategy.load_reports]\nenabled = true\n";
+/// `cpu_utilization` 0.5, `rps_fractional` 100, `eps` 2, `named_metrics.rif` 4.
+const BINARY: &str = "CQAAAAAAAOA/MQAAAAAAAFlAOQAAAAAAAABAQg4KA3JpZhEAAAAAAAAQQA";
+
+/// A backend that responds with the field in the request's field `x-head`, or with the trailer in `x-trailer`.
+fn reporter() -> Hostile {
+    Hostile::start(|_, wire| {
+        while let Some(head) = wire.head() {
+            let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name));
+            let answer = match (field("x-head: "), field("x-trailer: ")) {
+                (Some(field), _) => format!("content-length: 0\r\n{field}\r\n\r\n"),
+                (None, Some(field)) => format!("transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n{field}\r\n\r\n"),
+                (None, None) => "content-length: 0\r\n\r\n".to_owned(),
+            };
+            wire.write(format!("HTTP/1.1 200 OK\r\n{answer}").as_bytes());
+        }
+    })
+}
+
+fn start(strategy: &str, address: SocketAddr) -> Balancer {
+    Balancer::start(&format!("{strategy}{QUIET}{}", backends(&[("b1", address)])))
+}
+
+/// Has the backend respond with this field in the head, or as a trailer.
+fn respond(lb: &Balancer, place: &str, field: &str) -> Reply {
+    let reply = send(lb.proxy, "GET", "/", &[&format!("x-{place}: {field}")], "");
+    assert_eq!(reply.status, 200);
+    reply
+}
+
+fn report_of(lb: &Balancer, id: &str) -> Value {
+    let listed = get(lb.admin, "/backends").json();
+    listed.as_array().unwrap().iter().find(|one| one["id"] == id).unwrap()["load_report"].clone()
+}
+
+/// The values without the age.
+fn values(mut report: Value) -> Value {
+    assert!(report["age_ms"].as_u64().is_some(), "{report}");
+    report.as_object_mut().unwrap().remove("age_ms");
+    report
+}
+
+/// How many reports were taken, and how many were malformed.
+fn counts(lb: &Balancer) -> [Option<f64>; 2] {
+    let page = get(lb.admin, "/metrics").body;
+    ["ok", "malformed"]
+        .map(|result| metrics::value(&page, &format!(r#"lb_load_reports_total{{pool="default",result="{result}"}}"#)))
+}
+
+fn reload(lb: &Balancer, from: &str, to: &str) {
+    let file = lb.path("lb.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains(from), "{text}");
+    std::fs::write(&file, text.replace(from, to)).unwrap();
+    assert_eq!(send(lb.admin, "POST", "/reload", &[], "").status, 200);
+}
+
+#[test]
+fn reports_of_every_form_in_heads_and_trailers_are_taken_and_reach_the_client_too() {
+    let server = reporter();
+    let lb =
+        start(&format!("{REPORTS}metrics = [\"rif\", \"utilization.gpu\"]\n[reload]\nwatch = false\n"), server.addr);
+    assert_eq!(report_of(&lb, "b1"), Value::Null);
+    let expected = |utilization: f64, qps: f64, eps: f64, rif: f64, gpu: f64| {
+        json!({
+            "utilization": utilization, "qps": qps, "eps": eps, "metrics": { "rif": rif, "utilization.gpu": gpu },
+        })
+    };
+    let name = "endpoint-load-metrics";
+    for (place, field, report) in [
+        (
+            "head",
+            format!("{name}: TEXT cpu_utilization=0.25, eps=1, named_metrics.rif=7"),
+            expected(0.25, 0.0, 1.0, 7.0, 0.0),
+        ),
+        (
+            "head",
+            format!("{name}: JSON {{\"rps_fractional\":3,\"utilization\":{{\"gpu\":0.5}}}}"),
+            expected(0.0, 3.0, 0.0, 0.0, 0.5),
+        ),
+        ("head", format!("{name}: BIN {BINARY}"), expected(0.5, 100.0, 2.0, 4.0, 0.0)),
+        ("head", format!("{name}: cpu_utilization:0.75,rps:9"), expected(0.75, 9.0, 0.0, 0.0, 0.0)),
+        ("head", format!("{name}-bin: {BINARY}"), expected(0.5, 100.0, 2.0, 4.0, 0.0)),
+        ("trailer", format!("{name}: TEXT application_utilization=1.5"), expected(1.5, 0.0, 0.0, 0.0, 0.0)),
+    ] {
+        let reply = respond(&lb, place, &field);
+        assert_eq!(values(report_of(&lb, "b1")), report, "{place} {field}");
+        let (field, value) = field.split_once(": ").unwrap();
+        match place {
+            "head" => assert_eq!(reply.header(field), Some(value)),
+            _ => assert!(reply.body.contains(value), "{}", reply.body),
+        }
+    }
+    assert_eq!(counts(&lb), [Some(6.0), Some(0.0)]);
+    // A refused report changes nothing but a counter, and the response passes.
+    let before = values(report_of(&lb, "b1"));
+    for bad in ["TEXT cpu_utilization=nan", "JSON {", "BIN !", "TEXT eps=-1", "TEXT x=1", "XML <a>"] {
+        respond(&lb, "head", &format!("{name}: {bad}"));
+    }
+    respond(&lb, "head", &format!("{name}: TEXT {}", "eps=1,".repeat(1000)));
+    respond(&lb, "head", "x-other: 1");
+    assert_eq!((counts(&lb), values(report_of(&lb, "b1"))), ([Some(6.0), Some(7.0)], before));
+    let mut list = Command::new(env!("CARGO_BIN_EXE_lb"));
+    list.env_clear().args(["--config", "none.toml", "--admin-listen", &lb.admin.to_string(), "backends"]);
+    let table = String::from_utf8(finish(list).stdout).unwrap();
+    assert!(table.contains("150 % in use"), "{table}");
+}
+
+#[test]
+fn without_the_key_reports_are_not_read_and_with_other_metrics_they_are_forgotten() {
+    let server = reporter();
+    let lb = start(&format!("{REPORTS}metrics = [\"a\"]\n[reload]\nwatch = false\n"), server.addr);
+    let report = "endpoint-load-metrics: TEXT cpu_utilization=0.5,named_metrics.a=1,named_metrics.b=2";
+    respond(&lb, "head", report);
+    assert_eq!(report_of(&lb, "b1")["metrics"], json!({ "a": 1.0 }));
+    // Another strategy, and settings that leave the list as it is.
+    reload(&lb, "watch = false", "watch = false\nsettle_ms = 251");
+    reload(&lb, REPORTS, &format!("[strategy]\nname = \"least_connections\"\n{REPORTS}request_header = true\n"));
+    assert_eq!(report_of(&lb, "b1")["metrics"], json!({ "a": 1.0 }));
+    reload(&lb, "[\"a\"]", "[\"b\", \"a\"]");
+    assert_eq!(report_of(&lb, "b1"), Value::Null);
+    respond(&lb, "head", report);
+    assert_eq!(report_of(&lb, "b1")["metrics"], json!({ "b": 2.0, "a": 1.0 }));
+    reload(&lb, "enabled = true", "enabled = false");
+    respond(&lb, "head", report);
+    assert_eq!((report_of(&lb, "b1"), counts(&lb)), (Value::Null, [Some(2.0), Some(0.0)]));
+    reload(&lb, "enabled = false", "enabled = true");
+    assert_eq!(report_of(&lb, "b1"), Value::Null);
+}
+
+#[test]
+fn requests_ask_for_reports_only_if_that_is_configured_and_not_against_the_client() {
+    let asked = |strategy: &str, fields: &[&str]| {
+        let server = reporter();
+        let lb = start(strategy, server.addr);
+        assert_eq!(send(lb.proxy, "GET", "/asked", fields, "").status, 200);
+        let heads = server.heads();
+        let head = heads.iter().find(|head| head.starts_with("GET /asked ")).unwrap().clone();
+        head.lines()
+            .filter(|line| line.starts_with("endpoint-load-metrics-format"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let asks = format!("{REPORTS}request_header = true\n");
+    assert_eq!(asked("", &[]), Vec::<String>::new());
+    assert_eq!(asked(REPORTS, &[]), Vec::<String>::new());
+    assert_eq!(asked(&asks, &[]), ["endpoint-load-metrics-format: text"]);
+    let json = "endpoint-load-metrics-format: json";
+    assert_eq!(asked(&asks, &[json]), [json]);
+    assert_eq!(asked("", &[json]), [json]);
+}
+
+/// A full backend with one worker, and one with a hundred.
+fn unequal() -> [Running; 2] {
+    [(1, ReportForm::Text), (100, ReportForm::Binary)].map(|(concurrency, form)| {
+        mock_with(&format!("b{concurrency}"), |options| {
+            (options.concurrency, options.load_report) = (concurrency, Some(form));
+        })
+    })
+}
+
+#[test]
+fn strategies_in_c_and_in_rust_pick_by_reports_and_see_every_number() {
+    let c = tempfile::tempdir().unwrap();
+    compile("examples/least_utilized.c", &[], &c.path().join("libleast_utilized.so"));
+    for file in [c.path().join("libleast_utilized.so"), lb_strategy_built::library("least_utilized")] {
+        let servers = unequal();
+        let list = backends(&[("b1", servers[0].addr), ("b100", servers[1].addr)]);
+        let strategy = format!("[strategy]\npath = {file:?}\n{REPORTS}metrics = [\"in_flight\", \"queued\"]\n");
+        let lb = Balancer::start(&format!("{strategy}{QUIET}{list}"));
+        let mut client = Client::connect(lb.proxy);
+        (0..400).for_each(|_| assert_eq!(client.get("/home").status(), 200));
+        // The first reports by itself that it is full, and keeps a twentieth of 1.04.
+        let [full, idle] = servers.each_ref().map(|server| server.stats().served);
+        assert!(full >= 1 && full < 80 && full + idle == 400, "{full} and {idle} by {}", file.display());
+        assert_eq!(counts(&lb), [Some(400.0), Some(0.0)]);
+        let says = get(lb.admin, "/explain").json()["strategy_says"]["reports"].clone();
+        let shown = |id: &str| report_of(&lb, id);
+        for (index, id) in ["b1", "b100"].into_iter().enumerate() {
+            let (said, shown) = (&says[index], shown(id));
+            assert_eq!(said["backend"], id);
+            for key in ["utilization", "qps", "eps"] {
+                assert_eq!(said[key].as_f64(), shown[key].as_f64(), "{key}: {said} {shown}");
+            }
+            assert!(said["qps"].as_f64() > Some(0.0) && said["age_ms"].as_u64().is_some(), "{said}");
+            let metrics: Vec<_> = said["metrics"].as_array().unwrap().iter().filter_map(Value::as_f64).collect();
+            assert_eq!(metrics, [1.0, 0.0, 0.0, 0.0], "one request in flight, none queued");
+        }
+        assert_eq!((says[0]["utilization"].as_f64(), says[1]["utilization"].as_f64()), (Some(1.0), Some(0.01)));
+    }
+}
