@@ -1,8 +1,8 @@
 //! The paths that are not work: `/heartbeat`, `/stats`, `/metrics`, `/control`, and the path of probes.
 //!
 //! They never queue, take no service time, draw no lot and are not counted as requests. So a reader of these paths does
-//! not change the results of a run. A stalled server does not respond to heartbeats and probes. It does respond to stats,
-//! metrics and control, because `/control` must be able to end the stall.
+//! not change the results of a run. A stalled server does not respond to heartbeats and probes. It does respond to
+//! stats, metrics and control, because `/control` must be able to end the stall.
 
 use std::rc::Rc;
 

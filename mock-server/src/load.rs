@@ -1,7 +1,7 @@
 //! The load of a server: how busy it is now, and its rates. For load reports and probes.
 //!
-//! Real servers report such figures, so a balancer's use of them can be studied here. Invariants: only requests that are
-//! work count. The figures are those of `/stats` at the same moment, rounded to four decimals.
+//! Real servers report such figures, so a balancer's use of them can be studied here. Invariants: only requests that
+//! are work count. The figures are those of `/stats` at the same moment, rounded to four decimals.
 
 use std::str::FromStr;
 use std::sync::atomic::Ordering::Relaxed;

@@ -41,34 +41,20 @@ static lb_status picker_new(lb_strategy *strategy, const lb_backends *backends, 
 
 static void picker_free(lb_picker *picker) { (void)picker; }
 
-static int is_candidate(const lb_backends *backends, const lb_request *request, uint32_t index) {
-  if (!(LB_BACKEND(backends, index)->flags & LB_BACKEND_ELIGIBLE)) return 0;
-  for (uint32_t i = 0; i < request->n_tried; i++)
-    if (request->tried[i] == index) return 0;
-  return 1;
-}
-
-/* The index of candidate `number`, counted from 0. */
-static uint32_t candidate(const lb_backends *backends, const lb_request *request, uint64_t number) {
-  uint32_t index = 0;
-  while (!is_candidate(backends, request, index) || number-- > 0) index++;
-  return index;
-}
-
 static uint32_t in_flight(const lb_backends *backends, uint32_t index) {
   return __atomic_load_n(&LB_BACKEND(backends, index)->stats->in_flight, __ATOMIC_RELAXED);
 }
 
 static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_backends *backends,
                       const lb_request *request, lb_pick *out) {
-  uint64_t n = 0;
   (void)strategy, (void)picker;
-  for (uint32_t index = 0; index < backends->len; index++) n += is_candidate(backends, request, index);
+  uint64_t n = lb_candidate_count(backends, request);
   if (n == 0) return LB_NONE;
   /* Two draws from 64 random bits. The second is one of the n - 1 others. */
   uint64_t first = ((request->rand >> 32) * n) >> 32;
   uint64_t second = (first + 1 + (((request->rand & 0xFFFFFFFFu) * (n - 1)) >> 32)) % n;
-  uint32_t one = candidate(backends, request, first), other = candidate(backends, request, second);
+  uint32_t one = lb_candidate(backends, request, (uint32_t)first);
+  uint32_t other = lb_candidate(backends, request, (uint32_t)second);
   out->index = in_flight(backends, other) < in_flight(backends, one) ? other : one;
   return LB_OK;
 }
@@ -77,6 +63,7 @@ static const lb_strategy_table TABLE = {
     .size = sizeof TABLE,
     .abi_major = LB_ABI_MAJOR,
     .abi_minor = LB_ABI_MINOR,
+    .min_host_minor = 1, /* it reads the slice of eligible backends */
     .name = TEXT("two_choices"),
     .version = TEXT("0.1.0"),
     .build = TEXT("C"),

@@ -8,8 +8,8 @@
 //! text ─ document (strict, with lines) ─ layers (config crate) ─ file form ─ validate, pools, policy ─ Config
 //! ```
 //!
-//! Invariant: a leaf. Nothing here imports from the rest of `lb` (except the names of metrics in `load_report`), starts
-//! anything or keeps state, and no input causes a panic.
+//! Invariant: a leaf. Nothing here starts anything or keeps state, and no input causes a panic. Of the rest of `lb` it
+//! uses only the names of metrics in `load_report`.
 
 mod document;
 mod error;

@@ -1,7 +1,7 @@
 //! The JSON form: an object with the fields of the message, by their names there or by their names in JSON.
 //!
-//! Values are visited in place, so no tree is built. Unknown fields are skipped, for the reason in `text`. Invariants: a
-//! number of a known field is a JSON number, and the object is all that the text has.
+//! Values are visited in place, so no tree is built. Unknown fields are skipped, for the reason in `text`. Invariants:
+//! a number of a known field is a JSON number, and the object is all that the text has.
 
 use std::fmt;
 

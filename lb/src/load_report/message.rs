@@ -1,6 +1,6 @@
 //! The binary form: the protobuf message `OrcaLoadReport`.
 //!
-//! Why by hand: the message has nine fields and one kind of entry. A protobuf library would be more code than this walk.
+//! Why by hand: the message has nine fields and one kind of entry. A protobuf library would be more code than this.
 //! Invariants: each step takes at least one byte, so the walk ends. Fields that lb does not know are skipped by their
 //! wire type, as protobuf demands. A known field with another wire type is a malformed message.
 

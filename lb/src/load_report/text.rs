@@ -1,7 +1,7 @@
 //! The text form: `cpu_utilization=0.3, named_metrics.queue=4`. The older form has colons in place of equals signs.
 //!
-//! Why unknown names are skipped: a later version of the message may have more fields, and an old lb should still read
-//! the fields that it knows. Invariant: each entry has a name and a value, whether it is used or not.
+//! Why unknown names are skipped: a later version of the message may have more fields. An old lb should still read the
+//! fields that it knows. Invariant: each entry has a name and a value, whether it is used or not.
 
 use super::Malformed;
 use super::draft::{Draft, Map, Scalar};

@@ -8,6 +8,7 @@
 //! policy of one generation. No generation is held over an await. The guards end attempt and request exactly once on
 //! every path.
 
+mod account;
 mod attempt;
 mod choose;
 mod classes;
@@ -25,6 +26,7 @@ mod reports;
 mod request_id;
 mod response;
 mod retry;
+mod send;
 mod slot;
 mod switched;
 mod trailers;

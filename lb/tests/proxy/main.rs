@@ -6,6 +6,7 @@
 
 mod aborts;
 mod access_log;
+mod answers;
 mod attacks;
 mod basics;
 mod bodies;

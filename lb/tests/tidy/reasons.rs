@@ -3,8 +3,8 @@
 //! Why: an operator looks up the word of a header, a log line or a metric there. The tables are written by hand.
 
 use lb::telemetry::{
-    ErrorReason, FallbackReason, HedgeResult, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome, RetryReason,
-    SwapKind, names,
+    ErrorReason, FallbackReason, HedgeResult, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome, ReportResult,
+    RetryReason, SwapKind, names,
 };
 
 use crate::docs::outside_fences;
@@ -21,6 +21,7 @@ fn other_sets() -> Vec<(String, Vec<&'static str>)> {
         set!(RETRIES, "reason", RetryReason),
         set!(HEDGES, "result", HedgeResult),
         set!(QUEUE_REFUSALS, "reason", QueueRefusal),
+        set!(LOAD_REPORTS, "result", ReportResult),
         set!(STRATEGY_FALLBACKS, "reason", FallbackReason),
         set!(ACCESS_LOG_DROPPED, "reason", LogDropReason),
         set!(STRATEGY_SWAPS, "kind", SwapKind),

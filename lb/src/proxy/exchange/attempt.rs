@@ -1,26 +1,24 @@
-//! One try of a request on one backend: pick, connection, send, head. Its guard ends it exactly once.
+//! One try of a request on one backend, from the pick to the head. Its guard ends it exactly once. `send` has the way
+//! between: connection, request, response head.
 //!
 //! Why a guard: an attempt may end by its last byte, an error, a time-out, a tunnel's end or the loss of the client.
 //! Only `Drop` sees all of them. Invariants: `in_flight` rises when a backend is picked and falls once. A guard that is
 //! dropped without a recorded outcome counts the client as gone, unless another attempt has responded first.
 
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
 
-use http::StatusCode;
 use lb_strategy_host::{Finish, Outcome, Start};
 use tokio::time::Instant;
 
+use super::account::Account;
 use super::choose::{Picked, Unpicked, choose};
 use super::hedge::Race;
-use super::pace::Pace;
 use super::retry::{After, Failed, Plan, Retry};
 use super::slot::{Means, Slot};
 use super::{Context, Exchange, notes};
-use crate::http1::ResponseHead;
+use crate::http1::{Fields, ResponseHead};
 use crate::proxy::fault::Fault;
-use crate::proxy::upstream::{Link, Upstream};
+use crate::proxy::upstream::Upstream;
 use crate::proxy::view::MemberView;
 
 /// The response of a backend, with everything that ends with it.
@@ -48,6 +46,8 @@ pub(super) struct Attempt {
     pub(super) time_to_head_ns: u64,
     is_tunnel: bool,
     has_ended: bool,
+    /// What its response is, if the strategy asks for that.
+    account: Option<Box<Account>>,
 }
 
 // === impl Exchange: one attempt ===
@@ -77,6 +77,7 @@ impl Exchange {
             },
             Err(fault) => (fault, false, false),
         };
+        attempt.received(self.body.bytes());
         let of = (attempt.member().backend.number, began);
         let retry = self.retry_after(plan, fault, of, was_sent, was_kept_and_silent);
         match retry {
@@ -104,130 +105,6 @@ impl Exchange {
     pub(super) fn pick_now(&mut self, plan: &Plan, now: Instant) -> Result<Picked, Unpicked> {
         self.pick(plan, now, self.context.local.clock_ns(now))
     }
-
-    /// A waiting connection for the attempt. A retry always opens a new connection; a hedge does not, because another
-    /// attempt runs. For a request that cannot be retried, `Idle::take` also checks the socket.
-    #[inline]
-    pub(super) fn waiting_connection(&self, member: &MemberView, plan: &Plan, now: Instant) -> Option<Box<Upstream>> {
-        if plan.number > 0 && !plan.is_hedge {
-            return None;
-        }
-        let oldest = now.checked_sub(self.policy.timeouts.upstream_idle).unwrap_or(now);
-        member.idle.take(oldest, !self.can_be_sent_again(plan))
-    }
-
-    /// A waiting connection, else a new one.
-    async fn connect<const HEDGED: bool>(
-        &mut self,
-        member: &MemberView,
-        means: Means,
-        plan: &Plan,
-        now: Instant,
-    ) -> Result<Box<Upstream>, Fault> {
-        let link = match means {
-            Means::Waiting(upstream) => return Ok(upstream),
-            Means::New(link) => link,
-            Means::Any => match self.waiting_connection(member, plan, now) {
-                Some(upstream) => return Ok(upstream),
-                None => Link::new(&member.backend, &self.pool.line),
-            },
-        };
-        let timeouts = &self.policy.timeouts;
-        let began = self.guard.record.is_some().then(Instant::now);
-        let descriptor = self.context.local.descriptor().ok_or(Fault::NoDescriptor)?;
-        let (socket, buffers) = (member.backend.socket, &self.context.local.buffers);
-        // Rare, and large: boxed so that a request on a kept connection does not contain it.
-        let within = self.policy.retry.attempt_within(timeouts.connect);
-        let left = timeouts.total.map(|total| (self.guard.started + total).saturating_duration_since(Instant::now()));
-        let within = left.map_or(within, |left| within.min(left));
-        let upstream = Box::pin(Upstream::connect(socket, &member.shard, buffers, within, descriptor, link)).await;
-        if let (Some(record), Some(began)) = (&mut self.guard.record, began) {
-            record.connect_ns = Some(began.elapsed().as_nanos() as u64);
-        }
-        upstream
-    }
-
-    /// Sends the request and waits for the final head; interim ones go to the client at once. The time limit restarts
-    /// at each byte of the request's body; [`Pace`] sets the limit while the body is incomplete. While the client takes
-    /// no interim response, its own limit `idle` runs instead of the backend's: lb does not read from the backend then.
-    /// The wait also ends if the backend is lost, or if the deadline of its drain passes. An ejection ends only
-    /// requests that get another attempt.
-    async fn ask<const HEDGED: bool>(
-        &mut self,
-        upstream: &mut Upstream,
-        attempt: &Attempt,
-        began: Instant,
-        is_repeatable: bool,
-        losses: u64,
-    ) -> Result<Box<ResponseHead>, Fault> {
-        upstream.begin(&self.head, &self.body, &attempt.member().backend.address);
-        let Self { context, pool, policy, head, body, guard, has_interim_begun, .. } = self;
-        let (timeouts, interim, timer) = (&policy.timeouts, &context.interim, &context.timer);
-        let total = timeouts.total.map(|total| guard.started + total);
-        let head_within = policy.retry.attempt_within(timeouts.response_head);
-        let mut response = context.local.responses.take();
-        let mut pace = Pace::new(body.bytes(), began, timeouts, &policy.limits);
-        let mut held_up_since = None;
-        let mut wait = attempt.member().waiting.begin(losses);
-        poll_fn(|cx| {
-            // The last flush did not make room: the client takes no interim response.
-            held_up_since = (!interim.has_room()).then(|| held_up_since.unwrap_or_else(Instant::now));
-            if let Poll::Ready(Err(fault)) = upstream.poll_send(cx, body) {
-                return Poll::Ready(Err(fault));
-            }
-            let mut left = INTERIM_PER_POLL;
-            while interim.has_room() {
-                if left == 0 {
-                    cx.waker().wake_by_ref();
-                    break;
-                }
-                left -= 1;
-                match upstream.poll_head(cx, &head.method, &mut response) {
-                    Poll::Ready(Ok(())) if is_interim(response.status) => {
-                        super::headers::forward_interim(&mut response);
-                        *has_interim_begun |= interim.send(&response);
-                    }
-                    Poll::Ready(answered) => return Poll::Ready(answered),
-                    Poll::Pending => break,
-                }
-            }
-            let is_sent_again = || {
-                is_repeatable
-                    && !(HEDGED && context.race.get() == Race::Last)
-                    && policy.retry.rules.on.timeout
-                    && !*has_interim_begun
-                    && body.can_be_sent_again()
-                    && pool.has_retry(context.local.clock_ns(Instant::now()))
-            };
-            if wait.poll_lost(cx, is_sent_again).is_ready() {
-                return Poll::Ready(Err(Fault::BackendLost));
-            }
-            if attempt.is_cut() {
-                return Poll::Ready(Err(Fault::Drained));
-            }
-            guard.received(body.bytes());
-            let is_open = !body.has_ended();
-            let is_awaited = is_open && body.is_awaited();
-            pace.note(body.bytes(), is_awaited);
-            let deadline = match held_up_since {
-                Some(since) => since + timeouts.idle,
-                None if is_open => pace.deadline(),
-                None => pace.since() + head_within,
-            };
-            let deadline = total.map_or(deadline, |total| total.min(deadline));
-            let late = if is_awaited || held_up_since.is_some() { Fault::SlowBody } else { Fault::BackendTimeout };
-            timer.poll(cx, deadline).map(|()| Err(late))
-        })
-        .await
-        .map(|()| response)
-    }
-}
-
-/// After this many, the worker's other tasks run: a backend may send very many.
-const INTERIM_PER_POLL: u32 = 32;
-
-fn is_interim(status: StatusCode) -> bool {
-    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
 
 // === impl Attempt ===
@@ -237,7 +114,7 @@ impl Attempt {
     fn begin(exchange: &Exchange, picked: Picked, number: u32) -> (Self, Means) {
         let Picked { slot, means, at: _, at_ns, instance, token, fallback: _, by_session: _, set_cookie } = picked;
         let cuts = slot.member.backend.cuts();
-        let attempt = Self {
+        let mut attempt = Self {
             context: exchange.context.clone(),
             slot,
             started_ns: at_ns,
@@ -250,24 +127,29 @@ impl Attempt {
             time_to_head_ns: 0,
             is_tunnel: false,
             has_ended: false,
+            account: None,
         };
-        attempt.tell_start(exchange.body.exact());
+        attempt.tell_start(exchange);
         (attempt, means)
     }
 
-    /// Tells the strategy in charge that the attempt begins, if it wants to know.
+    /// Tells the strategy in charge that the attempt begins, and opens its account, if it wants that.
     #[inline]
-    fn tell_start(&self, body_length: Option<u64>) {
-        let current = self.slot.pool.current();
+    fn tell_start(&mut self, exchange: &Exchange) {
+        let current = exchange.pool.current();
         let Some(current) = &*current else { return };
-        if current.shared.wants.start {
+        let wants = current.shared.wants;
+        if wants.answer {
+            self.account = Some(Account::new(current.shared.picker.strategy()));
+        }
+        if wants.start {
             current.shared.picker.start(&Start {
                 worker: Some(self.context.local.number),
                 backend_id: self.member().backend.number,
                 attempt: self.number,
                 own: self.instance == current.shared.picker.strategy().instance(),
                 token: self.token,
-                body_length,
+                body_length: exchange.body.exact(),
                 now_ns: self.started_ns,
             });
         }
@@ -287,6 +169,9 @@ impl Attempt {
     /// The response's head has arrived.
     fn head(&mut self, head: &ResponseHead, now: Instant) {
         let status = head.status.as_u16();
+        if let Some(account) = &mut self.account {
+            account.take(&head.fields);
+        }
         let now_ns = self.context.local.clock_ns(now);
         let elapsed_ns = now_ns.saturating_sub(self.started_ns);
         self.status = Some(status);
@@ -298,6 +183,32 @@ impl Attempt {
         if self.member().backend.head_arrived(status, self.member().thresholds.get()) {
             self.context.local.alarm.notify_one();
         }
+    }
+
+    /// Bytes of the request's body so far.
+    #[inline]
+    pub(super) fn received(&mut self, bytes: u64) {
+        if let Some(account) = &mut self.account {
+            account.received(bytes);
+        }
+    }
+
+    /// More bytes of the response's body go on to the client.
+    #[inline]
+    pub(super) fn sent(&mut self, bytes: u64) {
+        if let Some(account) = &mut self.account {
+            let elapsed_ns = || self.context.local.clock_ns(Instant::now()).saturating_sub(self.started_ns);
+            account.sent(bytes, elapsed_ns);
+        }
+    }
+
+    /// The response's trailers, before any is removed.
+    #[inline]
+    pub(super) fn trailers(&mut self, trailers: &Fields) {
+        if let Some(account) = &mut self.account {
+            account.take(trailers);
+        }
+        self.take_report(trailers, || self.context.local.clock_ns(Instant::now()));
     }
 
     /// Whether the deadline of the backend's drain has passed since it began. The task is woken for a look.
@@ -353,19 +264,25 @@ impl Attempt {
         if current.shared.wants.finish {
             let local = &self.context.local;
             let now_ns = local.clock_ns(now);
-            current.shared.picker.finish(&Finish {
+            let instance = current.shared.picker.strategy().instance();
+            let finish = Finish {
                 worker: Some(local.number),
                 backend_id: self.member().backend.number,
                 outcome,
                 http_status: self.status,
                 attempt: self.number,
-                own: self.instance == current.shared.picker.strategy().instance(),
+                own: self.instance == instance,
                 upgraded: self.is_tunnel,
                 token: self.token,
                 time_to_head_ns: self.time_to_head_ns,
                 total_ns: now_ns.saturating_sub(self.started_ns),
                 now_ns,
-            });
+            };
+            let picker = &current.shared.picker;
+            match &self.account {
+                Some(account) => account.with(instance, |answered| picker.finish_with(&finish, answered)),
+                None => picker.finish(&finish),
+            }
         }
     }
 }

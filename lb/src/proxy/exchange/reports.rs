@@ -4,8 +4,6 @@
 //! report that is refused changes nothing except a counter. The fields stay in the response, because the client may use
 //! them too.
 
-use tokio::time::Instant;
-
 use super::Exchange;
 use super::attempt::Attempt;
 use crate::config::LoadReportPolicy;
@@ -24,11 +22,6 @@ impl Attempt {
         if let Some(policy) = current.as_ref().and_then(|current| current.shared.load_reports.as_deref()) {
             self.read_report(policy, fields, now_ns);
         }
-    }
-
-    /// The trailers of its response have arrived.
-    pub(super) fn trailers(&self, trailers: &Fields) {
-        self.take_report(trailers, || self.context.local.clock_ns(Instant::now()));
     }
 
     #[inline(never)]

@@ -182,6 +182,7 @@ impl Streamed {
     /// The last byte was taken: everything ended well, and the connection may be used again.
     fn complete(&mut self) {
         let now = Instant::now();
+        self.attempt.received(self.request.bytes());
         self.attempt.succeed(now);
         self.guard.received(self.request.bytes());
         self.guard.finish(self.status, None, now);
@@ -191,6 +192,7 @@ impl Streamed {
     }
 
     fn fail(&mut self, fault: Fault) {
+        self.attempt.received(self.request.bytes());
         self.attempt.fail(fault);
         self.guard.received(self.request.bytes());
         let is_gone = fault.reason() == ErrorReason::ClientAbort;
@@ -212,6 +214,7 @@ impl Streamed {
         let taken = self.upstream.as_mut().and_then(|upstream| upstream.take_rest(out));
         if let Some(bytes) = taken {
             self.guard.sent(bytes as u64);
+            self.attempt.sent(bytes as u64);
             self.complete();
         }
         self.upstream.is_none()
@@ -224,7 +227,10 @@ impl Streamed {
                 let is_at_end = upstream.is_at_end();
                 self.stalled = None;
                 match &mut frame {
-                    Frame::Data(data) => self.guard.sent(data.len() as u64),
+                    Frame::Data(data) => {
+                        self.guard.sent(data.len() as u64);
+                        self.attempt.sent(data.len() as u64);
+                    }
                     Frame::Trailers(trailers) => {
                         self.attempt.trailers(trailers);
                         forward_trailers(trailers);
@@ -245,6 +251,7 @@ impl Streamed {
             }
             Poll::Pending if self.ends_by_cut() => Poll::Ready(Some(Err(Fault::Drained))),
             Poll::Pending => {
+                self.attempt.received(self.request.bytes());
                 self.guard.received(self.request.bytes());
                 if std::mem::replace(&mut self.uploaded, self.request.bytes()) != self.uploaded {
                     self.stalled = None;

@@ -5,8 +5,8 @@
 //! between two reports.
 //!
 //! It needs `[strategy.load_reports]` with `enabled = true`, and backends that report. If a report is missing or older
-//! than 10 s, the backend with the fewest requests in flight is picked, and the random bits decide between equal ones.
-//! So each backend gets requests, and can report. `least_utilized.c` is the same in C, with the same picks.
+//! than 10 s, the backend with the fewest requests in flight is picked. Random bits decide between equal ones. So each
+//! backend gets requests, and can report. `least_utilized.c` is the same in C, with the same picks.
 //!
 //! Invariants: only the request's random bits are drawn, so the same seed and the same reports give the same picks.
 //! Effective weights count in the draw and not without reports.

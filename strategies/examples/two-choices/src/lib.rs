@@ -33,7 +33,7 @@ impl Strategy for TwoChoices {
     }
 
     fn pick(&self, _: &(), backends: &Backends<'_>, request: &Request<'_>) -> Pick {
-        let n = backends.candidates(request).count() as u64;
+        let n = backends.candidate_count(request) as u64;
         if n == 0 {
             return Pick::NoBackend;
         }
@@ -41,7 +41,7 @@ impl Strategy for TwoChoices {
         let (high, low) = (request.random() >> 32, request.random() & 0xFFFF_FFFF);
         let first = (high * n) >> 32;
         let second = (first + 1 + ((low * (n - 1)) >> 32)) % n;
-        let drawn = |number: u64| backends.candidates(request).nth(number as usize).expect("one of n");
+        let drawn = |number: u64| backends.candidate(request, number as usize).expect("one of n");
         let (one, other) = (drawn(first), drawn(second));
         Pick::Backend(if other.1.in_flight() < one.1.in_flight() { other.0 } else { one.0 })
     }

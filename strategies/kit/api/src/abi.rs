@@ -45,6 +45,10 @@ pub const LB_FIN_UPGRADED: u32 = 2;
 pub const LB_F_WANTS_HASH: u32 = 1;
 pub const LB_F_WANTS_FINISH: u32 = 2;
 pub const LB_F_UNLOADABLE: u32 = 4;
+pub const LB_F_WANTS_ANSWER: u32 = 8;
+
+/// The most response headers that a table may name.
+pub const RESPONSE_HEADERS_MAX: usize = 8;
 
 /// Borrowed bytes without a NUL; `ptr` may be null only when `len` is 0.
 #[repr(C)]
@@ -177,6 +181,12 @@ pub struct LbFinish {
     pub ttfb_ns: u64,
     pub total_ns: u64,
     pub now_ns: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub first_body_ns: u64,
+    pub response_headers: *const LbStr,
+    pub n_response_headers: u32,
+    pub reserved: u32,
 }
 
 #[repr(C)]
@@ -247,6 +257,8 @@ pub struct LbStrategyTable {
     pub explain: Option<Explain>,
     pub on_start: Option<OnStart>,
     pub metrics: Option<MetricsFn>,
+    pub response_headers: *const LbStr,
+    pub n_response_headers: u32,
 }
 
 /// The smallest table of this major version, in bytes: it ends after `pick`.
@@ -265,10 +277,10 @@ const _: () = {
     assert!(size_of::<LbBackends>() == 56);
     assert!(size_of::<LbRequest>() == 80 && offset_of!(LbRequest, header) == 64);
     assert!(size_of::<LbPick>() == 16);
-    assert!(size_of::<LbFinish>() == 72);
+    assert!(size_of::<LbFinish>() == 112);
     assert!(size_of::<LbStart>() == 56);
     assert!(offset_of!(LbStrategyTable, pick) == 136);
-    assert!(size_of::<LbStrategyTable>() == 200);
+    assert!(size_of::<LbStrategyTable>() == 216);
 };
 
 // === impl LbStr ===

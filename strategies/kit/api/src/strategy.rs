@@ -22,6 +22,12 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     const WANTS_HASH: bool = false;
     /// Whether the host calls `on_finish`. Default: no.
     const WANTS_FINISH: bool = false;
+    /// Whether [`Finish`] tells about the response: bytes, the time to the first byte of the body, and the headers in
+    /// [`RESPONSE_HEADERS`](Self::RESPONSE_HEADERS). Only with [`WANTS_FINISH`](Self::WANTS_FINISH). Default: no.
+    const WANTS_ANSWER: bool = false;
+    /// The names of the response headers whose values a [`Finish`] brings; at most 8. A trailer counts where the head
+    /// has no such header. Only with [`WANTS_ANSWER`](Self::WANTS_ANSWER).
+    const RESPONSE_HEADERS: &'static [&'static str] = &[];
     /// Whether the host calls [`on_start`](Self::on_start). Default: no.
     const WANTS_START: bool = false;
     /// Whether the strategy has [`metrics`](Self::metrics) of its own. Default: no.

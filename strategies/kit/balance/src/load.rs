@@ -1,7 +1,7 @@
 //! The newest load report of a backend, for strategies and for people.
 //!
-//! The numbers are words of the contract's statistics, so all strategies of a pool share them, over swaps too. Invariant:
-//! a reader of [`Backend::report`] that sees the time of a report sees its numbers, or newer ones.
+//! The numbers are words of the contract's statistics, so all strategies of a pool share them, over swaps too.
+//! Invariant: a reader of [`Backend::report`] that sees the time of a report sees its numbers, or newer ones.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};

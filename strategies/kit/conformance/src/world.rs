@@ -159,7 +159,8 @@ impl World {
         self.members[index].stats.in_flight.store(in_flight, Relaxed);
     }
 
-    /// A load report with this utilisation, which is new at any time; `None`: no report. Existing pickers see it at once.
+    /// A load report with this utilisation, which is new at any time; `None`: no report. Existing pickers see it at
+    /// once.
     pub fn set_report(&self, index: usize, utilization: Option<f64>) {
         let stats = &self.members[index].stats;
         stats.utilization.store(utilization.unwrap_or_default().to_bits(), Relaxed);

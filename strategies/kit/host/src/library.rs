@@ -24,6 +24,7 @@ pub struct Plugin {
     build: String,
     state_schema: String,
     expectation: String,
+    response_headers: Arc<[Box<[u8]>]>,
     path: Option<PathBuf>,
     sha256: Option<[u8; 32]>,
     /// The entry returned NULL. The table is all zero.
@@ -40,6 +41,8 @@ pub struct Wants {
     pub start: bool,
     /// The end of each attempt.
     pub finish: bool,
+    /// With the end, what the response was.
+    pub answer: bool,
 }
 
 /// The struct that plugins get as the host. It is leaked, because plugins may keep the pointer.
@@ -125,6 +128,30 @@ unsafe fn text(text: LbStr) -> String {
     String::from_utf8_lossy(unsafe { std::slice::from_raw_parts(text.ptr, text.len) }).into_owned()
 }
 
+/// The longest name of a response header that a table may ask for.
+const HEADER_NAME_MAX_BYTES: usize = 64;
+
+/// Whether `name` is a token (RFC 9110, section 5.6.2) of a sound length.
+fn is_header_name(name: &[u8]) -> bool {
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    (1..=HEADER_NAME_MAX_BYTES).contains(&name.len()) && name.iter().all(is_token)
+}
+
+/// The names of response headers in a table, in lower case. None if there are too many, which the version check refuses.
+///
+/// # Safety
+/// The table's names must be null or valid.
+unsafe fn names(table: &LbStrategyTable) -> Arc<[Box<[u8]>]> {
+    let count = table.n_response_headers as usize;
+    if table.response_headers.is_null() || count > RESPONSE_HEADERS_MAX {
+        return Arc::default();
+    }
+    // SAFETY: the caller ensures it.
+    let names = unsafe { std::slice::from_raw_parts(table.response_headers, count) };
+    // SAFETY: as above.
+    names.iter().map(|name| unsafe { text(*name) }.to_ascii_lowercase().into_bytes().into_boxed_slice()).collect()
+}
+
 /// The loader's error, followed by the linker's message, which names the missing symbol or library.
 fn with_cause(error: &dyn std::error::Error) -> String {
     match error.source() {
@@ -194,6 +221,8 @@ impl Plugin {
             build: read(copy.build),
             state_schema: read(copy.state_schema),
             expectation: read(copy.expectation),
+            // SAFETY: a readable table's names live as long as the image.
+            response_headers: if is_readable { unsafe { names(&copy) } } else { Arc::default() },
             table: copy,
             path,
             sha256,
@@ -229,8 +258,18 @@ impl Plugin {
             (table.picker_free.is_none(), "picker_free"),
             (table.pick.is_none(), "pick"),
         ];
-        match missing.iter().find(|(is_missing, _)| *is_missing) {
-            Some((_, hook)) => Err(format!("lacks the required hook {hook}")),
+        if let Some((_, hook)) = missing.iter().find(|(is_missing, _)| *is_missing) {
+            return Err(format!("lacks the required hook {hook}"));
+        }
+        if table.n_response_headers as usize > RESPONSE_HEADERS_MAX {
+            let count = table.n_response_headers;
+            return Err(format!("names {count} response headers: {RESPONSE_HEADERS_MAX} is the limit"));
+        }
+        match self.response_headers.iter().find(|name| !is_header_name(name)) {
+            Some(name) => Err(format!(
+                "asks for the response header {:?}, which is no header name of at most {HEADER_NAME_MAX_BYTES} bytes",
+                String::from_utf8_lossy(name)
+            )),
             None => Ok(()),
         }
     }
@@ -257,6 +296,11 @@ impl Plugin {
         &self.expectation
     }
 
+    /// The response headers whose values a finish brings, at most [`RESPONSE_HEADERS_MAX`].
+    pub fn response_headers(&self) -> &Arc<[Box<[u8]>]> {
+        &self.response_headers
+    }
+
     /// Schema and version of its learned state, if it has one.
     pub fn state_schema(&self) -> Option<(&str, u32)> {
         (!self.state_schema.is_empty()).then_some((self.state_schema.as_str(), self.table.state_version))
@@ -269,6 +313,7 @@ impl Plugin {
             hash: has(LB_F_WANTS_HASH),
             start: self.table.on_start.is_some(),
             finish: has(LB_F_WANTS_FINISH) && self.table.on_finish.is_some(),
+            answer: has(LB_F_WANTS_ANSWER) && has(LB_F_WANTS_FINISH) && self.table.on_finish.is_some(),
         }
     }
 

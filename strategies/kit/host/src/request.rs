@@ -70,6 +70,19 @@ pub struct Finish {
     pub now_ns: u64,
 }
 
+/// The response of one attempt, for a strategy that [asks for it](crate::Wants::answer).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Answered<'a> {
+    /// Bytes of the request's body that the client has sent.
+    pub bytes_in: u64,
+    /// Bytes of the response's body that went on to the client.
+    pub bytes_out: u64,
+    /// From the start of the attempt; 0 without a body.
+    pub first_body_ns: u64,
+    /// The values of [`Plugin::response_headers`](crate::Plugin::response_headers) in their order, or none.
+    pub headers: &'a [Option<&'a [u8]>],
+}
+
 /// The begin of one accepted attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Start {

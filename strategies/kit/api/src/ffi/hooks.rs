@@ -19,6 +19,9 @@ struct Instance<S> {
 /// Set by the first call of the entry, which also installs the panic hook. Both happen once in an image.
 static HOST: OnceLock<Host> = OnceLock::new();
 
+/// The response headers of `S` as the table names them.
+struct Names<S>(std::marker::PhantomData<S>);
+
 /// The views read fields of version 1.1 without a check, so an older host refuses the plugin.
 const MIN_HOST_MINOR: u32 = 1;
 
@@ -34,7 +37,8 @@ pub const fn table<S: Strategy>(version: &'static str, build: &'static str) -> L
         abi_minor: ABI_MINOR,
         min_host_minor: MIN_HOST_MINOR,
         flags: (if S::WANTS_HASH { LB_F_WANTS_HASH } else { 0 })
-            | (if S::WANTS_FINISH { LB_F_WANTS_FINISH } else { 0 }),
+            | (if S::WANTS_FINISH { LB_F_WANTS_FINISH } else { 0 })
+            | (if S::WANTS_ANSWER { LB_F_WANTS_ANSWER } else { 0 }),
         name: LbStr::new(S::NAME.as_bytes()),
         version: LbStr::new(version.as_bytes()),
         build: LbStr::new(build.as_bytes()),
@@ -54,6 +58,8 @@ pub const fn table<S: Strategy>(version: &'static str, build: &'static str) -> L
         explain: if S::EXPLAINS { Some(explain::<S>) } else { None },
         on_start: if S::WANTS_START { Some(on_start::<S>) } else { None },
         metrics: if S::METRICS { Some(metrics::<S>) } else { None },
+        response_headers: Names::<S>::OF.as_ptr(),
+        n_response_headers: S::RESPONSE_HEADERS.len() as u32,
     }
 }
 
@@ -82,6 +88,19 @@ pub unsafe fn entry(host: *const LbHost, table: &'static LbStrategyTable) -> *co
         std::panic::set_hook(Box::new(move |panic| host.log(LogLevel::Error, &panic.to_string())));
     }
     table
+}
+
+impl<S: Strategy> Names<S> {
+    const OF: &'static [LbStr; RESPONSE_HEADERS_MAX] = &{
+        let mut names = [LbStr::EMPTY; RESPONSE_HEADERS_MAX];
+        assert!(S::RESPONSE_HEADERS.len() <= names.len(), "a strategy may name at most 8 response headers");
+        let mut index = 0;
+        while index < S::RESPONSE_HEADERS.len() {
+            names[index] = LbStr::new(S::RESPONSE_HEADERS[index].as_bytes());
+            index += 1;
+        }
+        names
+    };
 }
 
 // SAFETY: the table is immutable and its strings are 'static. The contract says which threads may call its functions.

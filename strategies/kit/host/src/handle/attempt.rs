@@ -5,12 +5,21 @@ use lb_strategy::abi::*;
 
 use super::Picker;
 use crate::inside::{Hook, enter};
-use crate::request::{Finish, Start};
+use crate::request::{Answered, Finish, Start};
 
 impl Picker {
     /// Reports the end of an attempt to the strategy. Call it only if [`Wants::finish`](crate::Wants).
     pub fn finish(&self, finish: &Finish) {
+        self.finish_with(finish, &Answered::default());
+    }
+
+    /// The same, with what the attempt's response was.
+    pub fn finish_with(&self, finish: &Finish, answered: &Answered<'_>) {
         let Some(hook) = self.strategy.plugin.table().on_finish else { return };
+        let mut values = [LbStr::EMPTY; RESPONSE_HEADERS_MAX];
+        for (value, text) in values.iter_mut().zip(answered.headers) {
+            *value = text.map_or(LbStr::EMPTY, LbStr::new);
+        }
         let raw = LbFinish {
             size: size_of::<LbFinish>() as u32,
             worker: finish.worker.unwrap_or(LB_WORKER_ANY),
@@ -32,6 +41,12 @@ impl Picker {
             ttfb_ns: finish.time_to_head_ns,
             total_ns: finish.total_ns,
             now_ns: finish.now_ns,
+            bytes_in: answered.bytes_in,
+            bytes_out: answered.bytes_out,
+            first_body_ns: answered.first_body_ns,
+            response_headers: values.as_ptr(),
+            n_response_headers: answered.headers.len().min(values.len()) as u32,
+            reserved: 0,
         };
         let _call = enter(&self.strategy.tag, Hook::OnFinish);
         // SAFETY: the instance is alive, and the finish and its slot are valid during the call.

@@ -11,10 +11,13 @@ use crate::fixture::{Bench, HeaderList, list, request, source};
 
 const FROZEN: &str = "kit/host/tests/fixtures/abi-1.0";
 
-/// Structs whose reader gets their size (that of `lb_stats` is in `lb_host`), or the distance from one to the next. All others can never grow.
-const GROWING: [&str; 7] = ["lb_host", "lb_stats", "lb_backend", "lb_backends", "lb_request", "lb_finish", "lb_strategy_table"];
+/// Structs whose reader gets their size, or the distance from one to the next. All others can never grow. The size of
+/// `lb_stats` is in `lb_host`.
+const GROWING: [&str; 7] =
+    ["lb_host", "lb_stats", "lb_backend", "lb_backends", "lb_request", "lb_finish", "lb_strategy_table"];
 
-/// The declarations of a header, without comments and spaces.
+/// The declarations of a header, without comments and spaces. Inline functions are left out: they are compiled into
+/// the plugin.
 #[derive(Debug, Default)]
 struct Declared {
     defines: BTreeMap<String, String>,
@@ -29,8 +32,12 @@ impl Declared {
     fn read(header: &str) -> Self {
         let mut declared = Self::default();
         let mut rest = String::new();
+        let mut is_inside_a_function = false;
         for line in without_comments(header).lines().map(str::trim) {
-            if let Some(define) = line.strip_prefix("#define ") {
+            is_inside_a_function |= line.starts_with("static inline ");
+            if is_inside_a_function {
+                is_inside_a_function = line != "}";
+            } else if let Some(define) = line.strip_prefix("#define ") {
                 let end = define.find([' ', '(']).unwrap_or(define.len());
                 declared.defines.insert(define[..end].to_owned(), squeeze(&define[end..]));
             } else if !line.starts_with('#') && !["extern \"C\" {", "}"].contains(&line) {

@@ -76,10 +76,10 @@ fn every_field_of_the_mirror_lies_where_the_header_puts_it() {
         &layout!(LbStart, "lb_start": size, worker, backend_id, slot, attempt, flags, token, body_length, now_ns),
         &layout!(LbPick, "lb_pick": index, reserved, token),
         &layout!(LbFinish, "lb_finish": size, worker, backend_id, slot, outcome, http_status, attempt, flags, token, ttfb_ns,
-            total_ns, now_ns),
+            total_ns, now_ns, bytes_in, bytes_out, first_body_ns, response_headers, n_response_headers, reserved),
         &layout!(LbStrategyTable, "lb_strategy_table": size, abi_major, abi_minor, min_host_minor, flags, name, version, build,
             state_schema, state_version, tick_ms, expectation, strategy_new, strategy_free, picker_new, picker_free, pick, on_finish,
-            state_export, state_import, tick, explain, on_start, metrics),
+            state_export, state_import, tick, explain, on_start, metrics, response_headers, n_response_headers),
         &[
             ("LB_ABI_MAJOR", ABI_MAJOR as usize),
             ("LB_ABI_MINOR", ABI_MINOR as usize),
@@ -105,6 +105,7 @@ fn every_field_of_the_mirror_lies_where_the_header_puts_it() {
             ("LB_FIN_UPGRADED", LB_FIN_UPGRADED as usize),
             ("LB_F_WANTS_HASH", LB_F_WANTS_HASH as usize),
             ("LB_F_WANTS_FINISH", LB_F_WANTS_FINISH as usize),
+            ("LB_F_WANTS_ANSWER", LB_F_WANTS_ANSWER as usize),
             ("LB_F_UNLOADABLE", LB_F_UNLOADABLE as usize),
         ],
     ]

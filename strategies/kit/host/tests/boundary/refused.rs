@@ -7,7 +7,7 @@ use std::process::Command;
 
 use lb_strategy_host::{LoadError, Loader, Stage, Wanted, find};
 
-use crate::fixture::Bench;
+use crate::fixture::{Bench, source};
 
 #[track_caller]
 fn assert_refused(error: &LoadError, stage: Stage, words: &[&str]) {
@@ -39,6 +39,20 @@ fn a_broken_table_is_refused_at_stage_version_with_what_is_wrong() {
         assert_refused(&refusal(&bench, &path), Stage::Version, &words);
         assert_refused(&refusal(&bench, &path), Stage::Version, &words);
     }
+}
+
+#[test]
+fn too_many_response_headers_and_names_that_are_none_are_refused() {
+    let bench = Bench::new();
+    let build = |flags: &[&str]| bench.build("cc", &source("examples/broken/asks_headers.c"), "libasks.so", flags);
+    for (flags, words) in [
+        (&["-DCOUNT=9"][..], ["9 response headers", "8 is the limit"]),
+        (&["-DNAME=\"a b\""], ["\"a b\"", "no header name"]),
+        (&["-DNAME=\"\""], ["\"\"", "no header name"]),
+    ] {
+        assert_refused(&refusal(&bench, &build(flags)), Stage::Version, &words);
+    }
+    assert_eq!(bench.load(&build(&["-DNAME=\"X-Load\""])).unwrap().response_headers()[0][..], b"x-load"[..]);
 }
 
 #[test]

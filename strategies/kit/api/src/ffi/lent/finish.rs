@@ -4,6 +4,7 @@
 //! strategy in charge at that time gets it. `token` is 0 unless `is_own`.
 
 use super::backends::Slot;
+use super::bytes;
 use crate::abi::{LB_FIN_OWN, LB_FIN_UPGRADED, LbFinish};
 
 /// The end of one attempt.
@@ -121,5 +122,34 @@ impl<'a> Finish<'a> {
     /// The host's monotonic clock at the end of the attempt, in nanoseconds.
     pub fn now_ns(&self) -> u64 {
         self.raw.now_ns
+    }
+
+    /// Bytes of the request's body that the client has sent by now. 0 without
+    /// [`WANTS_ANSWER`](crate::Strategy::WANTS_ANSWER), like the next ones, and for a tunnel.
+    pub fn bytes_in(&self) -> u64 {
+        self.raw.bytes_in
+    }
+
+    /// Bytes of the response's body that went on to the client.
+    pub fn bytes_out(&self) -> u64 {
+        self.raw.bytes_out
+    }
+
+    /// Nanoseconds from the start of the attempt to the first byte of the response's body; 0 without one.
+    pub fn first_body_ns(&self) -> u64 {
+        self.raw.first_body_ns
+    }
+
+    /// The value of the response header at place `index` of
+    /// [`RESPONSE_HEADERS`](crate::Strategy::RESPONSE_HEADERS). `None` if the response has no such header, or if the
+    /// values are longer than 512 bytes together.
+    pub fn response_header(&self, index: usize) -> Option<&'a [u8]> {
+        if index >= self.raw.n_response_headers as usize || self.raw.response_headers.is_null() {
+            return None;
+        }
+        // SAFETY: `response_headers` points to `n_response_headers` values, valid during the call.
+        let value = unsafe { *self.raw.response_headers.add(index) };
+        // SAFETY: as above.
+        (!value.ptr.is_null()).then(|| unsafe { bytes(value) })
     }
 }
