@@ -183,7 +183,7 @@ fn strategies_in_c_and_in_rust_pick_by_reports_and_see_every_number() {
         (0..400).for_each(|_| assert_eq!(client.get("/home").status(), 200));
         // The first reports by itself that it is full, and keeps a twentieth of 1.04.
         let [full, idle] = servers.each_ref().map(|server| server.stats().served);
-        assert!(full >= 1 && full < 80 && full + idle == 400, "{full} and {idle} by {}", file.display());
+        assert!((1..80).contains(&full) && full + idle == 400, "{full} and {idle} by {}", file.display());
         assert_eq!(counts(&lb), [Some(400.0), Some(0.0)]);
         let says = get(lb.admin, "/explain").json()["strategy_says"]["reports"].clone();
         let shown = |id: &str| report_of(&lb, id);

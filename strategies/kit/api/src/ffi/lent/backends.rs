@@ -166,7 +166,7 @@ impl<'a> Backends<'a> {
     #[inline]
     pub fn draw(&self, request: &Request<'_>, bits: u32) -> Option<(usize, Backend<'a>)> {
         let count = self.candidate_count(request) as u64;
-        self.candidate(request, (u64::from(bits) * count >> 32) as usize)
+        self.candidate(request, ((u64::from(bits) * count) >> 32) as usize)
     }
 
     /// The backends that may be picked for `request`, each with its index: eligible and not yet tried.
