@@ -82,9 +82,9 @@ pub(crate) struct Cli {
     #[arg(long, env = "MOCK_SERVER_GRACE", default_value = "5s", value_parser = parse_duration, value_name = "TIME")]
     grace: Duration,
 
-    /// Send a load report in the header endpoint-load-metrics of every response to work: text, json or bin. It has the
-    /// share of busy workers (waiting requests included), requests and errors a second, and the metrics in_flight and
-    /// queued. Without --concurrency, 100 requests count as full
+    /// Send a load report in the header endpoint-load-metrics of every response to work and to probes: text, json or
+    /// bin. It has the share of busy workers (waiting requests included), requests and errors a second, and the metrics
+    /// in_flight and queued. Without --concurrency, 100 requests count as full
     #[arg(long, env = "MOCK_SERVER_LOAD_REPORT", value_name = "FORM")]
     load_report: Option<ReportForm>,
 

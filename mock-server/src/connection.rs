@@ -70,6 +70,11 @@ async fn answer(session: Rc<Session>, request: Request<Incoming>) -> Result<Answ
         }
         _ => measured(&session, endpoint, request).await,
     };
+    if endpoint == Endpoint::Probe
+        && let Some(form) = shared.options.load_report
+    {
+        report::add(&session, form, &mut answer);
+    }
     answer.headers_mut().insert(X_SERVER_ID, session.local.server_id.clone());
     let answers = session.answers.get() + 1;
     session.answers.set(answers);

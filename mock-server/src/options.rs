@@ -37,7 +37,7 @@ pub struct Options {
     pub keep_alive_requests: u64,
     /// The time for requests in progress to finish at a graceful end. Default 5 s.
     pub grace: Duration,
-    /// Each response to a request that is work has a load report of this form. Default `None`: no report.
+    /// Each response to work or to a probe has a load report of this form. Default `None`: no report.
     pub load_report: Option<ReportForm>,
     /// Chunked responses have their report in the trailers, in place of the head. Default false.
     pub load_report_trailer: bool,

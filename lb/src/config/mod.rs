@@ -45,7 +45,7 @@ pub use explain::{Setting, explain, explain_json};
 pub use key_path::{KeyPath, Step};
 pub use layers::Origin;
 pub use load::{Loaded, Source, load, load_admin, load_bytes, load_text, process_environment, read};
-pub use load_reports::LoadReportPolicy;
+pub use load_reports::{LoadPoll, LoadReportPolicy};
 pub use path::normal_path;
 pub use reach::{OwnAddress, Reach};
 pub use regular::open_regular;

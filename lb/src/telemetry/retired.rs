@@ -106,6 +106,7 @@ impl State {
                     past.connects.add(&shard.connect);
                     add(&mut past.load_reports, &shard.load_reports);
                 }
+                backend.gauges.iter().for_each(|gauges| add(&mut past.load_reports, &gauges.load_reports));
             }
             !forgettable
         });

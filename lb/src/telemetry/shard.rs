@@ -95,6 +95,8 @@ pub struct BackendGauges {
     pub(super) transitions_down: Counter,
     pub(super) ejected: Gauge,
     pub(super) ejections: [Counter; EjectionReason::COUNT],
+    /// From polls.
+    pub(super) load_reports: [Counter; ReportResult::COUNT],
 }
 
 /// Reading the clock twice costs more than most picks, so one in this many is timed. With few requests, one in 10 ms is
@@ -311,6 +313,11 @@ impl BackendGauges {
     /// The part of its weight that it gets, in thousandths.
     pub fn set_share(&self, share: u32) {
         self.share.set(i64::from(share));
+    }
+
+    /// A load report came with the response to a poll.
+    pub fn load_report(&self, result: ReportResult) {
+        self.load_reports[result as usize].inc();
     }
 
     /// An active health check ended.

@@ -180,6 +180,7 @@ impl Snapshot {
                 of_pool.connect.add(&shard.connect);
                 add(&mut of_pool.load_reports, &shard.load_reports);
             }
+            backend.gauges.iter().for_each(|gauges| add(&mut of_pool.load_reports, &gauges.load_reports));
             if !backend.retired.is_some_and(|retired| retired.hidden) {
                 snapshot.backends.push(BackendSum::of(pool.clone(), name.clone(), backend));
             }

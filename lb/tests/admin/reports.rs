@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use lb_test_support::{Balancer, Client, Hostile, Reply, backends, compile, finish, get, metrics, mock_with, send};
+use lb_test_support::{
+    Balancer, Client, Hostile, Reply, backends, compile, finish, get, metrics, mock_with, send, wait_until,
+};
 use mock_server::{ReportForm, Running};
 use serde_json::{Value, json};
 
@@ -199,4 +201,36 @@ fn strategies_in_c_and_in_rust_pick_by_reports_and_see_every_number() {
         }
         assert_eq!((says[0]["utilization"].as_f64(), says[1]["utilization"].as_f64()), (Some(1.0), Some(0.01)));
     }
+}
+
+#[test]
+fn backends_without_requests_are_polled_and_polls_count_nowhere() {
+    let server = mock_with("1", |options| {
+        (options.load_report, options.probe_path) = (Some(ReportForm::Json), Some("/probe".to_owned()));
+    });
+    let polls = || server.stats().by_path["probe"];
+    let poll = format!("{REPORTS}metrics = [\"queued\"]\npoll_path = \"/probe\"\npoll_every_ms = 10\n");
+    let lb = start(&format!("{poll}[reload]\nwatch = false\n"), server.addr);
+    wait_until("a report", || report_of(&lb, "b1").is_object());
+    assert_eq!(values(report_of(&lb, "b1"))["metrics"], json!({ "queued": 0.0 }));
+    // The polls follow the list of metrics and the path.
+    reload(&lb, "\"queued\"", "\"in_flight\"");
+    wait_until("a report", || report_of(&lb, "b1")["metrics"]["in_flight"].is_f64());
+    let page = get(lb.admin, "/metrics").body;
+    assert!(counts(&lb)[0] > Some(1.0) && server.stats().requests == 0);
+    assert_eq!(
+        metrics::sum(&page, "lb_backend_requests_total", &[]) + metrics::sum(&page, "lb_requests_total", &[]),
+        0.0
+    );
+    // A member that joins is polled too.
+    let other = mock_with("2", |options| options.probe_path = Some("/probe".to_owned()));
+    let attach = format!(r#"{{"backends":[{{"id":"b2","address":"{}"}}]}}"#, other.addr);
+    assert_eq!(send(lb.admin, "POST", "/add", &[], &attach).status, 200);
+    wait_until("a poll", || other.stats().by_path["probe"] > 0);
+    // Without a path no poll begins. At most one was on its way.
+    reload(&lb, "poll_path", "#poll_path");
+    wait_until("the end of the polls", || server.stats().open_connections == 0);
+    let before = polls();
+    (0..20).for_each(|_| assert_eq!(get(server.addr, "/home").status, 200));
+    assert!(polls() <= before + 1, "{} and {before}", polls());
 }

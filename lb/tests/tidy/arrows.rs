@@ -43,7 +43,7 @@ const LB: Modules = &[
     ("generation", &["access_log", "config", "http1", "listener", "load_report", "pool", "telemetry"]),
     // the wings, neither of which names the other
     ("proxy", &["access_log", "config", "http1", "listener", "load_report", "net", "pool", "generation", "telemetry"]),
-    ("control", &["access_log", "config", "http1", "listener", "pool", "generation", "telemetry"]),
+    ("control", &["access_log", "config", "http1", "listener", "load_report", "pool", "generation", "telemetry"]),
     // the course
     ("course", &["config", "generation", "control"]),
     // the admin port, for people and scripts

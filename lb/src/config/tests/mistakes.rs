@@ -44,6 +44,11 @@ fn a_wrong_value_is_reported_with_line_key_and_remedy() {
             "[strategy.load_reports]\nmetrics = [\"a\", \"b\", \"c\", \"d\", \"e\"]",
             ":2:1: strategy.load_reports.metrics: 5 metrics are listed, and a pool may list at most 4",
         ),
+        (
+            "[strategy.load_reports]\npoll_path = \"load\"",
+            ":2:1: strategy.load_reports.poll_path: \"load\" is not a path",
+        ),
+        ("[strategy.load_reports]\npoll_every_ms = 9", ":2:1: strategy.load_reports.poll_every_ms: must be from 10 to"),
         ("[strategy]\nhash_on = [\"heade:x\"]", ":2:12: strategy.hash_on[0]: \"heade:x\" is none of"),
         ("[strategy]\nhash_on = [\"header:a b\"]", ":2:12: strategy.hash_on[0]: \"a b\" is not the n"),
         ("[strategy]\nhash_on = [\"cookie:\"]", ":2:12: strategy.hash_on[0]: \"\" is not the name of"),
