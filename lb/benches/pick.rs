@@ -51,6 +51,7 @@ fn pick<const BACKENDS: usize>(bencher: Bencher<'_, '_>, name: &str) {
             random,
             now_ns: 1,
             dry: false,
+            body_length: Some(0),
             lookup: &(),
         };
         assert!(matches!(black_box(picker.pick(&request)), Decision::Backend { .. }));

@@ -126,9 +126,11 @@ fn dispatch(args: &Args) -> Result<(), CliError> {
         Some(Command::Reload { dry_run, .. }) => {
             reload::reload(&admin(args)?, args.settings.strategy.as_deref(), *dry_run, json)
         }
-        Some(Command::Rollback { pool, .. }) => reload::roll_back(&admin(args)?, pool.as_deref(), json),
+        Some(Command::Rollback { pool, dry_run, .. }) => {
+            reload::roll_back(&admin(args)?, pool.as_deref(), *dry_run, json)
+        }
         Some(Command::Status(_)) => running::status(&admin(args)?, json),
-        Some(Command::Backends(_)) => running::backends(&admin(args)?, json),
+        Some(Command::Backends { labels, .. }) => running::backends(&admin(args)?, *labels, json),
         Some(Command::Health { ready, .. }) => running::health(&admin(args)?, *ready, json),
         Some(Command::Drain { drain, .. }) => drain::drain(&admin(args)?, drain, json),
         Some(Command::Ready { target, .. }) => drain::ready(&admin(args)?, target, json),

@@ -12,7 +12,7 @@ mod own_routes;
 pub(crate) mod samples;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use lb_balance::Thresholds;
@@ -135,6 +135,8 @@ struct Signs {
     seen: AtomicU64,
     /// When it last showed that it is alive, in milliseconds after the hall was opened; `u64::MAX` after a regular end.
     alive_ms: AtomicU64,
+    /// The system's number of its thread; 0 if it is not known.
+    thread: AtomicI32,
 }
 
 // === impl Generation ===
@@ -201,7 +203,7 @@ impl Hall {
     /// Adds a place for one more thread, which has acknowledged nothing yet.
     pub fn seat(&self) -> Seat {
         let alive_ms = AtomicU64::new(self.opened.elapsed().as_millis() as u64);
-        let signs = Arc::new(Signs { seen: AtomicU64::new(0), alive_ms });
+        let signs = Arc::new(Signs { seen: AtomicU64::new(0), alive_ms, thread: AtomicI32::new(0) });
         self.seats.lock().push(signs.clone());
         let (current, acknowledged) = (self.current.subscribe(), self.acknowledged.clone());
         let (alarm, cuts) = (self.alarm.clone(), self.cuts.clone());
@@ -211,12 +213,18 @@ impl Hall {
 
     /// Threads that were silent for longer than `silence`, for example in an endless loop of a strategy.
     pub fn stuck_workers(&self, silence: Duration) -> usize {
+        self.stuck_threads(silence).len()
+    }
+
+    /// The numbers of these threads.
+    pub fn stuck_threads(&self, silence: Duration) -> Vec<i32> {
         let now_ms = self.opened.elapsed().as_millis() as u64;
         let is_silent = |signs: &Arc<Signs>| {
             let silent_ms = now_ms.saturating_sub(signs.alive_ms.load(Ordering::Relaxed));
             u128::from(silent_ms) > silence.as_millis()
         };
-        self.seats.lock().iter().filter(|signs| is_silent(signs)).count()
+        let seats = self.seats.lock();
+        seats.iter().filter(|signs| is_silent(signs)).map(|signs| signs.thread.load(Ordering::Relaxed)).collect()
     }
 
     /// Zero of the clock that strategies get.
@@ -303,6 +311,11 @@ impl Seat {
     /// With it, a worker wakes [`Hall::alarm`].
     pub fn alarm(&self) -> Arc<Notify> {
         self.alarm.clone()
+    }
+
+    /// Records the number of the worker's thread.
+    pub fn sits_in(&self, thread: i32) {
+        self.signs.thread.store(thread, Ordering::Relaxed);
     }
 
     /// Records that the worker is alive; to be called about every second.

@@ -7,6 +7,7 @@
 //! Invariants: the ready file exists only while requests are served. A first signal drains, a second one ends lb at
 //! once.
 
+mod hangs;
 mod notify;
 mod parent;
 mod ready_file;
@@ -17,16 +18,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lb_strategy_host::crash;
 use tokio::sync::mpsc;
 
 use crate::admin;
 use crate::config::{Config, Loaded, Source};
 use crate::control::{self, Control, ControlError, Handle, StartError, Status, Trigger};
 use crate::course;
-use crate::generation::Hall;
+use crate::generation::{Hall, SILENCE_MAX};
 use crate::listener;
 use crate::proxy::Proxy;
 use crate::telemetry::{Metrics, logs};
+use hangs::Hangs;
 use notify::Notifier;
 use ready_file::ReadyFile;
 use report::{Joined, Report};
@@ -93,6 +96,8 @@ struct Parts {
 
 /// Serves until a signal says to stop.
 pub fn run(loaded: &Loaded, options: &Options) -> Result<(), RunError> {
+    // Before the first thread, so that each thread gets its stack for the handler.
+    crash::install().map_err(system("crashes cannot be reported"))?;
     logs::init(&loaded.config.log.level);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("the control runtime cannot start"))?;
@@ -293,14 +298,19 @@ async fn wait_for_replicas(control: &Control) -> Result<Joined, RunError> {
     }
 }
 
-/// Returns only if a part has died.
+/// Returns only if a part has died. Asks workers that hang which plugin they are in.
 async fn wait_for_death(parts: &mut Parts) -> RunError {
     let mut look = tokio::time::interval(LOOK_INTERVAL);
+    let mut hangs = Hangs::default();
     loop {
         tokio::select! {
             _ = &mut parts.control.task => return RunError::Died(CONTROL),
-            _ = look.tick() => if !parts.proxy.is_alive() {
-                return RunError::Died("a thread of the proxy");
+            _ = look.tick() => {
+                if !parts.proxy.is_alive() {
+                    return RunError::Died("a thread of the proxy");
+                }
+                let stuck = parts.control.hall.stuck_threads(SILENCE_MAX);
+                hangs.look(stuck).into_iter().for_each(crash::ask);
             },
         }
     }

@@ -17,7 +17,7 @@ pub(super) async fn answer(handle: &Handle, query: Option<&str>) -> Answer {
     }
 }
 
-/// `key`, `pool`, `host`, `path` and `client_ip` at most once each, `header=NAME:VALUE` any number of times.
+/// `key`, `pool`, `host`, `path`, `body` and `client_ip` at most once each, `header=NAME:VALUE` any number of times.
 fn parse(query: Option<&str>) -> Result<ExplainRequest, String> {
     let mut request = ExplainRequest::default();
     let mut seen = Vec::new();
@@ -40,6 +40,7 @@ fn parse(query: Option<&str>) -> Result<ExplainRequest, String> {
                 }
                 request.target.set(&value).map_err(|sentence| format!("path is {value:?}: {sentence}"))?;
             }
+            "body" => request.body = value.into_bytes(),
             "client_ip" => {
                 request.client_ip = value.parse().map_err(|_| format!("client_ip is {value:?}: no IP address"))?;
             }
@@ -53,7 +54,7 @@ fn parse(query: Option<&str>) -> Result<ExplainRequest, String> {
             }
             other => {
                 return Err(format!(
-                    "unknown parameter {other:?}; known here: key, pool, host, path, client_ip, header (NAME:VALUE)"
+                    "unknown parameter {other:?}; known here: key, pool, host, path, body, client_ip, header (NAME:VALUE)"
                 ));
             }
         }
@@ -68,13 +69,14 @@ mod tests {
 
     #[test]
     fn a_query_describes_an_imagined_request() {
-        let query =
-            "key=a%20b&pool=p&host=a.test&path=/x%3Fuser%3D1&client_ip=10.1.2.3&header=x-key:%20k&header=x-key:l";
+        let query = "key=a%20b&pool=p&host=a.test&path=/x%3Fuser%3D1&client_ip=10.1.2.3&body=%7B%0A%7D&\
+                     header=x-key:%20k&header=x-key:l";
         let request = parse(Some(query)).unwrap();
         assert_eq!((request.key.as_deref(), request.pool.as_deref()), (Some(&b"a b"[..]), Some("p")));
         assert_eq!((request.target.as_str(), request.client_ip), ("/x?user=1", [10, 1, 2, 3].into()));
         assert_eq!(request.fields.get(b"host"), Some(&b"a.test"[..]));
         assert_eq!(request.fields.all(b"x-key").collect::<Vec<_>>(), [b"k", b"l"]);
+        assert_eq!(request.body, b"{\n}");
         assert_eq!(parse(None).unwrap().key, None);
     }
 

@@ -23,7 +23,7 @@ read
 change
   POST   /reload                     reads the configuration and plugin files again; ?dry_run=1 only tries
                                      {\"strategy\":{\"name\":\"least_connections\"}} is in force until the next reload
-  POST   /rollback                   restores the last proven strategy, of all pools or of ?pool=NAME
+  POST   /rollback                   restores the last proven strategy, of all pools or of ?pool=NAME; ?dry_run=1 only says which
   POST   /add                        {\"n\":2} launches two replicas, {\"n\":1,\"hostnames\":[\"S4\"]} launches S4,
                                      {\"backends\":[{\"id\":\"b1\",\"address\":\"127.0.0.1:5001\",\"weight\":1}]} attaches b1
   DELETE /rm                         {\"n\":1} or {\"n\":1,\"hostnames\":[\"S4\"]}; \"deadline_ms\" as below

@@ -38,36 +38,43 @@ pub(super) async fn answer(handle: &Handle, query: Option<&str>, body: &[u8], ha
 }
 
 pub(super) async fn answer_rollback(handle: &Handle, query: Option<&str>) -> Answer {
-    let pool = match pool_in(query) {
-        Ok(pool) => pool,
+    let (pool, dry_run) = match rollback_in(query) {
+        Ok(asked) => asked,
         Err(sentence) => return Answer::failure(StatusCode::BAD_REQUEST, &sentence),
     };
-    match handle.roll_back(pool).await {
+    match handle.roll_back(pool, dry_run).await {
         Ok(report) => Answer::json(&report),
         Err(error) => refusal(&error),
     }
 }
 
-/// The pool to roll back; `None` means all pools.
-fn pool_in(query: Option<&str>) -> Result<Option<String>, String> {
-    let mut pool = None;
+/// The pool to roll back, where `None` means all pools; and whether to say only which strategies come back.
+fn rollback_in(query: Option<&str>) -> Result<(Option<String>, bool), String> {
+    let (mut pool, mut dry_run) = (None, false);
     for (name, value) in pairs(query)? {
         match name.as_str() {
             "pool" if !value.is_empty() => pool = Some(value),
             "pool" => return Err("pool is empty: leave it out to mean all pools".to_owned()),
-            _ => return Err(format!("the query takes pool, not {name:?}")),
+            "dry_run" => dry_run = is_dry(&value)?,
+            _ => return Err(format!("the query takes pool and dry_run, not {name:?}")),
         }
     }
-    Ok(pool)
+    Ok((pool, dry_run))
+}
+
+fn is_dry(value: &str) -> Result<bool, String> {
+    match value {
+        "1" | "true" | "" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err("dry_run is 1 or 0".to_owned()),
+    }
 }
 
 fn request(query: Option<&str>, body: &[u8]) -> Result<ReloadRequest, String> {
     let mut request = ReloadRequest::default();
     for (name, value) in pairs(query)? {
-        request.dry_run = match (name.as_str(), value.as_str()) {
-            ("dry_run", "1" | "true" | "") => true,
-            ("dry_run", "0" | "false") => false,
-            ("dry_run", _) => return Err("dry_run is 1 or 0".to_owned()),
+        request.dry_run = match name.as_str() {
+            "dry_run" => is_dry(&value)?,
             _ => return Err(format!("the query takes dry_run, not {name:?}")),
         };
     }
@@ -135,9 +142,11 @@ mod tests {
 
     #[test]
     fn a_rollback_concerns_one_pool_or_all() {
-        assert_eq!([pool_in(None), pool_in(Some(""))], [Ok(None), Ok(None)]);
-        assert_eq!(pool_in(Some("pool=a%20b")), Ok(Some("a b".to_owned())));
-        assert!(pool_in(Some("pool=")).is_err() && pool_in(Some("pol=x")).is_err());
+        assert_eq!([rollback_in(None), rollback_in(Some(""))], [Ok((None, false)), Ok((None, false))]);
+        assert_eq!(rollback_in(Some("pool=a%20b&dry_run=1")), Ok((Some("a b".to_owned()), true)));
+        for query in ["pool=", "pol=x", "dry_run=maybe"] {
+            assert!(rollback_in(Some(query)).is_err(), "{query}");
+        }
     }
 
     #[test]

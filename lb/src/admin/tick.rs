@@ -68,6 +68,8 @@ struct PoolTick<'a> {
     picker: [u64; 2],
     standing: &'a str,
     probation_left_ms: Option<u64>,
+    probation_picks: Option<u64>,
+    probation_picks_min: Option<u64>,
     rollback_to: Option<&'a str>,
     swaps: Swaps,
     /// `null` if no request may wait.
@@ -89,6 +91,9 @@ struct BackendTick<'a> {
     address: &'a str,
     weight: u16,
     backup: bool,
+    /// Shortened, such as `priority=1 zone=a`.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    labels: &'a str,
     origin: &'a str,
     healthy: bool,
     eligible: bool,
@@ -160,6 +165,8 @@ impl<'a> PoolTick<'a> {
             picker: [pool.strategy_instance, pool.members_epoch],
             standing: pool.strategy_standing,
             probation_left_ms: pool.probation_left_ms,
+            probation_picks: pool.probation_picks,
+            probation_picks_min: pool.probation_picks_min,
             rollback_to: pool.rollback_to.as_deref(),
             swaps: Swaps {
                 options: swaps[SwapKind::Options as usize],
@@ -183,6 +190,7 @@ impl<'a> BackendTick<'a> {
             address: &status.address,
             weight: status.weight,
             backup: status.backup,
+            labels: status.labels.short(),
             origin: status.origin,
             healthy: status.healthy,
             eligible: status.eligible,

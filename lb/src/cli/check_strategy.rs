@@ -2,8 +2,13 @@
 //!
 //! The plugin is native code, which may crash or hang; so it needs a child. The child runs the checks and prints each
 //! result as a line of JSON. The parent reads the lines. If the child crashes or hangs, the check that had begun is the
-//! failed row. Invariants: one card per file, with every row. A child is ended and waited for before the next one
-//! begins. Output of the plugin that is not an event is ignored.
+//! failed row.
+//!
+//! A slow plugin does not hang. A thread of the child prints an event whenever further calls of the plugin have
+//! returned. So the plugin hangs if no event comes for a while.
+//!
+//! Invariants: one card per file, with every row. A child is ended and waited for before the next one begins. Output of
+//! the plugin that is not an event is ignored.
 
 use std::ffi::OsString;
 use std::fs::DirBuilder;
@@ -16,6 +21,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use clap::{Args as ClapArgs, Parser, ValueHint};
+use lb_strategy_conformance::pulse;
 use lb_strategy_conformance::scorecard::{self, Check, Event, Row, Verdict};
 use serde::Serialize;
 use serde_json::Value;
@@ -25,8 +31,13 @@ use super::{CliError, card_table};
 
 /// The first argument of a child that checks one file.
 const SCORE_PLUGIN: &str = "score-plugin";
-/// A child ends itself this long after the parent's time limit, in case the parent was killed.
+/// A child ends itself this long after the parent would end it, in case the parent was stopped.
 const GRACE: Duration = Duration::from_secs(5);
+/// Time between two looks for progress.
+const LOOK: Duration = Duration::from_millis(100);
+/// The time limit for a plugin that is slow and does not hang. A pick of 250 µs, the limit of probation, needs two
+/// minutes.
+const TIME_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// The files to check, and the settings of the check.
 #[derive(Clone, Debug, PartialEq, Eq, ClapArgs)]
@@ -53,8 +64,8 @@ pub struct How {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
-    /// The time limit for each file in seconds; after it, the plugin counts as hanging
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    /// The longest time without progress in seconds; after it, the plugin counts as hanging
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
 }
 
@@ -89,6 +100,8 @@ enum Ending {
     Told,
     Died(String),
     Hung,
+    /// Calls returned to the end, but too slowly.
+    Late,
 }
 
 /// Checks every file and prints the cards. Returns whether all passed.
@@ -106,11 +119,7 @@ pub(super) fn run(command: &CheckStrategy, json: bool) -> Result<bool, CliError>
 pub(super) fn score(child: &ScorePlugin) -> Result<(), CliError> {
     let ScorePlugin { file, directory, how } = child;
     let patience = Duration::from_secs(how.timeout) + GRACE;
-    // A plugin that hangs would otherwise outlive a parent that was killed.
-    std::thread::spawn(move || {
-        std::thread::sleep(patience);
-        std::process::abort();
-    });
+    std::thread::spawn(move || report_progress(patience));
     // The card reports a crash; a core file as large as the memory is not needed.
     let _ = rlimit::setrlimit(rlimit::Resource::CORE, 0, 0);
     scorecard::run(file, &how.options, how.seed, directory, |event| {
@@ -118,12 +127,35 @@ pub(super) fn score(child: &ScorePlugin) -> Result<(), CliError> {
             // The plugin is loaded, so its copy can be removed. The child does it, in case the parent was killed.
             let _ = std::fs::remove_dir_all(directory);
         }
-        // On a line of its own, whatever the plugin has printed.
-        let line = serde_json::to_string(&event).expect("strings only");
-        let mut out = std::io::stdout().lock();
-        let _ = write!(out, "\n{line}\n").and_then(|()| out.flush());
+        let _ = tell(&event);
     });
     Ok(())
+}
+
+/// Tells the parent whenever calls of the plugin have returned. Ends the process if none has for `patience`, or if the
+/// parent is gone: a plugin that hangs would outlive it.
+fn report_progress(patience: Duration) {
+    let (mut known, mut since) = (0, Instant::now());
+    loop {
+        std::thread::sleep(LOOK);
+        let returned = pulse::returned();
+        if returned != known {
+            (known, since) = (returned, Instant::now());
+            if tell(&Event::Progress).is_err() {
+                break;
+            }
+        } else if since.elapsed() > patience {
+            break;
+        }
+    }
+    std::process::abort();
+}
+
+/// Prints the event on a line of its own, whatever the plugin has printed.
+fn tell(event: &Event) -> std::io::Result<()> {
+    let line = serde_json::to_string(event).expect("strings only");
+    let mut out = std::io::stdout().lock();
+    write!(out, "\n{line}\n").and_then(|()| out.flush())
 }
 
 fn exists(file: &Path) -> Result<(), CliError> {
@@ -147,9 +179,11 @@ fn judge(file: &Path, how: &How, show: bool) -> Result<Card, CliError> {
     let events = listen(&mut child);
     let mut card = Card::of(file, how.seed);
     let mut begun = Check::Loads;
-    let deadline = Instant::now() + Duration::from_secs(how.timeout);
+    let (silence_max, deadline) = (Duration::from_secs(how.timeout), Instant::now() + TIME_MAX);
     let ending = loop {
-        match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        match events.recv_timeout(silence_max) {
+            Ok(Event::Progress) if Instant::now() > deadline => break Ending::Late,
+            Ok(Event::Progress) => {}
             Ok(Event::Plugin { name, version, build }) => {
                 (card.strategy, card.version, card.build) = (Some(name), Some(version), Some(build));
             }
@@ -181,6 +215,8 @@ fn spawn(file: &Path, directory: &Path, how: &How) -> std::io::Result<Child> {
         .args([file, directory])
         // The plugin must not see the token.
         .env_remove("LB_ADMIN_TOKEN")
+        // A thread of the allocator would count as the plugin's.
+        .env("_RJEM_MALLOC_CONF", "background_thread:false")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         // Panics are counted. Their messages, perhaps a hundred thousand, would hide the card.
@@ -271,8 +307,16 @@ impl Card {
                 (Some(Row::failed(begun, how, "no crash", sentence)), "the plugin crashed before")
             }
             Ending::Hung => {
-                let sentence = "the plugin did not return in time: in lb, a worker would hang for ever";
-                (Some(Row::failed(begun, "hangs", format!("{seconds} s in all"), sentence)), "the plugin hung before")
+                let sentence = "a call of the plugin did not return: in lb, a worker would hang for ever";
+                (
+                    Some(Row::failed(begun, "hangs", format!("progress in {seconds} s"), sentence)),
+                    "the plugin hung before",
+                )
+            }
+            Ending::Late => {
+                let sentence = "the plugin returns, but this check takes too long: its calls are slow";
+                let bar = format!("{} min for the card", TIME_MAX.as_secs() / 60);
+                (Some(Row::failed(begun, "not finished", bar, sentence)), "the plugin was too slow before")
             }
         };
         if let Some(row) = failed.filter(|row| !is_told(self, row.row)) {
@@ -284,5 +328,29 @@ impl Card {
             }
         }
         self.passed = self.rows.iter().all(|row| row.verdict != Verdict::Fail);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::SLOW_PICK;
+
+    #[test]
+    fn the_yardstick_of_a_pick_is_the_limit_of_probation() {
+        assert_eq!(scorecard::SLOW_PICK, SLOW_PICK);
+    }
+
+    #[test]
+    fn a_plugin_that_hangs_and_one_that_is_late_have_different_rows() {
+        let row = |ending| {
+            let mut card = Card::of(Path::new("libx.so"), 1);
+            card.complete(ending, Check::Answers, 10);
+            assert_eq!(card.rows.len(), Check::all().count());
+            card.rows.into_iter().find(|row| row.row == Check::Answers).expect("a row for each check")
+        };
+        let (hung, late) = (row(Ending::Hung), row(Ending::Late));
+        assert_eq!((hung.verdict, &*hung.figure, &*hung.bar), (Verdict::Fail, "hangs", "progress in 10 s"));
+        assert_eq!((late.verdict, &*late.figure, &*late.bar), (Verdict::Fail, "not finished", "15 min for the card"));
     }
 }

@@ -23,7 +23,8 @@ Exit codes: 0 in force, nothing to change, or (--dry-run) it would work; 1 refus
 no lb at the admin address, wrong admin token.";
 
 const ROLLBACK: &str = "\
-A strategy is proven when it has passed its probation (reload.probation_ms). lb keeps the last proven strategy of each pool, with its \
+A strategy is proven when it has passed its probation: reload.probation_ms and 1000 picks. A strategy that was active in between and was \
+not proven is skipped. Before it acts, the command prints which strategy comes back; --dry-run prints only that. lb keeps the last proven strategy of each pool, with its \
 state, while a later one is in charge; `lb status` names it. If no strategy was proven yet, lb keeps the first one. The configuration \
 file does not change, so a later reload applies its strategy again.
 
@@ -87,19 +88,28 @@ pub enum Command {
         #[command(flatten)]
         asking: Asking,
     },
-    /// Restore the last proven strategy in the running lb, in every pool that has one
+    /// Restore the last proven strategy from before the active one, in every pool of the running lb that has one
     #[command(after_help = ROLLBACK)]
     Rollback {
         /// Roll back only this pool
         #[arg(long, value_name = "NAME")]
         pool: Option<String>,
+        /// Print which strategy would come back, and change nothing
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         asking: Asking,
     },
     /// Show the state of the running lb: strategies, probation, last reload, differences from the file
     Status(Asking),
     /// Show the backends of the running lb
-    Backends(Asking),
+    Backends {
+        /// Show their labels, too
+        #[arg(long)]
+        labels: bool,
+        #[command(flatten)]
+        asking: Asking,
+    },
     /// Ask whether the running lb works (/healthz), or should get traffic (/readyz)
     #[command(after_help = HEALTH)]
     Health {
@@ -208,7 +218,7 @@ impl Command {
             }
             Self::Rollback { asking, .. }
             | Self::Status(asking)
-            | Self::Backends(asking)
+            | Self::Backends { asking, .. }
             | Self::Health { asking, .. }
             | Self::Drain { asking, .. }
             | Self::Ready { asking, .. }
@@ -227,7 +237,7 @@ impl Command {
             Self::Reload { .. } => "reload",
             Self::Rollback { .. } => "rollback",
             Self::Status(_) => "status",
-            Self::Backends(_) => "backends",
+            Self::Backends { .. } => "backends",
             Self::Health { .. } => "health",
             Self::Drain { .. } => "drain",
             Self::Ready { .. } => "ready",

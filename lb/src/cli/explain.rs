@@ -1,6 +1,7 @@
 //! `lb explain`: asks the running lb where a request would go, and prints the response.
 //!
-//! Invariant: with `--json` the response is printed unchanged, as compact JSON.
+//! Invariants: with `--json` the response is printed unchanged, as compact JSON. Without it, long lists and texts of
+//! the strategy are shortened: a ring has up to a megabyte.
 
 use std::fmt::Write as _;
 
@@ -11,6 +12,11 @@ use super::CliError;
 use super::inspect::print;
 use super::running::{asked, list, text};
 use crate::config::Admin;
+
+/// More entries of a list are not printed, such as the arcs of a ring.
+const ENTRIES_MAX: usize = 16;
+/// Characters of one text.
+const TEXT_MAX: usize = 400;
 
 /// A hypothetical request. Every part is optional.
 #[derive(Clone, Debug, PartialEq, Eq, ClapArgs)]
@@ -30,6 +36,9 @@ pub struct Explain {
     /// A header of the request; may be repeated
     #[arg(long, value_name = "NAME:VALUE")]
     pub header: Vec<String>,
+    /// The body of the request, for a strategy that picks by the body
+    #[arg(long, value_name = "TEXT")]
+    pub body: Option<String>,
     /// The client's address
     #[arg(long, value_name = "IP")]
     pub client_ip: Option<String>,
@@ -70,9 +79,28 @@ fn page(answer: &Value) -> String {
         let _ = writeln!(page, "backend {name:11} {state}, weight {weight}{starts}, {in_flight} in flight{latency}");
     }
     if !answer["strategy_says"].is_null() {
-        let _ = writeln!(page, "the strategy says   {}", answer["strategy_says"]);
+        let _ = writeln!(page, "the strategy says   {}", shortened(&answer["strategy_says"]));
+    }
+    if let Some(failed) = answer["strategy_failed"].as_str() {
+        let _ = writeln!(page, "no explanation      {failed}");
     }
     page
+}
+
+/// A copy in which each long list is replaced by its number of entries, and each long text is cut.
+fn shortened(value: &Value) -> Value {
+    match value {
+        Value::Array(entries) if entries.len() > ENTRIES_MAX => {
+            format!("{} entries, shown with --json", entries.len()).into()
+        }
+        Value::Array(entries) => entries.iter().map(shortened).collect(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), shortened(value))).collect(),
+        Value::String(text) if text.chars().count() > TEXT_MAX => {
+            let begin: String = text.chars().take(TEXT_MAX).collect();
+            format!("{begin}… ({} bytes, shown with --json)", text.len()).into()
+        }
+        other => other.clone(),
+    }
 }
 
 fn wait(wait: &Value) -> String {
@@ -80,6 +108,7 @@ fn wait(wait: &Value) -> String {
         "full" => "no backend that may serve has room",
         "limit" => "the pool is at its adaptive limit",
         "behind" => "it has no key, and others wait",
+        "strategy" => "the strategy lets it wait",
         other => other,
     };
     let at_most_s = wait["at_most_ms"].as_f64().unwrap_or_default() / 1e3;
@@ -91,9 +120,10 @@ fn wait(wait: &Value) -> String {
 impl Explain {
     fn path_and_query(&self) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        let Self { key, pool, host, path, header, client_ip } = self;
-        let single = [("key", key), ("pool", pool), ("host", host), ("path", path), ("client_ip", client_ip)];
-        for (name, value) in single.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+        let Self { key, pool, host, path, header, body, client_ip } = self;
+        let request = [("host", host), ("path", path), ("body", body), ("client_ip", client_ip)];
+        let single = [("key", key), ("pool", pool)].into_iter().chain(request);
+        for (name, value) in single.filter_map(|(name, value)| Some((name, value.as_ref()?))) {
             query.append_pair(name, value);
         }
         for header in header {
@@ -117,11 +147,29 @@ mod tests {
             host: None,
             path: None,
             header: Vec::new(),
+            body: None,
             client_ip: None,
         };
         assert_eq!(question.path_and_query(), "/explain?key=a+b%26");
         (question.key, question.header) = (None, vec!["x-a: 1".into(), "x-b:2".into()]);
         assert_eq!(question.path_and_query(), "/explain?header=x-a%3A+1&header=x-b%3A2");
+        (question.body, question.header) = (Some("{\n}".into()), Vec::new());
+        assert_eq!(question.path_and_query(), "/explain?body=%7B%0A%7D");
+    }
+
+    #[test]
+    fn long_lists_and_texts_of_a_strategy_are_shortened_and_short_ones_are_not() {
+        let arcs: Vec<_> = (0..16_384).map(|arc| json!([f64::from(arc) / 16_384.0, arc % 7])).collect();
+        let says = json!({ "ring": arcs, "walk": [[1, "b1"], [2, "b2"]], "because": "é".repeat(500), "point": 1 });
+        let page =
+            super::page(&json!({ "pool": "p", "backend": "b1", "strategy_says": says, "strategy_failed": null }));
+        assert!(page.len() < 1_200, "{} bytes", page.len());
+        for part in ["\"ring\":\"16384 entries, shown with --json\"", "[[1,\"b1\"],[2,\"b2\"]]", "é… (1000 bytes, "]
+        {
+            assert!(page.contains(part), "no {part} in {page}");
+        }
+        let failed = json!({ "pool": "p", "strategy_failed": "strategy x failed in explain: it panicked" });
+        assert!(super::page(&failed).ends_with("no explanation      strategy x failed in explain: it panicked\n"));
     }
 
     #[test]
@@ -152,5 +200,7 @@ the strategy says   {\"point\":1}
         full["wait"] = json!({ "cause": "full", "waiting": 2, "at_most_ms": 1500 });
         let wanted = "a request would wait: no backend that may serve has room; 2 wait now, each for at most 1.5 s\n";
         assert!(page(&full).starts_with(wanted), "{}", page(&full));
+        full["wait"]["cause"] = "strategy".into();
+        assert!(page(&full).starts_with("a request would wait: the strategy lets it wait; 2 wait now"));
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::inspect::print;
 use super::{CliError, client};
 use crate::config::Admin;
-use crate::control::{ReloadReport, ReloadResult, StrategyChange};
+use crate::control::{PoolReload, ReloadReport, ReloadResult, StrategyChange};
 
 pub(super) fn reload(admin: &Admin, strategy: Option<&str>, dry_run: bool, as_json: bool) -> Result<(), CliError> {
     let path = if dry_run { "/reload?dry_run=1" } else { "/reload" };
@@ -20,22 +20,55 @@ pub(super) fn reload(admin: &Admin, strategy: Option<&str>, dry_run: bool, as_js
     tell(&client::post(admin, path, &body)?, as_json, "not reloaded")
 }
 
-/// Restores the last proven strategy of a pool, or of all pools that have one.
-pub(super) fn roll_back(admin: &Admin, pool: Option<&str>, as_json: bool) -> Result<(), CliError> {
-    let query = pool.map(|name| form_urlencoded::Serializer::new(String::new()).append_pair("pool", name).finish());
-    let path = query.map_or_else(|| "/rollback".to_owned(), |query| format!("/rollback?{query}"));
-    tell(&client::post(admin, &path, "")?, as_json, "not rolled back")
+/// Restores the last proven strategy of a pool, or of all pools that have one. Prints first which one that is.
+pub(super) fn roll_back(admin: &Admin, pool: Option<&str>, dry_run: bool, as_json: bool) -> Result<(), CliError> {
+    let failed = "not rolled back";
+    if dry_run && as_json {
+        return tell(&client::post(admin, &rollback_path(pool, true), "")?, true, failed);
+    }
+    if !as_json {
+        let answer = client::post(admin, &rollback_path(pool, true), "")?;
+        print(&going_back(&report_in(&answer, failed)?, dry_run))?;
+    }
+    if dry_run {
+        return Ok(());
+    }
+    tell(&client::post(admin, &rollback_path(pool, false), "")?, as_json, failed)
+}
+
+fn rollback_path(pool: Option<&str>, dry_run: bool) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(dry_run.then_some(("dry_run", "1")));
+    query.extend_pairs(pool.map(|name| ("pool", name)));
+    let query = query.finish();
+    if query.is_empty() { "/rollback".to_owned() } else { format!("/rollback?{query}") }
+}
+
+/// The strategies that come back, by the report of a dry run.
+fn going_back(report: &ReloadReport, dry_run: bool) -> String {
+    let (mut page, verb) = (String::new(), if dry_run { "would restore" } else { "restores" });
+    for pool in report.pools.iter().filter(|pool| pool.change != StrategyChange::Unchanged) {
+        let PoolReload { pool, strategy, version, sha256, .. } = pool;
+        let sha256 = sha256.as_deref().and_then(|digits| digits.get(..12)).unwrap_or("-");
+        let _ = writeln!(page, "pool {pool}: the rollback {verb} {strategy} {version} (sha256 {sha256})");
+    }
+    warn(&mut page, report);
+    page
+}
+
+fn report_in(answer: &client::Answer, failed: &str) -> Result<ReloadReport, CliError> {
+    match (answer.status, serde_json::from_str(&answer.body)) {
+        (200, Ok(report)) => Ok(report),
+        (status, _) => Err(CliError::Refused(refusal(failed, status, &answer.body))),
+    }
 }
 
 fn tell(answer: &client::Answer, as_json: bool, failed: &str) -> Result<(), CliError> {
     if as_json {
         print(&answer.body)?;
     }
-    match (answer.status, serde_json::from_str::<ReloadReport>(&answer.body)) {
-        (200, Ok(_)) if as_json => Ok(()),
-        (200, Ok(report)) => print(&page(&report)),
-        (status, _) => Err(CliError::Refused(refusal(failed, status, &answer.body))),
-    }
+    let report = report_in(answer, failed)?;
+    if as_json { Ok(()) } else { print(&page(&report)) }
 }
 
 fn page(report: &ReloadReport) -> String {
@@ -59,10 +92,17 @@ fn page(report: &ReloadReport) -> String {
     for key in &report.needs_restart {
         let _ = writeln!(page, "needs a restart: {key}");
     }
+    // A rollback has printed its warnings before it began.
+    if report.result != ReloadResult::RolledBack {
+        warn(&mut page, report);
+    }
+    page
+}
+
+fn warn(page: &mut String, report: &ReloadReport) {
     for warning in &report.warnings {
         let _ = writeln!(page, "warning: {warning}");
     }
-    page
 }
 
 fn refusal(failed: &str, status: u16, body: &str) -> String {
@@ -77,6 +117,14 @@ fn refusal(failed: &str, status: u16, body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rollback_asks_for_a_pool_and_for_a_dry_run() {
+        let paths = [(None, false), (None, true), (Some("a b"), true), (Some("a b"), false)];
+        let paths = paths.map(|(pool, dry_run)| rollback_path(pool, dry_run));
+        let wanted = ["/rollback", "/rollback?dry_run=1", "/rollback?dry_run=1&pool=a+b", "/rollback?pool=a+b"];
+        assert_eq!(paths, wanted);
+    }
 
     #[test]
     fn a_refusal_shows_its_stage_and_a_foreign_response_its_status() {

@@ -16,11 +16,11 @@ pub(super) fn status(admin: &Admin, as_json: bool) -> Result<(), CliError> {
     print(&if as_json { answer.to_string() } else { status_page(&answer) })
 }
 
-pub(super) fn backends(admin: &Admin, as_json: bool) -> Result<(), CliError> {
+pub(super) fn backends(admin: &Admin, with_labels: bool, as_json: bool) -> Result<(), CliError> {
     if as_json {
         return print(&asked(admin, "/backends")?.to_string());
     }
-    print(&backends_page(&asked(admin, "/status")?))
+    print(&backends_page(&asked(admin, "/status")?, with_labels))
 }
 
 /// Any failure is "not healthy": a caller, such as Docker, knows no other.
@@ -49,6 +49,16 @@ pub(super) fn checked(answer: &client::Answer) -> Result<Value, CliError> {
     Err(if matches!(answer.status, 400 | 404) { CliError::Usage(said) } else { CliError::Refused(said) })
 }
 
+/// What the strategy of a pool still needs to be proven.
+fn probation(pool: &Value) -> String {
+    let number = |key: &str| pool[key].as_u64().unwrap_or_default();
+    let left = number("probation_left_ms") as f64 / 1e3;
+    let left = if left > 0.0 { format!(", {left:.1} s left") } else { String::new() };
+    let (picks, least) = (number("probation_picks"), number("probation_picks_min"));
+    let few = if picks < least { format!(", {picks} picks so far, {least} needed") } else { String::new() };
+    format!("{left}{few}")
+}
+
 fn status_page(status: &Value) -> String {
     let number = |key: &str| status[key].as_u64().unwrap_or_default();
     let mut page = format!(
@@ -62,11 +72,13 @@ fn status_page(status: &Value) -> String {
         let sha256 = pool["strategy_sha256"].as_str().and_then(|digits| digits.get(..12)).unwrap_or("-");
         let (name, strategy, version) = (text(&pool["name"]), text(&pool["strategy"]), text(&pool["strategy_version"]));
         let standing = text(&pool["strategy_standing"]).replace('_', " ");
-        let left = pool["probation_left_ms"].as_u64().map(|left| format!(", {:.1} s left", left as f64 / 1e3));
-        let left = left.unwrap_or_default();
-        let _ = writeln!(page, "pool {name:14} {strategy} {version} (sha256 {sha256}), {standing}{left}");
+        let probation = probation(pool);
+        let _ = writeln!(page, "pool {name:14} {strategy} {version} (sha256 {sha256}), {standing}{probation}");
         if let Some(back) = pool["rollback_to"].as_str() {
             let _ = writeln!(page, "{:19} lb rollback restores {back}", "");
+        }
+        if let Some(crash) = pool["crash"]["message"].as_str() {
+            let _ = writeln!(page, "crash               {crash}");
         }
         let _ = writeln!(page, "{:19} {}", "", summary(list(&pool["backends"])));
         if let Some(queue) = queue(pool) {
@@ -138,15 +150,15 @@ fn queue(pool: &Value) -> Option<String> {
 }
 
 /// The backends of all pools as a table, and below it the requests that wait.
-fn backends_page(status: &Value) -> String {
+fn backends_page(status: &Value, with_labels: bool) -> String {
     let pools = list(&status["pools"]);
     let waiting = pools.iter().filter_map(|pool| Some(format!("\npool {}: {}", text(&pool["name"]), queue(pool)?)));
     let backends: Vec<_> = pools.iter().flat_map(|pool| list(&pool["backends"])).collect();
-    backends_table(&backends) + &waiting.collect::<String>()
+    backends_table(&backends, with_labels) + &waiting.collect::<String>()
 }
 
-fn backends_table(backends: &[&Value]) -> String {
-    let head = ["POOL", "BACKEND", "ADDRESS", "WEIGHT", "FROM", "STATE", "IN FLIGHT"].map(str::to_owned);
+fn backends_table(backends: &[&Value], with_labels: bool) -> String {
+    let head = ["POOL", "BACKEND", "ADDRESS", "WEIGHT", "FROM", "STATE", "IN FLIGHT", "LABELS"].map(str::to_owned);
     let rows = backends.iter().map(|backend| {
         let state = match () {
             () if backend["draining"] == true => draining(&backend["drain"]),
@@ -165,16 +177,26 @@ fn backends_table(backends: &[&Value]) -> String {
         let state = state + &reported(&backend["load_report"]);
         let (weight, in_flight) = (&backend["weight"], &backend["in_flight"]);
         let [pool, id, address, origin] = ["pool", "id", "address", "origin"].map(|key| text(&backend[key]).to_owned());
-        [pool, id, address, weight.to_string(), origin, state, in_flight.to_string()]
+        [pool, id, address, weight.to_string(), origin, state, in_flight.to_string(), labels(&backend["labels"])]
     });
     let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
-    let line = |row: &[String; 7]| {
+    let columns = rows[0].len() - usize::from(!with_labels);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &[String; 8]| {
         let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Such as `priority=1 zone=a`. A text with a space or a control character keeps its quotes.
+fn labels(labels: &Value) -> String {
+    let word = |(key, value): (&String, &Value)| match value.as_str() {
+        Some(text) if text.chars().all(|c| !c.is_whitespace() && !c.is_control()) => format!("{key}={text}"),
+        _ => format!("{key}={value}"),
+    };
+    labels.as_object().into_iter().flatten().map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// An ejection is suspended if its pool cannot do without the backend.
@@ -260,7 +282,8 @@ mod tests {
             "overlay": { "added": 1, "removed": 0, "changed": 0, "replicas": 4 },
             "pools": [{
                 "name": "default", "strategy": "ring", "strategy_version": "2", "strategy_sha256": "0123456789abcdef",
-                "strategy_standing": "on_probation", "probation_left_ms": 4500, "rollback_to": "round_robin 1",
+                "strategy_standing": "on_probation", "probation_left_ms": 4500, "probation_picks": 12, "probation_picks_min": 1000, "rollback_to": "round_robin 1",
+                "crash": { "message": "pool default: strategy late 1 crashed" },
                 "backends": [
                     { "eligible": true, "in_flight": 3 },
                     { "eligible": false, "in_flight": 1 },
@@ -278,8 +301,9 @@ mod tests {
         }));
         let wanted = "\
 lb 1, up 2 h 3 min, generation 12, 1 worker
-pool default        ring 2 (sha256 0123456789ab), on probation, 4.5 s left
+pool default        ring 2 (sha256 0123456789ab), on probation, 4.5 s left, 12 picks so far, 1000 needed
                     lb rollback restores round_robin 1
+crash               pool default: strategy late 1 crashed
                     1 of 3 backends eligible, 1 backup stands by, 4 in flight
                     0 requests wait for a backend with room, adaptive limit 20
 last reload         refused (triggered by signal) [elf]: is text
@@ -315,7 +339,7 @@ access log          stdout: 1 line, 0 dropped
         rows[2]["drain"] = json!({ "for_ms": 2_000, "left_ms": 28_000 });
         rows[4]["slow_start"] = json!({ "percent": 40, "left_ms": 5_800 });
         rows[0]["load_report"] = json!({ "age_ms": 2_900, "utilization": 1.256, "qps": 3.0, "eps": 0.0 });
-        let page = backends_page(&json!({ "pools": [{ "name": "default", "backends": rows.to_vec() }] }));
+        let page = backends_page(&json!({ "pools": [{ "name": "default", "backends": rows.to_vec() }] }), false);
         let wanted = "\
 POOL     BACKEND  ADDRESS      WEIGHT  FROM  STATE                                          IN FLIGHT
 default  a        127.0.0.1:1  1       file  up, 126 % in use 2 s ago                       0
@@ -326,19 +350,32 @@ default  e        127.0.0.1:1  3       file  up, 40 % of its share, slow start e
 default  f        127.0.0.1:1  1       file  up, backup stands by                           0
 default  g        127.0.0.1:1  1       file  up, backup in use                              0";
         assert_eq!(page, wanted);
-        assert_eq!(backends_page(&json!({ "pools": [{ "backends": [] }] })).lines().count(), 1);
+        assert_eq!(backends_page(&json!({ "pools": [{ "backends": [] }] }), true).lines().count(), 1);
         let queues = json!({ "pools": [
             { "name": "default", "queue": { "waiting": 2, "adaptive_limit": 37 }, "backends": [rows[0]] },
             { "name": "api", "queue": { "waiting": 1 }, "backends": [] },
             { "name": "off", "backends": [rows[1]] },
         ]});
-        let page = backends_page(&queues);
+        let page = backends_page(&queues, false);
         let below: Vec<_> = page.lines().skip(3).collect();
         let wanted = [
             "pool default: 2 requests wait for a backend with room, adaptive limit 37",
             "pool api: 1 request waits for a backend with room",
         ];
         assert_eq!(below, wanted, "{page}");
+    }
+
+    #[test]
+    fn labels_are_the_last_column_if_asked_for() {
+        let backend = |id: &str, labels: Value| json!({ "pool": "p", "id": id, "healthy": true, "labels": labels });
+        let backends =
+            [backend("a", json!({ "zone": "a", "n": 1, "spot": true })), backend("b", json!({ "in": "x y" }))];
+        let page = backends_page(&json!({ "pools": [{ "name": "p", "backends": backends, "queue": {} }] }), true);
+        let lines: Vec<_> = page.lines().collect();
+        assert!(lines[0].ends_with("  IN FLIGHT  LABELS"), "{page}");
+        assert!(lines[1].ends_with("  n=1 spot=true zone=a") && lines[2].ends_with("  in=\"x y\""), "{page}");
+        let older = json!({ "pools": [{ "backends": [{ "id": "a" }] }] });
+        assert!(backends_page(&older, true).lines().all(|line| !line.ends_with(' ')), "an lb without labels");
     }
 
     #[test]

@@ -99,6 +99,9 @@ pub(super) struct BackendTable {
     pub(super) weight: i64,
     #[serde(default)]
     pub(super) backup: bool,
+    #[serde(default)]
+    #[schemars(schema_with = "super::labels::schema")]
+    pub(super) labels: toml::Table,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -148,6 +151,8 @@ pub(super) struct Launcher {
     pub(super) first_port: i64,
     pub(super) command: Vec<String>,
     pub(super) max_replicas: i64,
+    #[schemars(schema_with = "super::labels::schema")]
+    pub(super) labels: toml::Table,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -324,6 +329,7 @@ impl Default for Launcher {
             first_port: 5001,
             command: vec!["mock-server".to_owned()],
             max_replicas: 64,
+            labels: toml::Table::new(),
         }
     }
 }

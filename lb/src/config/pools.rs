@@ -11,6 +11,7 @@ use std::path::Path;
 use super::error::{Fault, choices};
 use super::file;
 use super::key_path::KeyPath;
+use super::labels::check_labels;
 use super::path::normal_path;
 use super::policy::{Own, Rules};
 use super::queue::{PartialQueue, check_priority};
@@ -168,7 +169,7 @@ fn check_backends(backends: &[file::BackendTable], section: &KeyPath) -> Result<
         return Err(Fault::new(section.clone(), what));
     }
     let mut checked: Vec<BackendConfig> = Vec::with_capacity(backends.len());
-    for (index, file::BackendTable { id, address, weight, backup }) in backends.iter().enumerate() {
+    for (index, file::BackendTable { id, address, weight, backup, labels }) in backends.iter().enumerate() {
         let key = section.index(index);
         let fault = |name: &str| {
             let key = key.key(name);
@@ -185,6 +186,7 @@ fn check_backends(backends: &[file::BackendTable], section: &KeyPath) -> Result<
             socket: resolve_address(address).map_err(fault("address"))?,
             address: address.clone(),
             backup: *backup,
+            labels: check_labels(labels, &key.key("labels"))?,
         });
     }
     Ok(checked)

@@ -15,6 +15,7 @@ use super::error::Fault;
 use super::failing::has_hedges;
 use super::file;
 use super::key_path::KeyPath;
+use super::labels::check_labels;
 use super::policy::{Rules, Sections};
 use super::pools;
 use super::ports::{check_admin, check_proxy};
@@ -150,7 +151,7 @@ fn check_launcher(
     around: &Surroundings,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Launcher>, Fault> {
-    let file::Launcher { kind, replicas, names, host, first_port, command, max_replicas } = form;
+    let file::Launcher { kind, replicas, names, host, first_port, command, max_replicas, labels } = form;
     let section = KeyPath::of(&["launcher"]);
     let max_replicas = within(section.key("max_replicas"), *max_replicas, 1, REPLICAS_MAX)?;
     let replicas = within(section.key("replicas"), *replicas, 0, max_replicas)?;
@@ -192,6 +193,7 @@ fn check_launcher(
         command,
         max_replicas: size(max_replicas),
         host,
+        labels: check_labels(labels, &section.key("labels"))?,
     };
     Ok(match kind {
         file::LauncherKind::None => None,

@@ -18,6 +18,7 @@ pub use lb_balance::{
     BudgetRules, Fallback, HashFunction, KeySource, OutlierRules, PanicRules, Ramp, RetryRules, ShedRules,
 };
 
+use super::labels::Labels;
 pub use super::values::{ID_BYTES_MAX, IpNetwork, Secret, WEIGHT_MAX, check_id, check_weight, resolve_address};
 
 /// The name of the pool for requests that match no route.
@@ -144,6 +145,7 @@ pub struct BackendConfig {
     pub weight: u16,
     /// Gets requests only if no other backend of the pool can.
     pub backup: bool,
+    pub labels: Labels,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,6 +223,8 @@ pub struct Launcher {
     pub max_replicas: usize,
     /// The address at which lb connects to them.
     pub host: IpAddr,
+    /// Of each of them.
+    pub labels: Labels,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

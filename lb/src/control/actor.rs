@@ -139,7 +139,9 @@ impl Actor {
     fn dispatch(&mut self, message: Message) {
         let desk = &mut self.desk;
         match message {
-            Message::Command(None) | Message::Look | Message::Progress(Progress::Acknowledged) => {}
+            Message::Command(None) | Message::Look => {}
+            // The look after each message does what follows.
+            Message::Progress(Progress::Acknowledged | Progress::Rebuild) => {}
             Message::Command(Some(command)) => self.command(command),
             Message::Checked(checked) => self.membership.checked(desk, checked),
             Message::Report(report) => self.membership.reported(desk, report),
@@ -155,7 +157,8 @@ impl Actor {
         let desk = &mut self.desk;
         match command {
             Command::Reload { request, by, waits, answer } => self.reloads.reload(desk, request, by, waits, answer),
-            Command::RollBack { pool, answer } => self.reloads.roll_back(desk, pool, answer),
+            Command::RollBack { pool, dry_run: false, answer } => self.reloads.roll_back(desk, pool, answer),
+            Command::RollBack { pool, dry_run: true, answer } => drop(answer.send(self.reloads.going_back(desk, pool))),
             Command::Replicas(answer) => drop(answer.send(Membership::replicas(desk))),
             Command::Add(add, answer) => self.membership.add(desk, add, answer),
             Command::Remove(remove, answer) => self.membership.remove(desk, &remove, answer),
@@ -234,9 +237,9 @@ impl Actor {
     async fn stop(self) {
         let Self { inbox, held_back, desk, membership, reloads, started: _, _state } = self;
         drop((inbox, held_back));
-        // A reload under way may own instances of strategies.
-        desk.builder.retire(reloads);
+        let ledger = reloads.stop(&desk);
         membership.stop().await;
+        ledger.finish().await;
         desk.stop();
     }
 }

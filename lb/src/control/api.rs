@@ -20,5 +20,5 @@ pub use reload::{
     ReloadStatus, Reloading, RolledBack, StateHandOver, StrategyChange, Trigger,
 };
 pub(in crate::control) use safeguards::Safeguards;
-pub use status::{AccessLogStatus, OverlayStatus, PoolStatus, QueueStatus, Status, WatchStatus};
+pub use status::{AccessLogStatus, CrashStatus, OverlayStatus, PoolStatus, QueueStatus, Status, WatchStatus};
 pub use strategies::{FoundStrategy, LoadedStrategy, OfferedStrategy};

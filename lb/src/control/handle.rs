@@ -43,9 +43,11 @@ pub(super) enum Command {
         waits: bool,
         answer: oneshot::Sender<Result<ReloadReport, ReloadError>>,
     },
-    /// Puts the last proven strategy back in charge: of one pool, or of all pools that have one.
+    /// Puts the last proven strategy back in charge: of one pool, or of all pools that have one. With `dry_run` it only
+    /// says which.
     RollBack {
         pool: Option<String>,
+        dry_run: bool,
         answer: oneshot::Sender<Result<ReloadReport, ReloadError>>,
     },
     /// Returns when all replicas that are being launched have joined, or when one is known to fail.
@@ -118,9 +120,9 @@ impl Handle {
     }
 
     /// Puts the last proven strategy of a pool back in charge, or of all pools that have one. Returns when every worker
-    /// has it.
-    pub async fn roll_back(&self, pool: Option<String>) -> Result<ReloadReport, ReloadError> {
-        self.ask(|answer| Command::RollBack { pool, answer }).await.map_err(|_| ReloadError::Stopping)?
+    /// has it. With `dry_run` it changes nothing and reports which strategies these are.
+    pub async fn roll_back(&self, pool: Option<String>, dry_run: bool) -> Result<ReloadReport, ReloadError> {
+        self.ask(|answer| Command::RollBack { pool, dry_run, answer }).await.map_err(|_| ReloadError::Stopping)?
     }
 
     /// Waits until every replica that is being launched may get requests. Fails as soon as one is known to fail: its

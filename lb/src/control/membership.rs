@@ -185,6 +185,7 @@ impl Membership {
         if let Some(gauges) = self.gauges.get(&(pool, member.id().clone())) {
             gauges.set_up(member.can_serve());
             gauges.set_weight(u32::from(member.entry.weight));
+            gauges.set_info(&member.backend.address, member.entry.origin.name(), member.entry.labels.json());
             gauges.set_share(member.share());
             gauges.set_ejected(member.eligibility().ejected);
         }
@@ -301,6 +302,7 @@ impl Membership {
             address: member.entry.address.clone(),
             weight: member.entry.weight,
             backup: member.entry.backup,
+            labels: member.entry.labels.clone(),
             origin: member.entry.origin.name(),
             eligible: member.backend.is_eligible(),
             healthy: member.standing.is_healthy(),

@@ -4,6 +4,7 @@
 //! plugin runs in this process before it has run in a child (if the caller names an lb for that). An error is one
 //! sentence with the failure, its place and the remedy, and leaves nothing running.
 
+mod blamed;
 mod check;
 mod options;
 mod preflight;
@@ -12,11 +13,11 @@ mod stages;
 
 use std::sync::Arc;
 
-use lb_strategy_host::Staged;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use self::stages::{Opened, Prepared, attempt_of, expected, first_pickers, open, prepare};
+use self::blamed::{Choice, Chosen, built_in_instead};
+use self::stages::{Opened, Prepared, expected, first_pickers, open, prepare};
 use crate::config::Config;
 use crate::control::actor::{Actor, Inbox, REPORTS_MAX};
 use crate::control::api::Reloading;
@@ -26,8 +27,8 @@ use crate::control::membership::{Launched, Membership, Overlay, Plan, Reports, t
 use crate::control::pools::{Entry, Members, Origin};
 use crate::control::publish::{Builder, InForce, Publisher, access_log, awaited, reach, settings};
 use crate::control::reload::{Reloads, Tools};
-use crate::control::trust::plugins;
 use crate::control::trust::vet::Vetter;
+use crate::control::trust::{Ledger, plugins};
 use crate::control::watch::{Attempt, Watch};
 use crate::generation::{Generation, Hall, OwnRoutes, PoolGeneration, Settings};
 use crate::listener::Listener;
@@ -56,14 +57,15 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let Options { config, metrics, listeners, admin, fresh, source, loaded, vet, own_routes, missing_path } = options;
     let admin = admin.unwrap_or(config.admin.listen);
     let builder = Builder::start().map_err(StartError::Builder)?;
-    let (for_builder, reach) = (config.clone(), reach(&config, &listeners, admin));
+    let reach = reach(&config, &listeners, admin);
+    let loaded = loaded.filter(|_| source.is_some());
     let prepared = builder
-        .run(move || prepare(&for_builder, &reach, fresh, vet))
+        .run(move || prepare(config, &reach, fresh, vet, loaded))
         .await
         .ok_or(StartError::BuilderBroke("preparing the pools"))??;
-    let Prepared { state, loader, on_disk, overlay, plan, staged, vetter, warnings } = prepared;
-    try_plugins(&config, vetter.as_ref(), &plan, &staged).await?;
-    let attempt = loaded.filter(|_| source.is_some()).map(|sha256| attempt_of(&config, sha256, &staged));
+    let Prepared { state, loader, on_disk, overlay, plan, attempt, records, mut chosen, vetter, warnings } = prepared;
+    try_plugins(&mut chosen, vetter.as_ref(), &plan).await?;
+    let Chosen { config, choices, found, rolled_back } = chosen.reported(&metrics);
 
     let (reports, report_queue) = mpsc::channel(REPORTS_MAX);
     let launcher = config.launcher.clone().map(|launcher| Launcher::new(launcher, reports));
@@ -73,7 +75,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
 
     let (for_builder, members) = (config.clone(), members_of(&plan, &config));
     let Opened { loader, mut pools, strategies } = builder
-        .run(move || open(&for_builder, loader, staged, members))
+        .run(move || open(&for_builder, loader, choices, members))
         .await
         .ok_or(StartError::BuilderBroke("making the strategies"))??;
     let parts = first_pickers(&builder, &mut pools).await?;
@@ -103,7 +105,9 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let (checked, checked_queue) = mpsc::channel(REPORTS_MAX);
     let (resolved, resolved_queue) = mpsc::channel(REPORTS_MAX);
     let (drained, drained_queue) = mpsc::channel(REPORTS_MAX);
-    Reloads::begin_probation(&mut desk);
+    let ledger = Ledger::new(records, found, state.proven().writer());
+    let mut reloads = Reloads::new(tools, ledger, rolled_back);
+    reloads.begin_probation(&mut desk);
     let membership = Membership::new(&mut desk, launcher, on_disk, writer, Reports { checked, resolved, drained });
     let inbox = Inbox {
         commands: command_queue,
@@ -113,7 +117,6 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         drained: drained_queue,
         prepared: prepared_queue,
     };
-    let reloads = Reloads::new(tools);
     let reloading = reloads.progress();
     let task = tokio::spawn(Actor::new(inbox, desk, membership, reloads, state).run());
     Ok(Control { hall, handle: Handle { commands }, started: report, reloading, task })
@@ -154,15 +157,20 @@ fn report(metrics: &Metrics, report: StartReport) -> StartReport {
 }
 
 /// Tries every plugin in a child process. Not on the builder: a child that hangs must not hold up its thread.
-async fn try_plugins(
-    config: &Config,
-    vetter: Option<&Vetter>,
-    plan: &Plan,
-    staged: &[Staged],
-) -> Result<(), StartError> {
+async fn try_plugins(chosen: &mut Chosen, vetter: Option<&Vetter>, plan: &Plan) -> Result<(), StartError> {
     let Some(vetter) = vetter else { return Ok(()) };
-    for (number, (pool, staged)) in config.pools.iter().zip(staged).enumerate() {
-        plugins::vet(vetter, staged, pool, config.proxy.workers, expected(plan, number)).await?;
+    let Chosen { config, choices, found, .. } = chosen;
+    for (number, (pool, choice)) in config.pools.iter().zip(choices).enumerate() {
+        let (Choice::Wanted(staged) | Choice::LastProven(staged)) = choice else { continue };
+        let tried = plugins::vet(vetter, staged, pool, config.proxy.workers, expected(plan, number)).await;
+        match (tried, &choice) {
+            (Err(error), Choice::LastProven(_)) => {
+                tracing::warn!(pool = pool.name, %error, "the last proven strategy is refused");
+                *choice = Choice::BuiltIn;
+                found.iter_mut().filter(|one| one.pool == pool.name).for_each(built_in_instead);
+            }
+            (tried, _) => tried?,
+        }
     }
     Ok(())
 }
@@ -186,6 +194,7 @@ fn reserve(
             order,
             draining: replica.draining,
             backup: false,
+            labels: replica.labels.clone(),
         };
     Ok(plan.replicas.iter().zip(sockets).enumerate().map(entry).collect())
 }

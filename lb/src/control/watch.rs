@@ -8,7 +8,8 @@
 //!
 //! Invariants:
 //!
-//! - Content that settles and differs from the last attempt causes exactly one reload.
+//! - Content that settles and differs from the last attempt causes exactly one reload. An override that came into force
+//!   counts as an attempt for the content that it read.
 //! - Content that does not settle causes none.
 //! - Content of an attempt, successful or not, is not attempted again until bytes change.
 //! - A missing file and an empty configuration cause none.

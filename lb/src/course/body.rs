@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::config::check_weight;
+use crate::config::{Labels, check_weight};
 use crate::control::{Add, AttachedBackend, Remove};
 
 /// A day, in milliseconds.
@@ -97,7 +97,7 @@ fn backend(index: usize, value: &Value) -> Result<AttachedBackend, String> {
     let Value::Object(object) = value else {
         return Err(format!("{place} must be an object with id and address, not {}", kind(value)));
     };
-    known_keys(object, &format!("{place}: "), &["id", "address", "weight", "backup"])?;
+    known_keys(object, &format!("{place}: "), &["id", "address", "weight", "backup", "labels"])?;
     let text = |key: &str| match object.get(key) {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(other) => Err(format!("{place}.{key} must be a string, not {}", kind(other))),
@@ -112,7 +112,12 @@ fn backend(index: usize, value: &Value) -> Result<AttachedBackend, String> {
         Some(Value::Bool(backup)) => *backup,
         Some(other) => return Err(format!("{place}.backup must be a boolean, not {}", kind(other))),
     };
-    Ok(AttachedBackend { id: text("id")?, address: text("address")?, weight, backup })
+    let labels = match object.get("labels") {
+        None => Labels::default(),
+        Some(Value::Object(labels)) => Labels::from_json(labels).map_err(|wrong| format!("{place}.{wrong}"))?,
+        Some(other) => return Err(format!("{place}.labels must be an object, not {}", kind(other))),
+    };
+    Ok(AttachedBackend { id: text("id")?, address: text("address")?, weight, backup, labels })
 }
 
 /// A weight in JSON.
@@ -217,7 +222,11 @@ mod tests {
             address: address.into(),
             weight,
             backup,
+            labels: Labels::default(),
         };
+        let labelled = parse_add(br#"{"backends":[{"id":"b1","address":"a:1","labels":{"zone":"a","n":2}}]}"#);
+        let Ok(Add::Attach(labelled)) = labelled else { panic!("{labelled:?}") };
+        assert_eq!(&**labelled[0].labels.json(), r#"{"n":2,"zone":"a"}"#);
         assert_eq!(
             parse_add(body),
             Ok(Add::Attach(vec![attached("b1", "127.0.0.1:5001", 1, false), attached("b2", "h:1", 0, true)]))
@@ -247,7 +256,7 @@ mod tests {
             (r#"{"backends":[{"id":1,"address":"a:1"}]}"#, "backends[0].id must be a string, not a number"),
             (
                 r#"{"backends":[{"id":"a","adress":"a:1"}]}"#,
-                "backends[0]: unknown key \"adress\"; known here: id, address, weight, backup",
+                "backends[0]: unknown key \"adress\"; known here: id, address, weight, backup, labels",
             ),
             (
                 r#"{"backends":[{"id":"a","address":"a:1","weight":"2"}]}"#,
@@ -256,6 +265,14 @@ mod tests {
             (
                 r#"{"backends":[{"id":"a","address":"a:1","backup":1}]}"#,
                 "backends[0].backup must be a boolean, not a number",
+            ),
+            (
+                r#"{"backends":[{"id":"a","address":"a:1","labels":["zone"]}]}"#,
+                "backends[0].labels must be an object, not a list",
+            ),
+            (
+                r#"{"backends":[{"id":"a","address":"a:1","labels":{"zone":null}}]}"#,
+                "backends[0].labels.\"zone\": a label is a text, a whole number, true or false, not null",
             ),
         ];
         for (body, sentence) in cases {

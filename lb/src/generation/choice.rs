@@ -20,6 +20,8 @@ pub struct RequestParts<'a> {
     pub fields: &'a Fields,
     /// The client's address as IPv6; IPv4 is mapped.
     pub client: &'a [u8; 16],
+    /// The held part of the body.
+    pub body: &'a [u8],
 }
 
 /// An address as strategies get it: the 16 bytes of IPv6, where IPv4 is mapped.
@@ -41,18 +43,31 @@ impl PoolGeneration {
         has_room: impl Fn(usize) -> bool,
         ask: impl FnMut(&PickRequest<'_>) -> Decision,
     ) -> Result<Choice, Unchosen> {
-        let chooser = Chooser {
-            backends: &self.backends,
-            fallback: self.fallback,
-            cursor: &self.fallback_cursor,
-            wants_hash: self.wants.hash,
-        };
-        chooser.choose(request, has_room, ask)
+        self.chooser().choose(request, has_room, ask)
+    }
+
+    /// The same after [`Unchosen::Wait`], if the pool has no queue.
+    pub fn choose_without_queue(
+        &self,
+        request: &PickRequest<'_>,
+        has_room: impl Fn(usize) -> bool,
+    ) -> Result<Choice, Unchosen> {
+        self.chooser().choose_without_queue(request, has_room)
     }
 
     /// Whether the backend at `index` may get a request that has tried `tried`, without a pick of the strategy.
     pub fn may_serve(&self, index: usize, tried: &[u32]) -> bool {
         self.backends[index].is_eligible() && !tried.contains(&(index as u32))
+    }
+
+    #[inline]
+    fn chooser(&self) -> Chooser<'_> {
+        Chooser {
+            backends: &self.backends,
+            fallback: self.fallback,
+            cursor: &self.fallback_cursor,
+            wants_hash: self.wants.hash,
+        }
     }
 }
 
@@ -74,6 +89,7 @@ impl Lookup for RequestParts<'_> {
                 self.target.authority().or_else(field).map(|host| without_port(host).as_bytes())
             }
             Part::Client => Some(self.client),
+            Part::Body => Some(self.body).filter(|body| !body.is_empty()),
         }
     }
 }
@@ -85,7 +101,7 @@ mod tests {
     const CLIENT: [u8; 16] = [7; 16];
 
     fn parts<'a>(target: &'a Target, fields: &'a Fields) -> RequestParts<'a> {
-        RequestParts { method: &Method::POST, target, fields, client: &CLIENT }
+        RequestParts { method: &Method::POST, target, fields, client: &CLIENT, body: b"" }
     }
 
     #[test]
@@ -103,6 +119,7 @@ mod tests {
         assert_eq!(found("http://other.example:81/x", Part::Host).as_deref(), Some("other.example"));
         assert_eq!(parts(&Target::default(), &Fields::new()).part(Part::Host), None);
         assert_eq!(parts(&Target::default(), &fields).part(Part::Client), Some(&CLIENT[..]));
+        assert_eq!(parts(&Target::default(), &fields).part(Part::Body), None);
     }
 
     #[test]

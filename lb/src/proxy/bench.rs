@@ -32,6 +32,7 @@ pub struct World {
     stand: Stand,
     client: DuplexStream,
     served: JoinHandle<()>,
+    request: Vec<u8>,
     /// The received bytes.
     response: Vec<u8>,
 }
@@ -39,12 +40,21 @@ pub struct World {
 // === impl World ===
 
 impl World {
-    /// Makes it and serves one request. Must be called on a local runtime, because it starts tasks.
-    pub async fn new(strategy: &Arc<Strategy>) -> Self {
+    /// Makes it and serves one request. Must be called on a local runtime, because it starts tasks. The requests have
+    /// bodies of `body_bytes` bytes.
+    pub async fn new(strategy: &Arc<Strategy>, body_bytes: usize) -> Self {
+        let request = match body_bytes {
+            0 => REQUEST.to_vec(),
+            _ => {
+                let lines = format!("content-length: {body_bytes}\r\n\r\n");
+                let head = REQUEST.strip_suffix(b"\r\n").expect("an empty line").strip_prefix(b"GET").expect("a GET");
+                [b"POST", head, lines.as_bytes(), &vec![b'x'; body_bytes]].concat()
+            }
+        };
         // No connection can be made to port 0, so a lost connection is not replaced unnoticed.
         let stand = Stand::new(strategy, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let (near, far) = duplex(BUFFER_BYTES);
-        spawn_local(answer(far));
+        spawn_local(answer(far, body_bytes));
         {
             let view = stand.local.view.borrow();
             let current = view.pools[0].current();
@@ -56,7 +66,7 @@ impl World {
         let peer = Peer::new(SocketAddr::from(([192, 0, 2, 7], 4000)), Stand::LISTENER);
         let (local, stream) = (stand.local.clone(), Stream::Memory(far));
         let served = spawn_local(downstream::serve(local, Rc::default(), peer, stream, Rc::default()));
-        client.write_all(REQUEST).await.expect("lb reads");
+        client.write_all(&request).await.expect("lb reads");
         let mut response = Vec::new();
         let body = RESPONSE.rsplit(|byte| *byte == b'\n').next().expect("it has lines");
         while !response.ends_with(body) {
@@ -64,14 +74,14 @@ impl World {
             // lb writes a head at once.
             assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&response));
         }
-        Self { stand, client, served, response }
+        Self { stand, client, served, request, response }
     }
 
     /// Sends `requests` requests, one after the other.
     pub async fn run(&mut self, requests: u64) {
         let mut response = vec![0; self.response.len()];
         for _ in 0..requests {
-            self.client.write_all(REQUEST).await.expect("lb reads");
+            self.client.write_all(&self.request).await.expect("lb reads");
             self.client.read_exact(&mut response).await.expect("lb responds");
             assert!(response == self.response, "{}", String::from_utf8_lossy(&response));
         }
@@ -85,11 +95,11 @@ impl World {
     }
 }
 
-/// The backend: a response for each request. Requests come one at a time and without a body.
-async fn answer(mut stream: DuplexStream) {
-    let mut read = Vec::with_capacity(1024);
+/// The backend: a response for each request. Requests come one at a time, with bodies of `body_bytes` bytes.
+async fn answer(mut stream: DuplexStream, body_bytes: usize) {
+    let mut read = Vec::with_capacity(BUFFER_BYTES);
     while stream.read_buf(&mut read).await.is_ok_and(|bytes| bytes > 0) {
-        if read.ends_with(b"\r\n\r\n") {
+        if read.len().checked_sub(body_bytes).is_some_and(|head| read[..head].ends_with(b"\r\n\r\n")) {
             read.clear();
             if stream.write_all(RESPONSE).await.is_err() {
                 return;
@@ -109,10 +119,12 @@ mod tests {
     fn requests_go_through_in_memory_and_leave_nothing_in_flight() {
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
         runtime.block_on(async {
-            let mut world = World::new(&round_robin()).await;
-            world.run(100).await;
-            assert_eq!(world.stand.ended_with(200), 101);
-            assert_eq!(world.end().await, 0);
+            for body_bytes in [0, 8192] {
+                let mut world = World::new(&round_robin(), body_bytes).await;
+                world.run(100).await;
+                assert_eq!(world.stand.ended_with(200), 101);
+                assert_eq!(world.end().await, 0);
+            }
         });
     }
 }

@@ -2,16 +2,19 @@
 //!
 //! Back-pressure: a backend's connection asks for the next frame only while its outbox has room. Invariants: the limit
 //! on its length is enforced here. Bytes are counted once, here, however often they are sent. After its end or an
-//! error, a body returns nothing more until it [rewinds](RequestBody::rewind).
+//! error, a body returns nothing more until it [rewinds](RequestBody::rewind). A strategy may ask for the first part of
+//! it before the pick: [`Held`].
 
+mod held;
 mod http1;
 mod kept;
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
+use self::held::Held;
 pub(super) use self::http1::{ClientBody, Wire};
 use self::kept::Kept;
 use super::fault::Fault;
@@ -33,8 +36,10 @@ pub(super) struct RequestBody {
     left: u64,
     bytes: u64,
     is_awaited: bool,
-    /// Something was taken from the client, be it only the end.
+    /// Something was taken by an attempt, be it only the end.
     is_touched: bool,
+    /// The part that was read before the pick.
+    held: Option<Box<Held>>,
     /// What was taken, if another attempt may need it.
     kept: Option<Box<Kept>>,
     shard: Option<Arc<PoolShard>>,
@@ -45,6 +50,8 @@ pub(super) struct RequestBody {
 enum Source {
     /// There is no body, or no more of it.
     End,
+    /// The held part, then the rest of the source that it is from.
+    Held,
     /// The kept part, then the rest of the source that it is from.
     Again,
     Http1(Box<ClientBody>),
@@ -75,6 +82,7 @@ impl RequestBody {
             bytes: 0,
             is_awaited: false,
             is_touched: false,
+            held: None,
             kept: None,
             shard: None,
             rule: |_| {},
@@ -96,8 +104,49 @@ impl RequestBody {
         }
     }
 
+    /// Begins to hold its first `most` bytes, before any of it was taken.
+    pub(super) fn hold(&mut self, most: u32) {
+        self.held = Some(Box::new(Held::new(most, self.exact())));
+    }
+
+    /// Ready when they are here, or the whole body is.
+    pub(super) fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        while !self.has_ended() && self.held.as_ref().is_some_and(|held| !held.is_full()) {
+            match (ready!(self.poll_client(cx)), &mut self.held) {
+                (Some(Ok(frame)), Some(held)) => held.put(frame),
+                (Some(Err(fault)), _) => return Poll::Ready(Err(fault)),
+                (None, _) | (_, None) => break,
+            }
+        }
+        if let Some(held) = &mut self.held {
+            held.close(std::mem::replace(&mut self.source, Source::Held));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// At most `most` of the held bytes.
+    #[inline]
+    pub(super) fn prefix(&self, most: u32) -> &[u8] {
+        self.held.as_ref().map_or(&[], |held| held.prefix(most))
+    }
+
+    /// The length of all of it, also after a part was taken; `None` if it is not known.
+    #[inline]
+    pub(super) fn length(&self) -> Option<u64> {
+        match (&self.held, &self.kept) {
+            (Some(held), _) => held.length,
+            (None, Some(kept)) => kept.length,
+            (None, None) if self.is_touched => None,
+            (None, None) => self.exact(),
+        }
+    }
+
     /// The present attempt is the last one.
     pub(super) fn keep_no_more(&mut self) {
+        match &mut self.held {
+            Some(held) if !held.is_taken() => held.is_last = true,
+            _ => self.held = None,
+        }
         match (&self.source, &mut self.kept) {
             (Source::Again, Some(kept)) => kept.is_last = true,
             _ => self.kept = None,
@@ -132,6 +181,7 @@ impl RequestBody {
     pub(super) fn exact(&self) -> Option<u64> {
         match &self.source {
             Source::End => Some(0),
+            Source::Held => self.held.as_ref().and_then(|held| held.declared),
             Source::Again => self.kept.as_ref().and_then(|kept| kept.length),
             Source::Http1(body) => body.exact(),
             #[cfg(test)]
@@ -151,12 +201,32 @@ impl RequestBody {
 
     /// The next frame; `None` at the end.
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Fault>>> {
-        let polled = match &mut self.source {
-            Source::End => Poll::Ready(None),
+        let taken = match &self.source {
+            Source::Held => self.take_held(),
             Source::Again => match self.take_again() {
                 Some(frame) => return Poll::Ready(Some(Ok(frame))),
                 None => return self.poll_frame(cx),
             },
+            _ => None,
+        };
+        let polled = match taken {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => self.poll_client(cx),
+        };
+        let Poll::Ready(polled) = polled else { return Poll::Pending };
+        self.is_touched = true;
+        if let Some(Ok(frame)) = &polled
+            && self.kept.as_mut().is_some_and(|kept| !kept.keep(frame))
+        {
+            self.kept = None;
+        }
+        Poll::Ready(polled)
+    }
+
+    /// The next frame from the client, counted.
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Fault>>> {
+        let polled = match &mut self.source {
+            Source::End | Source::Held | Source::Again => Poll::Ready(None),
             Source::Http1(body) => body.poll_frame(cx),
             #[cfg(test)]
             Source::Hyper(body) => hyper_frame(body, cx),
@@ -169,11 +239,28 @@ impl RequestBody {
             Poll::Ready(Some(Ok(Frame::Trailers(_)))) => true,
             Poll::Ready(None | Some(Err(_))) => true,
         };
-        self.is_touched = true;
         if is_last {
             self.source = Source::End;
         }
         polled
+    }
+
+    /// The next frame of the held part; `None` if it is empty. After the last one the source is that of the rest.
+    #[cold]
+    fn take_held(&mut self) -> Option<Frame> {
+        self.is_awaited = false;
+        let Some(held) = &mut self.held else {
+            self.source = Source::End;
+            return None;
+        };
+        let frame = held.take();
+        if held.is_taken() {
+            self.source = std::mem::replace(&mut held.rest, Source::End);
+            if held.is_last {
+                self.held = None;
+            }
+        }
+        frame
     }
 
     /// The next frame of the kept part. After the last one the source is that of the rest.
@@ -204,9 +291,6 @@ impl RequestBody {
                 }
                 self.left = self.left.checked_sub(bytes).ok_or(Fault::BodyTooLarge)?;
             }
-        }
-        if self.kept.as_mut().is_some_and(|kept| !kept.keep(&frame)) {
-            self.kept = None;
         }
         Ok(frame)
     }

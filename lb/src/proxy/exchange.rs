@@ -1,12 +1,12 @@
 //! One request and its response: route, key, then attempts until there is a response or no attempt is left.
 //!
 //! An exchange knows only [`Context`] of its connection, so HTTP/1.1 has one at a time and HTTP/2 many. The modules:
-//! `headers` checks and forwards heads, `trailers` filters trailers. `choose` makes the pick, `slot` is its place on
-//! the backend, `wait` is the wait for one. `attempt` is one attempt, `hedge` runs two at once, `retry` decides about
-//! further ones. `pace` limits slow uploads, `response` is the response with its body, early ones too. `switched` is a
-//! tunnel, `finish` ends the request, `notes` fills the log record. Invariants: a request uses the settings and the
-//! policy of one generation. No generation is held over an await. The guards end attempt and request exactly once on
-//! every path.
+//! `headers` checks and forwards heads, `trailers` filters trailers. `hold` waits for the part of the body that the
+//! strategy asks for. `choose` makes the pick, `slot` is its place on the backend, `wait` is the wait for one.
+//! `attempt` is one attempt, `hedge` runs two at once, `retry` decides about further ones. `pace` limits slow uploads,
+//! `response` is the response with its body, early ones too. `switched` is a tunnel, `finish` ends the request, `notes`
+//! fills the log record. Invariants: a request uses the settings and the policy of one generation. No generation is
+//! held over an await. The guards end attempt and request exactly once on every path.
 
 mod account;
 mod attempt;
@@ -18,6 +18,7 @@ mod finish;
 mod forwarded;
 mod headers;
 mod hedge;
+mod hold;
 mod notes;
 mod own_routes;
 mod pace;
@@ -219,7 +220,11 @@ impl Exchange {
     /// other requests do not contain them.
     #[inline]
     async fn answer(&mut self) -> Result<Answer, Fault> {
-        let (now, now_ns) = (self.guard.started, self.context.local.clock_ns(self.guard.started));
+        let now = match self.wanted_body() {
+            0 => self.guard.started,
+            most => self.hold(most).await?,
+        };
+        let now_ns = self.context.local.clock_ns(now);
         self.pool.request(now_ns);
         let mut plan = Plan::default();
         let is_behind = self.must_wait();
@@ -227,10 +232,12 @@ impl Exchange {
         let mut picked = match first {
             Ok(picked) => picked,
             Err(Unpicked::NoBackend) => return Err(Fault::NoBackend),
-            Err(Unpicked::Overload | Unpicked::Raced) => match self.go_on(&mut plan, Step::Wait { is_behind }).await {
-                Ok(picked) => picked,
-                Err(ended) => return ended,
-            },
+            Err(Unpicked::Overload | Unpicked::Held | Unpicked::Raced) => {
+                match self.go_on(&mut plan, Step::Wait { is_behind }).await {
+                    Ok(picked) => picked,
+                    Err(ended) => return ended,
+                }
+            }
         };
         loop {
             let attempted = match self.policy.retry.rules.hedge {

@@ -146,6 +146,20 @@ impl Line {
         self.lobby.is_occupied()
     }
 
+    /// Whether requests may wait at all.
+    pub(super) fn has_queue(&self) -> bool {
+        self.rules.borrow().length > 0
+    }
+
+    /// The strategy lets a request wait. From now on only the strategy knows whether there is room.
+    pub(super) fn note_strategy_wait(&self) {
+        self.lobby.set_strategy_waits();
+    }
+
+    pub(super) fn has_strategy_waits(&self) -> bool {
+        self.lobby.has_strategy_waits()
+    }
+
     /// Room has appeared for one request: an attempt or a connection ended.
     #[inline]
     pub(super) fn freed(&self) {
@@ -210,9 +224,13 @@ impl Line {
         }
     }
 
-    /// Whether there is more free room than woken requests with a claim on it.
+    /// Whether there is more free room than woken requests with a claim on it. If only the strategy knows the room, it
+    /// is asked for one request after the other.
     pub(super) fn has_unclaimed(&self, free: Option<usize>) -> bool {
-        free.is_none_or(|free| free > self.lobby.claims())
+        match free {
+            Some(free) => free > self.lobby.claims(),
+            None => !self.has_strategy_waits() || self.lobby.claims() == 0,
+        }
     }
 
     /// Wakes the first `count` requests that wait in this worker.
@@ -243,7 +261,7 @@ impl Line {
 
     /// Wakes the first request that waits in any worker.
     #[cold]
-    fn wake_first(&self) {
+    pub(super) fn wake_first(&self) {
         match self.lobby.next() {
             None => {}
             Some(worker) if worker != self.owner.number => self.lobby.send_wake(worker),

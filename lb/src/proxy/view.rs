@@ -206,6 +206,11 @@ impl PoolView {
         self.current.borrow()
     }
 
+    /// Whether the strategy gets keys.
+    pub(super) fn wants_hash(&self) -> bool {
+        self.current.borrow().as_ref().is_some_and(|current| current.shared.wants.hash)
+    }
+
     pub(super) fn has_sessions(&self) -> bool {
         self.current.borrow().as_ref().is_some_and(|current| current.sessions.is_some())
     }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use lb_strategy_host::crash;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -95,6 +96,7 @@ pub(super) fn start(
     let (seat, metrics, descriptors, lobbies) = (hall.seat(), metrics.clone(), descriptors.clone(), lobbies.clone());
     let (started, waiting) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new().name(format!("lb-worker-{number}")).spawn(move || {
+        crash::cover_thread();
         let mut builder = Builder::new_current_thread();
         builder.enable_io().enable_time().event_interval(POLLS_PER_WAIT);
         let runtime = match builder.build_local(LocalOptions::default()) {
@@ -104,6 +106,7 @@ pub(super) fn start(
         metrics.runtime(number, runtime.handle().metrics());
         runtime.block_on(async move {
             let mut seat = seat;
+            seat.sits_in(crash::this_thread());
             let generation = seat.take();
             let first = generation.number;
             let mut listeners = Listeners::default();

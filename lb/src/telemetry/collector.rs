@@ -11,6 +11,7 @@ use prometheus::proto::MetricFamily;
 use super::access_log::AccessLogCounts;
 use super::code::{class_label, code_label};
 use super::exposition::{Exposition, descriptions};
+use super::hook_panics::INSTANCE_HOOKS;
 use super::hub::Shared;
 use super::names;
 use super::reason::{
@@ -18,7 +19,7 @@ use super::reason::{
     ReportResult, RetryReason, SessionResult, SwapKind,
 };
 use super::reloads::Reloads;
-use super::shard::METHODS;
+use super::shard::{BackendInfo, METHODS};
 use super::snapshot::{BackendSum, Health, PoolSum, Requests, Runtime, Snapshot};
 
 /// All data of the hub, as one collector.
@@ -55,7 +56,10 @@ impl Collector for HubCollector {
         snapshot.requests.iter().for_each(|requests| tell_requests(e, requests));
         snapshot.pools.iter().for_each(|(name, pool)| tell_pool(e, name, pool));
         snapshot.backends.iter().for_each(|backend| tell_backend(e, backend));
-        exposition.into_families()
+        self.shared.plugins.tell(e);
+        let mut families = exposition.into_families();
+        families.extend(self.shared.plugins.families());
+        families
     }
 }
 
@@ -160,6 +164,12 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
             e.number(&names::STRATEGY_FALLBACKS, &[name, strategy, reason.as_str()], *count as f64);
         }
     }
+    // Most strategies never panic.
+    for (strategy, panics) in &pool.hook_panics {
+        for (hook, count) in INSTANCE_HOOKS.iter().zip(panics).filter(|(_, count)| **count > 0) {
+            e.number(&names::STRATEGY_HOOK_PANICS, &[name, strategy, hook.as_str()], *count as f64);
+        }
+    }
 }
 
 fn tell_backend(e: &mut Exposition, backend: &BackendSum) {
@@ -183,6 +193,9 @@ fn tell_backend(e: &mut Exposition, backend: &BackendSum) {
 }
 
 fn tell_health(e: &mut Exposition, [pool, name]: [&str; 2], health: &Health) {
+    if let Some(BackendInfo { address, origin, labels }) = &health.info {
+        e.number(&names::BACKEND_INFO, &[pool, name, address, origin, labels], 1.0);
+    }
     if let Some((up, weight, share)) = health.standing {
         e.number(&names::BACKEND_UP, &[pool, name], up as f64);
         e.number(&names::BACKEND_WEIGHT, &[pool, name], weight as f64);

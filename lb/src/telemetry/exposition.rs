@@ -1,5 +1,5 @@
 //! Builds the registry's own objects from `names::Metric`s and values. This is the one place that converts a metric,
-//! its labels and a number into a `MetricFamily`.
+//! its labels and a number into a `MetricFamily`. `plugins` makes the families of plugins from `series`.
 //!
 //! Invariants: families have the name, type and help of their `Metric`; there are as many label values as label names.
 
@@ -29,17 +29,7 @@ pub(super) fn descriptions(metrics: &[&Metric]) -> Vec<Desc> {
 impl Exposition {
     /// One series of a counter or gauge.
     pub(super) fn number(&mut self, metric: &'static Metric, labels: &[&str], value: f64) {
-        let mut series = series(metric, labels);
-        if metric.kind == proto::MetricType::COUNTER {
-            let mut counter = proto::Counter::default();
-            counter.set_value(value);
-            series.set_counter(counter);
-        } else {
-            let mut gauge = proto::Gauge::default();
-            gauge.set_value(value);
-            series.set_gauge(gauge);
-        }
-        self.push(metric, series);
+        self.push(metric, series(metric.labels, labels, metric.kind, value));
     }
 
     /// One series of a histogram, in seconds.
@@ -54,7 +44,7 @@ impl Exposition {
         histogram.set_bucket(sum.cumulative().map(bucket).collect());
         histogram.set_sample_count(sum.count());
         histogram.set_sample_sum(seconds(sum.sum_ns()));
-        let mut series = series(metric, labels);
+        let mut series = labelled(metric.labels, labels);
         series.set_histogram(histogram);
         self.push(metric, series);
     }
@@ -75,15 +65,30 @@ impl Exposition {
     }
 }
 
-fn series(metric: &Metric, labels: &[&str]) -> proto::Metric {
-    debug_assert_eq!(metric.labels.len(), labels.len(), "labels of {}", metric.name);
+/// One series of a counter, else of a gauge.
+pub(super) fn series(names: &[&str], values: &[&str], kind: proto::MetricType, value: f64) -> proto::Metric {
+    let mut series = labelled(names, values);
+    if kind == proto::MetricType::COUNTER {
+        let mut counter = proto::Counter::default();
+        counter.set_value(value);
+        series.set_counter(counter);
+    } else {
+        let mut gauge = proto::Gauge::default();
+        gauge.set_value(value);
+        series.set_gauge(gauge);
+    }
+    series
+}
+
+fn labelled(names: &[&str], values: &[&str]) -> proto::Metric {
+    debug_assert_eq!(names.len(), values.len(), "a value for each of {names:?}");
     let pair = |(name, value): (&&str, &&str)| {
         let mut pair = proto::LabelPair::default();
         pair.set_name((*name).to_owned());
         pair.set_value((*value).to_owned());
         pair
     };
-    proto::Metric::from_label(metric.labels.iter().zip(labels).map(pair).collect())
+    proto::Metric::from_label(names.iter().zip(values).map(pair).collect())
 }
 
 /// Nanoseconds as seconds. Divided, because 1e9 is exact and 1e-9 is not, so that every bound prints as it is written.

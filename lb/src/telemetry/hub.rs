@@ -10,12 +10,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use lb_strategy_host::HookPanics;
 use parking_lot::Mutex;
 use prometheus::{Registry, TextEncoder};
 use tokio::runtime::RuntimeMetrics;
 
 use super::access_log::AccessLogCounts;
 use super::collector::HubCollector;
+use super::hook_panics::Instances;
+use super::plugins::Plugins;
 use super::process::ProcessCollector;
 use super::reason::SwapKind;
 use super::reloads::{ReloadEnd, Reloads, ReloadsByKind};
@@ -38,6 +41,7 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) access_log: Arc<AccessLogCounts>,
+    pub(super) plugins: Plugins,
     clock: Box<dyn Fn() -> Instant + Send + Sync>,
 }
 
@@ -50,6 +54,7 @@ pub(super) struct State {
     /// By pool.
     pub(super) queues: BTreeMap<Arc<str>, Workers<QueueShard>>,
     pub(super) strategies: BTreeMap<Arc<str>, Strategies>,
+    pub(super) instances: BTreeMap<Arc<str>, Instances>,
     pub(super) backends: BTreeMap<(Arc<str>, Arc<str>), BackendSeries>,
     /// By pool and kind.
     pub(super) swaps: BTreeMap<Arc<str>, [u64; SwapKind::COUNT]>,
@@ -90,8 +95,8 @@ impl Metrics {
 
     /// Like `new`, with the caller's clock; read when a backend is retired and at scrapes.
     pub fn with_clock(clock: impl Fn() -> Instant + Send + Sync + 'static) -> Arc<Metrics> {
-        let shared =
-            Arc::new(Shared { state: Mutex::new(State::new()), access_log: Arc::default(), clock: Box::new(clock) });
+        let (state, clock) = (Mutex::new(State::new()), Box::new(clock));
+        let shared = Arc::new(Shared { state, access_log: Arc::default(), plugins: Plugins::default(), clock });
         let registry = Registry::new();
         registry.register(Box::new(HubCollector::new(shared.clone()))).expect("names in names.rs are valid and differ");
         registry.register(Box::new(ProcessCollector::new())).expect("names in names.rs are valid and differ");
@@ -154,8 +159,9 @@ impl Metrics {
     }
 
     /// The backend left the pool. To be called when no worker's view has it, because a request for its shard puts it
-    /// back in service. `lb_backend_up` and `lb_backend_weight` are removed at once: a removed backend is neither up
-    /// nor down. The other series are removed `RETIRED_SERIES_STAY` after a scrape first found nothing in flight.
+    /// back in service. `lb_backend_up`, `lb_backend_weight` and `lb_backend_info` are removed at once: a removed
+    /// backend is neither up nor down. The other series are removed `RETIRED_SERIES_STAY` after a scrape first found
+    /// nothing in flight.
     pub fn retire_backend(&self, pool: &str, backend: &str) {
         let now = (self.shared.clock)();
         let mut state = self.shared.state.lock();
@@ -170,9 +176,9 @@ impl Metrics {
         self.shared.state.lock().retired_pools.remove(pool);
     }
 
-    /// The pool is removed with all of its backends; to be called when no worker's view has it. `lb_strategy_info` is
-    /// removed at once. The other series are removed `RETIRED_SERIES_STAY` after a scrape first found nothing in
-    /// flight.
+    /// The pool is removed with all of its backends; to be called when no worker's view has it. `lb_strategy_info` and
+    /// the series of its plugin are removed at once. The other series are removed `RETIRED_SERIES_STAY` after a scrape
+    /// first found nothing in flight.
     pub fn retire_pool(&self, pool: &str) {
         let now = (self.shared.clock)();
         let mut state = self.shared.state.lock();
@@ -181,6 +187,8 @@ impl Metrics {
         }
         state.retired_pools.entry(pool.into()).or_default();
         state.look_again(now);
+        drop(state);
+        self.shared.plugins.forget(pool);
     }
 
     /// The strategy in charge of a pool from now on.
@@ -193,6 +201,11 @@ impl Metrics {
                 state.strategies.insert(pool.into(), Strategies::new(strategy, version));
             }
         }
+    }
+
+    /// An instance of `strategy` is in charge of a pool; it counts its panics in `panics`.
+    pub fn instance_in_charge(&self, pool: &str, strategy: &str, panics: Arc<HookPanics>) {
+        self.shared.state.lock().instances.entry(pool.into()).or_default().push(strategy, panics);
     }
 
     /// Whether so few backends of the pool are up that the rules of panic decide.
@@ -285,6 +298,7 @@ impl State {
             pools: BTreeMap::new(),
             queues: BTreeMap::new(),
             strategies: BTreeMap::new(),
+            instances: BTreeMap::new(),
             backends: BTreeMap::new(),
             swaps: BTreeMap::new(),
             in_panic: BTreeSet::new(),

@@ -10,9 +10,11 @@ mod cell;
 mod code;
 mod collector;
 mod exposition;
+mod hook_panics;
 mod hub;
 pub mod logs;
 pub mod names;
+mod plugins;
 mod process;
 mod reason;
 mod reloads;
@@ -28,10 +30,12 @@ mod tests;
 
 pub use access_log::AccessLogCounts;
 pub use cell::{Counter, Gauge};
+pub use hook_panics::INSTANCE_HOOKS;
 pub use hub::{CONTENT_TYPE, Metrics};
+pub use plugins::{BadLine, BadPage, FAMILIES_MAX, PluginPage, SERIES_MAX};
 pub use reason::{
-    ErrorReason, FallbackReason, HedgeResult, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome, ReportResult,
-    RetryReason, SessionResult, SwapKind,
+    DutyHook, ErrorReason, FallbackReason, HedgeResult, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome,
+    ReportResult, RetryReason, SessionResult, SwapKind,
 };
 pub use reloads::{FilesVerdict, ReloadEnd};
 pub use retired::RETIRED_SERIES_STAY;

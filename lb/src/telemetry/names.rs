@@ -1,8 +1,8 @@
 //! Every metric that `lb` exposes, one constant each: name, type, labels and help text in one place. The collector, the
-//! tests, the dashboard and the alert rules use these names; no other metric exists.
+//! tests, the dashboard and the alert rules use these names. Other metrics come only from plugins, as `lb_plugin_…`.
 //!
 //! Invariants: base units, counters end in `_total`. The labels' order is the order in which values are given. No label
-//! has an open range (no path, client, raw method or error text).
+//! has a range that requests can extend (no path, client, raw method or error text).
 
 use prometheus::proto::MetricType;
 
@@ -99,6 +99,11 @@ pub const CLIENT_CONNECTIONS_REJECTED: Metric =
     counter("lb_client_connections_rejected_total", &["listener", "reason"], "Client connections refused, by cause.");
 
 // backends
+pub const BACKEND_INFO: Metric = gauge(
+    "lb_backend_info",
+    &["pool", "backend", "address", "origin", "labels"],
+    "Address, source and labels of a backend; the labels as a JSON object with sorted keys, empty without labels.",
+);
 pub const BACKEND_REQUESTS: Metric =
     counter("lb_backend_requests_total", &["pool", "backend", "code"], "Responses received from a backend, by status.");
 pub const BACKEND_ERRORS: Metric =
@@ -161,12 +166,27 @@ pub const STRATEGY_FALLBACKS: Metric = counter(
     &["pool", "strategy", "reason"],
     "Picks made by the built-in fallback in place of the strategy, by cause.",
 );
+pub const STRATEGY_HOOK_PANICS: Metric = counter(
+    "lb_strategy_hook_panics_total",
+    &["pool", "strategy", "hook"],
+    "Panics of the strategy that its library caught, by hook.",
+);
 pub const STRATEGY_PICKS: Metric =
     counter("lb_strategy_picks_total", &["pool", "strategy"], "Picks asked of the strategy.");
 pub const STRATEGY_PICK: Metric = histogram(
     "lb_strategy_pick_seconds",
     &["pool", "strategy"],
     "Time of one pick; one in 128 is timed, and one in 10 ms where few requests come.",
+);
+pub const STRATEGY_HOOK_FAILURES: Metric = counter(
+    "lb_strategy_hook_failures_total",
+    &["pool", "strategy", "hook"],
+    "Calls of a strategy's hooks tick and metrics that failed or panicked.",
+);
+pub const PLUGIN_METRICS_DROPPED: Metric = counter(
+    "lb_plugin_metrics_dropped_total",
+    &["pool", "strategy"],
+    "Samples of a strategy's own metrics that were not valid, or too many; each collection counts them.",
 );
 pub const STRATEGY_RETIRED: Metric = gauge(
     "lb_strategy_retired_instances",
@@ -239,6 +259,7 @@ pub const HUB: &[&Metric] = &[
     &CLIENT_CONNECTIONS,
     &CLIENT_CONNECTIONS_ACCEPTED,
     &CLIENT_CONNECTIONS_REJECTED,
+    &BACKEND_INFO,
     &BACKEND_REQUESTS,
     &BACKEND_ERRORS,
     &LOAD_REPORTS,
@@ -259,6 +280,9 @@ pub const HUB: &[&Metric] = &[
     &STRATEGY_PICKS,
     &STRATEGY_PICK,
     &STRATEGY_FALLBACKS,
+    &STRATEGY_HOOK_FAILURES,
+    &PLUGIN_METRICS_DROPPED,
+    &STRATEGY_HOOK_PANICS,
     &STRATEGY_RETIRED,
     &STRATEGY_SWAPS,
     &RELOADS,

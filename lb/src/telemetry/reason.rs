@@ -221,6 +221,16 @@ words! {
     }
 }
 
+words! {
+    /// The hooks of a strategy that the builder calls at regular times.
+    pub enum DutyHook {
+        /// Every `tick_ms` of its table.
+        Tick = "tick",
+        /// Every second.
+        Metrics = "metrics",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,13 +1,15 @@
 //! The shards: one worker's counts about one listener, pool or backend. A worker gets them when it builds its view and
 //! keeps them there, so that a request finds its counters without a look-up.
 //!
-//! Invariants: one thread writes a shard, though `Sync` would allow more. Nothing here locks, formats or builds a
-//! label. Memory is allocated at most once per shard and class of status codes. Shards are aligned so that two workers'
-//! shards never share a cache line.
+//! Invariants: one thread writes a shard, though `Sync` would allow more. Nothing that a worker calls locks, formats or
+//! builds a label. Memory is allocated at most once per shard and class of status codes. Shards are aligned so that two
+//! workers' shards never share a cache line.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
+use parking_lot::Mutex;
 
 use super::cell::{Counter, Gauge, Histogram, PAUSE_BOUNDS_NS, PICK_BOUNDS_NS, REQUEST_BOUNDS_NS, SLOW_PICK_NS};
 use super::code::{ByClass, CodeTable};
@@ -97,6 +99,17 @@ pub struct BackendGauges {
     pub(super) ejections: [Counter; EjectionReason::COUNT],
     /// From polls.
     pub(super) load_reports: [Counter; ReportResult::COUNT],
+    /// Locked by control and by scrapes only.
+    pub(super) info: Mutex<Option<BackendInfo>>,
+}
+
+/// What there is to know about a backend beside numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BackendInfo {
+    pub(super) address: Arc<str>,
+    pub(super) origin: &'static str,
+    /// A JSON object, or "".
+    pub(super) labels: Arc<str>,
 }
 
 /// Reading the clock twice costs more than most picks, so one in this many is timed. With few requests, one in 10 ms is
@@ -318,6 +331,15 @@ impl BackendGauges {
     /// A load report came with the response to a poll.
     pub fn load_report(&self, result: ReportResult) {
         self.load_reports[result as usize].inc();
+    }
+
+    /// The address, the name of the source, and the labels: a JSON object, or "".
+    pub fn set_info(&self, address: &Arc<str>, origin: &'static str, labels: &Arc<str>) {
+        let mut info = self.info.lock();
+        let is_same = |now: &BackendInfo| (&now.address, now.origin, &now.labels) == (address, origin, labels);
+        if !info.as_ref().is_some_and(is_same) {
+            *info = Some(BackendInfo { address: address.clone(), origin, labels: labels.clone() });
+        }
     }
 
     /// An active health check ended.

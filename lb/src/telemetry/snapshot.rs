@@ -12,13 +12,14 @@ use tokio::runtime::RuntimeMetrics;
 
 use super::cell::{HistogramSum, PAUSE_BOUNDS_NS, REQUEST_BOUNDS_NS};
 use super::code::{KNOWN_BACKEND_CODES, KNOWN_CODES};
+use super::hook_panics::{Instances, PanicSums};
 use super::hub::{self, State};
 use super::reason::{
     EjectionReason, ErrorReason, HedgeResult, QueueRefusal, ReportResult, RetryReason, SessionResult, SwapKind,
 };
 use super::reloads::Reloads;
 use super::retired::{Past, add};
-use super::shard::{BackendShard, GET, PoolShard};
+use super::shard::{BackendInfo, BackendShard, GET, PoolShard};
 use super::strategies::{Answers, Replaced};
 
 pub(super) struct Snapshot {
@@ -84,6 +85,7 @@ pub(super) struct PoolSum {
     /// The strategy's name and version, if known.
     pub strategy: Option<(Arc<str>, Arc<str>)>,
     pub answers: BTreeMap<Arc<str>, Answers>,
+    pub hook_panics: PanicSums,
     pub retired_instances: usize,
     pub is_in_panic: bool,
     pub swaps: [u64; SwapKind::COUNT],
@@ -114,6 +116,8 @@ pub(super) struct Health {
     /// Whether it is ejected; `None` for a removed backend.
     pub ejected: Option<i64>,
     pub ejections: [u64; EjectionReason::COUNT],
+    /// `None` for a removed backend.
+    pub info: Option<BackendInfo>,
 }
 
 const EMPTY: HistogramSum = HistogramSum::new(REQUEST_BOUNDS_NS);
@@ -162,6 +166,7 @@ impl Snapshot {
             let pool = snapshot.pools.entry(name.clone()).or_default();
             pool.strategy = Some((strategies.name.clone(), strategies.version.clone()));
             pool.answers = strategies.charged(&state.answers(name));
+            pool.hook_panics = state.instances.get_mut(name).map(Instances::sums).unwrap_or_default();
             pool.retired_instances = state.replaced.get_mut(name).map_or(0, Replaced::count);
             pool.is_in_panic = state.in_panic.contains(name);
             pool.swaps = state.swaps.get(name).copied().unwrap_or_default();
@@ -287,6 +292,7 @@ impl Default for PoolSum {
             has_strategy: true,
             strategy: None,
             answers: BTreeMap::new(),
+            hook_panics: PanicSums::new(),
             retired_instances: 0,
             is_in_panic: false,
             swaps: [0; SwapKind::COUNT],
@@ -365,6 +371,7 @@ impl BackendSum {
             transitions_down: gauges.transitions_down.get(),
             ejected: backend.retired.is_none().then(|| gauges.ejected.get()),
             ejections: std::array::from_fn(|reason| gauges.ejections[reason].get()),
+            info: gauges.info.lock().clone().filter(|_| backend.retired.is_none()),
         });
         sum
     }

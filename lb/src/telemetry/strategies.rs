@@ -89,6 +89,7 @@ impl Answers {
             panics: fallbacks(FallbackReason::Panic),
             senseless: fallbacks(FallbackReason::BadIndex)
                 + fallbacks(FallbackReason::AlreadyTried)
+                + fallbacks(FallbackReason::Declined)
                 + fallbacks(FallbackReason::Error),
         }
     }

@@ -33,7 +33,7 @@ pub struct PickTotals {
     /// Timed picks over [`SLOW_PICK`](super::SLOW_PICK).
     pub slow: u64,
     pub panics: u64,
-    /// An index outside the list or already tried, or an error.
+    /// An index outside the list or already tried, no backend although one was left, or an error.
     pub senseless: u64,
 }
 

@@ -59,6 +59,26 @@ fn explain_names_the_backend_that_serves_the_request() {
 }
 
 #[test]
+fn explain_takes_a_body_for_a_strategy_that_picks_by_it() {
+    let servers = ["1", "2", "3"].map(mock);
+    let addresses: Vec<_> = ["b1", "b2", "b3"].into_iter().zip(servers.each_ref().map(|server| server.addr)).collect();
+    let strategy = "[strategy]\nname = \"prefix_affinity\"\n[proxy]\nexplain_header = true\n";
+    let balancer = Balancer::start(&format!("{strategy}{}", backends(&addresses)));
+    let mut seen = BTreeSet::new();
+    for number in 0..30 {
+        let body = format!("body{number}").repeat(number + 1);
+        let backend = explained(&balancer, &format!("body={body}"))["backend"].as_str().unwrap().to_owned();
+        let sent = send(balancer.proxy, "POST", "/home", &["x-lb-explain: 1"], &body);
+        let told = sent.header("x-lb-explain").unwrap();
+        assert!(told.contains(&format!("; backend={backend}; ")), "{number}: {told}");
+        seen.insert(backend);
+    }
+    assert_eq!(seen.len(), 3, "thirty bodies reach all three backends");
+    let without = explained(&balancer, "");
+    assert_eq!((&without["picked_by"], &without["reason"]), (&"fallback".into(), &"undecided".into()));
+}
+
+#[test]
 fn explain_uses_the_limit_of_the_pool() {
     let server = mock("1");
     let pool = format!("[[pools.api.backends]]\nid = \"a1\"\naddress = \"{}\"\n", server.addr);

@@ -89,6 +89,18 @@ fn a_browser_gets_the_page_and_a_program_gets_the_text() {
 }
 
 #[test]
+fn events_have_the_labels_of_backends_that_have_some() {
+    let server = mock("a");
+    let list =
+        backends(&[("a", server.addr)]) + "labels = { zone = \"z\", n = 1 }\n" + &backends(&[("b", server.addr)]);
+    let balancer = Balancer::start(&format!("{CONFIG}{list}"));
+    let mut events = Events::open(balancer.admin, &[]);
+    let told = events.until("the backends", |event| event["pools"][0]["backends"].as_array().unwrap().len() == 2);
+    let labels = |index: usize| told["pools"][0]["backends"][index].get("labels");
+    assert_eq!((labels(0), labels(1)), (Some(&"n=1 zone=z".into()), None));
+}
+
+#[test]
 fn events_report_requests_and_a_swap() {
     let servers = [mock("a"), mock("b")];
     let list = backends(&[("a", servers[0].addr), ("b", servers[1].addr)]);

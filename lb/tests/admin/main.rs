@@ -14,6 +14,7 @@ mod descriptors;
 mod drains;
 mod explain;
 mod guard;
+mod labels;
 mod lifecycle;
 mod live;
 mod logs;

@@ -122,3 +122,36 @@ fn the_adaptive_limit_is_shown_while_it_is_on() {
     assert!(!says(&lb, &["status"]).contains("wait for a backend"));
     Events::open(lb.admin, &[]).until("no queue", |event| event["pools"][0]["queue"] == Value::Null);
 }
+
+#[test]
+fn a_strategy_that_lets_requests_wait_is_shown_as_the_cause() {
+    let server = mock("1");
+    let central = format!("[strategy]\nname = \"central_queue\"\n{QUIET}{PATIENT}");
+    let lb = Balancer::start(&format!("{central}{}", backends(&[("b1", server.addr)])));
+    assert_eq!((queue(&lb), &explained(&lb, "")["picked_by"]), (Value::Null, &"strategy".into()));
+    stall(&server, true);
+    let mut clients: Vec<_> = (0..3).map(|_| Client::connect(lb.proxy)).collect();
+    clients[0].send(b"GET /home HTTP/1.1\r\nhost: a\r\n\r\n");
+    wait_until("the request to be at the server", || server.stats().in_progress == 1);
+    let wanted = |waiting: u64| json!({ "cause": "strategy", "waiting": waiting, "at_most_ms": 600_000 });
+    let answer = explained(&lb, "");
+    assert_eq!(
+        (&answer["backend"], &answer["reason"], &answer["wait"]),
+        (&Value::Null, &"overload".into(), &wanted(0))
+    );
+    clients[1..].iter_mut().for_each(|client| client.send(b"GET /home HTTP/1.1\r\nhost: a\r\n\r\n"));
+    wait_until("the others to wait", || queue(&lb) == json!({ "waiting": 2 }));
+    assert_eq!(explained(&lb, "")["wait"], wanted(2));
+    let said = says(&lb, &["explain"]);
+    assert!(said.starts_with("a request would wait: the strategy lets it wait; 2 wait now"), "{said}");
+    assert!(says(&lb, &["status"]).contains("2 requests wait for a backend with room"));
+    // Without a queue the fallback picks, also for those that wait.
+    let file = lb.path("lb.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("wait_ms = 600000", "length = 0")).unwrap();
+    wait_until("the reload", || explained(&lb, "")["picked_by"] == "fallback");
+    assert_eq!(explained(&lb, "")["reason"], "no_queue");
+    stall(&server, false);
+    assert!(clients.iter_mut().all(|client| client.answer().status() == 200));
+    wait_until("no request to wait", || queue(&lb) == Value::Null);
+}

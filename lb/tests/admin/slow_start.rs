@@ -130,7 +130,7 @@ fn a_strategy_that_refuses_the_share_of_a_slow_start_is_asked_once_and_not_witho
     let lb = Balancer::start(&format!("[strategy]\npath = {library:?}\n{config}{LONG}{}", backends(&list)));
     eject_b3(&lb, &servers);
     assert_eq!(send(lb.admin, "POST", "/backends/b3/ready", &[], "").status, 500);
-    let refusals = || lb.printed("stderr").matches("the strategy refused a change of backends").count();
+    let refusals = || lb.printed("stderr").matches("the strategy refused a list of backends").count();
     wait_until("the refusal", || refusals() > 0);
     // As many builds as checks would fit in here.
     let series = r#"lb_backend_health_checks_total{pool="default",backend="b1",result="ok"}"#;

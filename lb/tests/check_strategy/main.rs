@@ -1,7 +1,8 @@
 //! `lb check-strategy` as a process: sound plugins pass, and each broken plugin fails on the row of the rule it breaks.
 //!
 //! The broken plugins are one file in C, in which each `-D` breaks one rule. Invariants: every check has a fixed seed.
-//! Only the check of the plugin that hangs depends on time, and it has its own time-out.
+//! Only the check of the plugin that hangs depends on time, and it has its own time-out. A slow plugin is slow by the
+//! clock, so its picks never take less than the test expects.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -11,11 +12,15 @@ use tempfile::TempDir;
 
 const SEED: &str = "11";
 
-/// The verdict of one row of a card.
-fn verdict<'a>(card: &'a Value, row: &str) -> &'a str {
+/// One row of a card.
+fn row<'a>(card: &'a Value, row: &str) -> &'a Value {
     let rows = card["rows"].as_array().expect("rows");
-    let found = rows.iter().find(|one| one["row"] == row).unwrap_or_else(|| panic!("no row {row} in {card:#}"));
-    found["verdict"].as_str().expect("a word")
+    rows.iter().find(|one| one["row"] == row).unwrap_or_else(|| panic!("no row {row} in {card:#}"))
+}
+
+/// Its verdict.
+fn verdict<'a>(card: &'a Value, name: &str) -> &'a str {
+    row(card, name)["verdict"].as_str().expect("a word")
 }
 
 fn failed(card: &Value) -> Vec<&str> {
@@ -25,7 +30,7 @@ fn failed(card: &Value) -> Vec<&str> {
 
 /// The plugin made of `strategies/examples/<source>`, with one rule broken by `define`.
 fn compile(folder: &TempDir, source: &str, define: &str) -> PathBuf {
-    let output = folder.path().join(format!("lib{}.so", define.to_lowercase()));
+    let output = folder.path().join(format!("lib{}.so", define.to_lowercase().replace('=', "_")));
     lb_test_support::compile(&format!("examples/{source}"), &[&format!("-D{define}")], &output);
     output
 }
@@ -43,7 +48,7 @@ fn cards(arguments: &[&str], files: &[&Path]) -> (Option<i32>, Vec<Value>) {
     let cards: Vec<Value> =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     assert_eq!(cards.len(), files.len());
-    assert!(cards.iter().all(|card| card["seed"] == 11 && card["rows"].as_array().expect("rows").len() == 14));
+    assert!(cards.iter().all(|card| card["seed"] == 11 && card["rows"].as_array().expect("rows").len() == 18));
     (output.status.code(), cards)
 }
 
@@ -64,11 +69,13 @@ fn assert_fails_on(cases: &[(&str, &str)], arguments: &[&str], exactly: bool) ->
 #[test]
 fn the_shipped_strategies_and_the_examples_pass() {
     let folder = tempfile::tempdir().unwrap();
-    let c = compile(&folder, "two_choices.c", "NOTHING");
+    let twins = ["two_choices", "fastest_half", "prefix_affinity", "central_queue"];
+    let in_c = twins.map(|name| compile(&folder, &format!("{name}.c"), &name.to_uppercase()));
     let sound = compile(&folder, "broken/one_rule.c", "NO_RULE");
-    let names: Vec<_> = lb_strategy_built::shipped().chain(["two_choices"]).collect();
+    let offers_all = compile(&folder, "broken/one_rule.c", "OFFERS_ALL_HOOKS");
+    let names: Vec<_> = lb_strategy_built::shipped().chain(twins).collect();
     let rust: Vec<_> = names.iter().copied().map(lb_strategy_built::library).collect();
-    let files: Vec<&Path> = rust.iter().chain([&c, &sound]).map(PathBuf::as_path).collect();
+    let files: Vec<&Path> = rust.iter().chain(&in_c).chain([&sound, &offers_all]).map(PathBuf::as_path).collect();
     let (code, cards) = cards(&[], &files);
     for card in &cards {
         assert_eq!(failed(card), [""; 0], "{card:#}");
@@ -76,12 +83,39 @@ fn the_shipped_strategies_and_the_examples_pass() {
     }
     assert_eq!(code, Some(0));
     let judged: Vec<_> = cards.iter().map(|card| card["strategy"].as_str().unwrap()).collect();
-    assert_eq!(judged, [&names[..], &["two_choices", "one_rule"]].concat());
+    assert_eq!(judged, [&names[..], &twins[..], &["one_rule", "one_rule"]].concat());
     let card = |name: &str| &cards[judged.iter().position(|judged| *judged == name).unwrap()];
     assert_eq!(verdict(card("consistent_hash"), "disruption"), "pass");
     assert_eq!(verdict(card("round_robin"), "disruption"), "not_applicable");
+    assert_eq!(["disruption", "fairness"].map(|row| verdict(card("prefix_affinity"), row)), ["pass"; 2]);
+    assert_eq!(["hooks", "explain"].map(|row| verdict(&cards[0], row)), ["pass", "pass"], "{:#}", cards[0]);
+    assert_eq!(verdict(card("one_rule"), "explain"), "not_applicable");
+    let last = row(&cards[cards.len() - 1], "hooks");
+    assert_eq!(last["sentence"], "called: on_start, on_finish, tick, explain, metrics, state_export, state_import");
+    assert_eq!(verdict(card("two_choices"), "waits"), "not_applicable");
+    let waits = cards.iter().filter(|card| card["strategy"] == "central_queue").map(|card| verdict(card, "waits"));
+    assert_eq!(waits.collect::<Vec<_>>(), ["pass", "pass"], "it waits only while backends are busy");
     let ring = card("assignment_ring");
     assert_eq!(["expectation", "fairness"].map(|row| verdict(ring, row)), ["pass", "not_applicable"]);
+}
+
+#[test]
+fn a_strategy_that_lets_requests_wait_while_all_backends_are_idle_gets_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, cards) = cards(&[], &[&compile(&folder, "broken/one_rule.c", "WAITS_WHEN_IDLE")]);
+    assert_eq!((code, failed(&cards[0]), verdict(&cards[0], "waits")), (Some(0), vec![], "warn"), "{:#}", cards[0]);
+    assert!(cards[0]["rows"].to_string().contains("with all backends idle, it answered LB_WAIT "), "{:#}", cards[0]);
+}
+
+#[test]
+fn the_examples_that_read_labels_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [lb_strategy_built::library("zone_aware"), compile(&folder, "zone_aware.c", "ZONE_AWARE")];
+    let (code, cards) = cards(&["--options", r#"{"zone":"a"}"#], &files.each_ref().map(PathBuf::as_path));
+    for card in &cards {
+        assert_eq!((failed(card), &card["strategy"]), (vec![], &"zone_aware".into()), "{card:#}");
+    }
+    assert_eq!(code, Some(0));
 }
 
 #[test]
@@ -112,9 +146,59 @@ fn a_crash_and_a_hang_are_rows_of_a_card() {
     let cards = assert_fails_on(&[("BREAKS_BY_A_CRASH", "answers")], &[], true);
     assert!(cards[0]["rows"].to_string().contains("signal 6 (abort)"), "{:#}", cards[0]);
     let cards = assert_fails_on(&[("BREAKS_BY_A_HANG", "answers")], &["--timeout", "6"], true);
-    assert!(cards[0]["rows"].to_string().contains("6 s in all"), "{:#}", cards[0]);
+    let hung = row(&cards[0], "answers");
+    assert_eq!((&hung["figure"], &hung["bar"]), (&"hangs".into(), &"progress in 6 s".into()));
     // Verdicts from before the hang stay. Rows after it were not reached.
-    assert_eq!((verdict(&cards[0], "fairness"), verdict(&cards[0], "pick_time")), ("pass", "not_applicable"));
+    assert_eq!((verdict(&cards[0], "fairness"), verdict(&cards[0], "memory")), ("pass", "not_applicable"));
+}
+
+/// With the time limit of the hang above, the card takes far longer in all.
+#[test]
+fn a_slow_pick_is_measured_and_not_called_a_hang() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = compile(&folder, "broken/one_rule.c", "TAKES_NS=200000");
+    let (code, cards) = cards(&["--timeout", "6"], &[&slow]);
+    let card = &cards[0];
+    assert_eq!((code, failed(card)), (Some(0), vec![]), "{card:#}");
+    let pick_time = row(card, "pick_time");
+    assert_eq!(pick_time["verdict"], "warn", "{pick_time:#}");
+    assert!(pick_time["figure"].as_str().unwrap().contains(" µs / "), "{pick_time:#}");
+    assert!(pick_time["sentence"].as_str().unwrap().contains("Probation fails it above 250 µs"), "{pick_time:#}");
+}
+
+#[test]
+fn a_pick_beyond_the_limit_of_probation_fails_and_a_very_long_one_ends_the_card() {
+    let cards = assert_fails_on(&[("TAKES_NS=2000000", "pick_time")], &[], true);
+    let pick_time = row(&cards[0], "pick_time");
+    assert_eq!(pick_time["bar"], "at most 250 µs", "{pick_time:#}");
+    let memory = row(&cards[0], "memory");
+    assert_eq!(memory["verdict"], "not_applicable");
+    assert!(memory["sentence"].as_str().unwrap().starts_with("not reached: a pick takes "), "{memory:#}");
+}
+
+#[test]
+fn faults_of_the_other_hooks_and_leftovers_are_found() {
+    let cases = [
+        ("BREAKS_EXPLAIN_JSON", "explain"),
+        ("BREAKS_EXPLAIN_BACKEND", "explain"),
+        ("BREAKS_EXPLAIN_PANIC", "explain"),
+        ("BREAKS_TICK", "hooks"),
+        ("BREAKS_FINISH", "hooks"),
+        ("BREAKS_METRICS", "hooks"),
+        ("BREAKS_THREAD_IN_NEW", "leftovers"),
+    ];
+    let cards = assert_fails_on(&cases, &[], false);
+    let failed: Vec<_> = cards.iter().map(failed).collect();
+    let expected =
+        [&["explain"][..], &["explain"], &["hooks", "explain"], &["hooks"], &["hooks"], &["hooks"], &["leftovers"]];
+    assert_eq!(failed, expected);
+    let sentence = |card: usize, name: &str| row(&cards[card], name)["sentence"].as_str().unwrap();
+    assert!(sentence(0, "explain").contains("is no JSON"), "{:#}", cards[0]);
+    assert!(sentence(1, "explain").contains("but the dry pick was"), "{:#}", cards[1]);
+    assert!(sentence(3, "hooks").contains("failed in tick: it panicked"), "{:#}", cards[3]);
+    assert!(sentence(4, "hooks").contains("on_finish panicked in "), "{:#}", cards[4]);
+    assert!(sentence(5, "hooks").contains("\"turns-taken\""), "{:#}", cards[5]);
+    assert!(sentence(6, "leftovers").contains("leaves 1 thread running"), "{:#}", cards[6]);
 }
 
 #[test]
@@ -174,7 +258,7 @@ fn the_table_names_file_seed_and_every_row_without_colour_in_a_pipe() {
     assert!(page.starts_with("round_robin ") && page.contains("seed 11\n") && !page.contains('\x1b'), "{page}");
     assert_eq!(
         page.lines().filter(|line| line.starts_with("  pass") || line.starts_with("  n/a ")).count(),
-        15,
+        19,
         "{page}"
     );
 }

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
+use lb::config::Labels;
 use lb::control::{Add, AttachedBackend, BackendStatus, Change};
 use lb_test_support::{Hostile, closed_address, mock, wait_until};
 
@@ -155,7 +156,13 @@ async fn the_first_check_of_backends_that_wait_decides_and_the_start_waits_for_a
 
     // A backend that comes later waits, and lb stays ready.
     gate.store(false, SeqCst);
-    let later = AttachedBackend { id: "b3".into(), address: server.addr.to_string(), weight: 1, backup: false };
+    let later = AttachedBackend {
+        id: "b3".into(),
+        address: server.addr.to_string(),
+        weight: 1,
+        backup: false,
+        labels: Labels::default(),
+    };
     bounded("the attach", rig.handle().add(Add::Attach(vec![later]))).await.unwrap();
     let (pool, awaited) = (rig.pool(), rig.control.hall.current().awaited);
     assert_eq!((listed(&pool), awaited), (vec![("b1", true), ("b2", false), ("b3", false)], 0));

@@ -1,5 +1,6 @@
 //! The course's commands: which input they refuse, the text of each error, and that an error changes nothing.
 
+use lb::config::Labels;
 use lb::control::{Add, AttachedBackend, ControlError};
 use lb_test_support::mock;
 
@@ -91,6 +92,7 @@ async fn every_mistake_of_an_attach_is_refused_and_changes_nothing() {
         address: address.into(),
         weight,
         backup: false,
+        labels: Labels::default(),
     };
     let good = attached("a1", &one.addr.to_string(), 1);
     for (wrong, word) in [

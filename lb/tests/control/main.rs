@@ -4,6 +4,7 @@ mod checks;
 mod commands;
 mod harness;
 mod health;
+mod labels;
 mod launcher;
 mod overlay;
 mod publishing;

@@ -1,5 +1,6 @@
 //! Changes made at run time, after a restart.
 
+use lb::config::Labels;
 use lb::control::{Add, AttachedBackend, Change, OverlayStatus};
 use lb_test_support::mock;
 
@@ -13,7 +14,13 @@ async fn changes_survive_a_restart_and_fresh_drops_them() {
         backend("b1", one.addr) + &backend("b2", one.addr) + &backend("b3", one.addr) + SLOW_HEALTH + &launcher(1);
     let rig = Rig::start(folder.path(), &text).await;
     bounded("all replicas", rig.handle().all_joined()).await.unwrap();
-    let attached = AttachedBackend { id: "a1".into(), address: one.addr.to_string(), weight: 2, backup: false };
+    let attached = AttachedBackend {
+        id: "a1".into(),
+        address: one.addr.to_string(),
+        weight: 2,
+        backup: false,
+        labels: Labels::default(),
+    };
     bounded("the attach", rig.handle().add(Add::Attach(vec![attached]))).await.unwrap();
     bounded("/rm", rig.handle().remove(remove(1, &["b1"]))).await.unwrap();
     bounded("/add", rig.handle().add(add(1, &["S9"]))).await.unwrap();
@@ -62,7 +69,13 @@ async fn an_attach_of_a_backend_in_the_file_cancels_its_removal() {
     let text = backend("b1", one.addr) + &backend("b2", one.addr) + SLOW_HEALTH;
     let rig = Rig::start(folder.path(), &text).await;
     bounded("/rm", rig.handle().remove(remove(1, &["b1"]))).await.unwrap();
-    let again = AttachedBackend { id: "b1".into(), address: one.addr.to_string(), weight: 1, backup: false };
+    let again = AttachedBackend {
+        id: "b1".into(),
+        address: one.addr.to_string(),
+        weight: 1,
+        backup: false,
+        labels: Labels::default(),
+    };
     let replicas = bounded("the attach", rig.handle().add(Add::Attach(vec![again]))).await.unwrap();
     assert_eq!(replicas.0, ["b1", "b2"], "at its place in the file");
     assert_eq!(rig.handle().status().await.unwrap().overlay, OverlayStatus::default());

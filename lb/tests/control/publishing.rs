@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lb::config::Labels;
 use lb::control::{Add, AttachedBackend, Change, ControlError, Remove};
 use lb::generation::PoolGeneration;
 use lb_test_support::mock;
@@ -10,7 +11,13 @@ use crate::harness::{Rig, SLOW_HEALTH, backend, bounded, folder};
 use crate::start::HUGE_RING;
 
 fn attach(id: &str, address: std::net::SocketAddr, weight: u16) -> Add {
-    Add::Attach(vec![AttachedBackend { id: id.into(), address: address.to_string(), weight, backup: false }])
+    Add::Attach(vec![AttachedBackend {
+        id: id.into(),
+        address: address.to_string(),
+        weight,
+        backup: false,
+        labels: Labels::default(),
+    }])
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Slow start in the published lists: the first list with a backend that joins, and the steps after it.
 
+use lb::config::Labels;
 use lb::control::{Add, AttachedBackend};
 use lb_test_support::mock;
 
@@ -14,7 +15,13 @@ fn text(window_ms: u64, address: std::net::SocketAddr) -> String {
 }
 
 async fn attach(rig: &Rig, id: &str, address: std::net::SocketAddr) {
-    let backend = AttachedBackend { id: id.into(), address: address.to_string(), weight: 2, backup: false };
+    let backend = AttachedBackend {
+        id: id.into(),
+        address: address.to_string(),
+        weight: 2,
+        backup: false,
+        labels: Labels::default(),
+    };
     bounded("the attach", rig.handle().add(Add::Attach(vec![backend]))).await.unwrap();
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use lb::telemetry::names::{self, Metric};
 use lb::telemetry::{
-    ErrorReason, FallbackReason, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome, SessionResult, SwapKind,
+    ErrorReason, FallbackReason, INSTANCE_HOOKS, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome, SessionResult,
+    SwapKind,
 };
 use prometheus::proto::MetricType;
 
@@ -27,6 +28,9 @@ const UNUSED: &[(&str, &str)] = &[
     ("lb_access_log_lines_total", "the log is off by default, and a panel that always shows zero is of no use"),
     ("lb_hedges_total", "hedging is off by default"),
     ("lb_load_reports_total", "load reports are off by default"),
+    ("lb_plugin_metrics_dropped_total", "only the author of a plugin can act on it, and the log names the line"),
+    ("lb_strategy_hook_failures_total", "few plugins have ticks or metrics; the log names each kind of failure"),
+    ("lb_backend_info", "joins other series to addresses and labels, which only operators know"),
 ];
 
 fn exposed() -> impl Iterator<Item = &'static Metric> {
@@ -66,6 +70,7 @@ fn words_of(metric: &str, label: &str) -> Option<Vec<&'static str>> {
         "reason" if is(&[&names::PROXY_ERRORS, &names::BACKEND_ERRORS]) => {
             ErrorReason::ALL.iter().map(|one| one.as_str()).collect()
         }
+        "hook" if is(&[&names::STRATEGY_HOOK_PANICS]) => INSTANCE_HOOKS.iter().map(|one| one.as_str()).collect(),
         "kind" if is(&[&names::STRATEGY_SWAPS]) => SwapKind::ALL.iter().map(|one| one.as_str()).collect(),
         "kind" => ReloadKind::ALL.iter().map(|one| one.as_str()).collect(),
         "result" if is(&[&names::RELOADS]) => ReloadOutcome::ALL.iter().map(|one| one.as_str()).collect(),

@@ -93,7 +93,17 @@ fn pool(strategy: &Arc<Strategy>, backends: Vec<Arc<Backend>>) -> PoolSetup {
 }
 
 fn asked() -> PickRequest<'static> {
-    PickRequest { worker: None, attempt: 0, tried: &[], key: None, random: 0, now_ns: 0, dry: true, lookup: &() }
+    PickRequest {
+        worker: None,
+        attempt: 0,
+        tried: &[],
+        key: None,
+        random: 0,
+        now_ns: 0,
+        dry: true,
+        body_length: None,
+        lookup: &(),
+    }
 }
 
 fn a_finish_tells_what_the_response_was(strategy: &Arc<Strategy>) {
@@ -101,7 +111,7 @@ fn a_finish_tells_what_the_response_was(strategy: &Arc<Strategy>) {
     let lb = Setup::new(&[server.addr]).with(|setup| setup.pools[0].strategy = strategy.clone()).start();
     let told = || -> Value {
         lb.comes_to_rest();
-        let said = lb.hall.current().pools[0].picker.explain(&asked()).expect("it explains");
+        let said = lb.hall.current().pools[0].picker.explain(&asked()).expect("it explains").unwrap();
         serde_json::from_str(&said).unwrap()
     };
     let of_body = json!(["0.5", null, "yes"]);
@@ -151,6 +161,6 @@ fn an_instance_that_named_other_headers_gets_no_values() {
     client.send(b"x");
     assert_eq!(client.raw(2), b"ok");
     lb.comes_to_rest();
-    let said = lb.hall.current().pools[0].picker.explain(&asked()).unwrap();
+    let said = lb.hall.current().pools[0].picker.explain(&asked()).expect("it explains").unwrap();
     assert_eq!(said, r#"{"has_first":1,"headers":[null,null,null],"in":1,"out":2}"#);
 }

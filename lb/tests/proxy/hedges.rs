@@ -4,6 +4,7 @@
 //! is on b1, and the others are elsewhere. A request of the warm-up may be hedged, too, because some of them are slower
 //! than the others. So tests count from its end.
 
+mod held;
 mod outcome;
 mod stand;
 

@@ -255,7 +255,12 @@ fn a_retry_waits_for_the_backend_that_is_left() {
     let lb = lb.attempts(3).start();
     let mut held = send(&lb, "/hold");
     wait_until("the backend to have a request", || gated.server.heads().len() == 1);
-    let mut clients: Vec<Client> = (0..4).map(|_| queued(&lb, "/")).collect();
+    // While one of them tries the other backend, it does not wait. So the number of waits is stable only at the end.
+    let tries = || lb.metric("lb_backend_errors_total", &["reason=\"connect\""]);
+    let before = tries();
+    let mut clients: Vec<Client> = (0..4).map(|_| send(&lb, "/")).collect();
+    wait_until("all to have tried the other backend", || tries() == before + 4.0);
+    wait_until("all to wait", || waiting(&lb) == 4.0);
     assert_eq!(gated.served().len(), 0);
     gated.open();
     assert!(clients.iter_mut().all(|client| client.answer().status() == 200));

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use lb_test_support::{Client, Hostile, Whole, Wire};
 
 use crate::mirror::{Probe, mirror};
-use crate::support::{Balancer, Setup};
+use crate::support::{self, Balancer, Setup};
 
 /// Method, and the bytes of a request.
 const REQUESTS: [(&str, &str); 7] = [
@@ -76,8 +76,9 @@ impl Cut {
     }
 }
 
-fn one_worker(server: &Hostile) -> Balancer {
-    Setup::new(&[server.addr]).with(|setup| setup.workers = 1).start()
+fn one_worker(server: &Hostile, strategy: &str) -> Balancer {
+    let change = |setup: &mut Setup| (setup.pools[0].strategy, setup.workers) = (support::strategy(strategy), 1);
+    Setup::new(&[server.addr]).with(change).start()
 }
 
 /// Sends a request and returns its response. Without `100 Continue`, which depends on whether the body had arrived.
@@ -102,8 +103,14 @@ fn ask(client: &mut Client, probe: Option<&mut Probe>, method: &str, bytes: &str
 
 #[test]
 fn a_request_means_the_same_for_every_cut() {
+    requests_mean_the_same_for_every_cut("round_robin", 2);
+    // This one holds the bodies, and no connection to the backend is in use meanwhile.
+    requests_mean_the_same_for_every_cut("prefix_affinity", 1);
+}
+
+fn requests_mean_the_same_for_every_cut(strategy: &str, connections: usize) {
     let server = mirror();
-    let lb = one_worker(&server);
+    let lb = one_worker(&server, strategy);
     let (mut client, mut probe) = (lb.client(), Probe::new(&lb));
     let mut requests = 0;
     for (method, bytes) in REQUESTS {
@@ -118,7 +125,8 @@ fn a_request_means_the_same_for_every_cut() {
     }
     lb.comes_to_rest();
     let seen = server.heads().iter().filter(|head| !head.starts_with("GET /probe ")).count();
-    assert_eq!((seen, server.accepted()), (requests, 2), "one connection for all requests, and one for the probe");
+    // One for all requests, and one for the probe if a request has the first one.
+    assert_eq!((seen, server.accepted()), (requests, connections));
     assert_eq!(lb.metric("lb_client_connections_accepted_total", &[]), 2.0);
 }
 
@@ -146,7 +154,7 @@ fn a_response_means_the_same_for_every_cut() {
             }
         }
     });
-    let lb = one_worker(&server);
+    let lb = one_worker(&server, "round_robin");
     probe.set(Mutex::new(Probe::new(&lb))).ok().unwrap();
     let mut client = lb.client();
     for (number, (method, bytes, _)) in RESPONSES.iter().enumerate() {

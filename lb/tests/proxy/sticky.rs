@@ -8,7 +8,7 @@ use mock_server::Running;
 
 use crate::support::{Balancer, DOWN, PoolSetup, Setup, UP, backend, policy};
 
-fn sticky(setup: &Setup) -> Policy {
+pub(crate) fn sticky(setup: &Setup) -> Policy {
     let secret = Secret::new("b9c1f6b2d34f0a7e5c8890712de4ab63".to_owned());
     let rules = StickySessions { cookie: "lb".to_owned(), secret, max_age_s: 0, secure: false };
     Policy { sticky: Some(Arc::new(rules)), ..policy(&setup.settings) }

@@ -5,7 +5,7 @@
 //! threads.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -63,15 +63,19 @@ pub(crate) struct Balancer {
 
 /// An instance of a strategy of the workspace, with its default options.
 pub(crate) fn strategy(name: &str) -> Arc<Strategy> {
-    type Loaded = (Loader, HashMap<String, Arc<Plugin>>);
+    strategy_of(&lb_strategy_built::library(name))
+}
+
+/// The same for the library at `path`.
+pub(crate) fn strategy_of(path: &Path) -> Arc<Strategy> {
+    type Loaded = (Loader, HashMap<PathBuf, Arc<Plugin>>);
     static LOADED: OnceLock<Mutex<Loaded>> = OnceLock::new();
     let copies = Path::new(env!("CARGO_TARGET_TMPDIR")).join("proxy-plugins");
     let loaded = LOADED.get_or_init(|| Mutex::new((Loader::new(copies, WORKERS), HashMap::new())));
     let (loader, plugins) = &mut *loaded.lock().unwrap();
-    let plugin = plugins.entry(name.to_owned()).or_insert_with(|| {
-        let path = lb_strategy_built::library(name);
-        loader.load(&Wanted { path: &path, name: Some(name), sha256: None }).unwrap()
-    });
+    let plugin = plugins
+        .entry(path.to_owned())
+        .or_insert_with(|| loader.load(&Wanted { path, name: None, sha256: None }).unwrap());
     Strategy::new(plugin.clone(), &json!({})).unwrap()
 }
 

@@ -76,6 +76,17 @@ pub(crate) fn filed(file: &str) -> String {
     format!("[strategy]\npath = {file:?}\n")
 }
 
+/// Ends the clients of [`Bench::under_load`].
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+// === impl StopOnDrop ===
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 // === impl Bench ===
 
 impl Bench {
@@ -181,10 +192,11 @@ impl Bench {
                     }
                 });
             }
+            // Also after a failed assertion of the test: the scope waits for the clients.
+            let _stops = StopOnDrop(&stop);
             more();
             change(&more);
             more();
-            stop.store(true, Relaxed);
         });
         answered.into_inner()
     }

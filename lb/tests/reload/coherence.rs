@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use lb::config::{self, Source};
+use lb::config::{self, Labels, Source};
 use lb::control::{self, Add, AttachedBackend, Change, Options, ReloadRequest, ReloadResult, Remove};
 use lb::generation::{Generation, Seat};
 use lb::telemetry::Metrics;
@@ -27,6 +27,7 @@ fn check(generation: &Generation, worker: u32, turn: u64) -> bool {
         random: turn,
         now_ns: turn,
         dry: false,
+        body_length: Some(0),
         lookup: &(),
     });
     match decision {
@@ -108,8 +109,13 @@ async fn every_pick_is_a_backend_of_its_own_list_while_members_and_strategies_ch
             1 => drop(handle.change("default", "b1", Change::Weight(random.u16(0..=3))).await.unwrap()),
             _ => {
                 let id = format!("a{change}");
-                let attached =
-                    AttachedBackend { id: id.clone(), address: "127.0.0.1:9".into(), weight: 1, backup: false };
+                let attached = AttachedBackend {
+                    id: id.clone(),
+                    address: "127.0.0.1:9".into(),
+                    weight: 1,
+                    backup: false,
+                    labels: Labels::default(),
+                };
                 handle.add(Add::Attach(vec![attached])).await.unwrap();
                 there.push(id);
             }

@@ -6,8 +6,12 @@
 
 mod bench;
 mod coherence;
+mod crash;
+mod duties;
 mod files;
+mod hooks;
 mod kept;
+mod labels;
 mod listen;
 mod lives;
 mod load;

@@ -1,9 +1,9 @@
 //! A strategy after a swap: it is proven after the probation, or rolled back after failures or by hand.
 
-use lb_test_support::{Reply, get, mock, send, wait_for};
+use lb_test_support::{Reply, finish, get, mock, send, wait_for};
 use serde_json::json;
 
-use crate::bench::{Bench, compiled, filed, named, post};
+use crate::bench::{Bench, bare_admin_command, compiled, filed, named, post};
 
 /// The configuration of a strategy that picks in turn and fails at every tenth request of [`provoke`].
 pub(crate) fn moody(does: &str) -> String {
@@ -73,8 +73,8 @@ fn a_strategy_that_panics_is_rolled_back_and_the_current_backends_stay() {
 }
 
 #[test]
-fn picks_outside_the_list_and_slow_picks_cause_a_rollback_too() {
-    for does in ["point_nowhere", "dawdle"] {
+fn unusable_picks_declined_requests_and_slow_picks_cause_a_rollback_too() {
+    for does in ["point_nowhere", "decline", "dawdle"] {
         // lb times only some picks, so every pick must be slow.
         let moody = moody(does).replace("every = 10", "every = 1");
         let bench = Bench::start(&named("round_robin"));
@@ -97,10 +97,22 @@ fn a_strategy_that_was_rolled_back_is_tried_again_on_request() {
 }
 
 #[test]
-fn a_strategy_is_proven_after_its_probation() {
-    let short = "[reload]\nprobation_ms = 50\n";
+fn a_strategy_without_traffic_stays_on_probation_and_is_proven_after_a_thousand_picks() {
+    let short = "[reload]\nprobation_ms = 1\n";
     let bench = Bench::start(&format!("{}{short}", named("round_robin")));
     bench.change(&format!("{}{short}", moody("panic")));
+    let picks = || {
+        let pool = bench.status()["pools"][0].clone();
+        assert_eq!((&pool["strategy_standing"], &pool["probation_picks_min"]), (&json!("on_probation"), &json!(1_000)));
+        (pool["probation_left_ms"].as_u64().unwrap(), pool["probation_picks"].as_u64().unwrap())
+    };
+    wait_for("the end of its time", || (picks().0 == 0).then_some(()));
+    for _ in 0..999 {
+        bench.server();
+    }
+    // A look at probations happens ten times a second: some have passed since its time ended.
+    assert_eq!(picks(), (0, 999));
+    bench.server();
     wait_for("the end of the probation", || (standing(&bench) == "proven").then_some(()));
     for _ in 0..40 {
         provoke(&bench);
@@ -128,6 +140,33 @@ fn another_reload_ends_a_probation_and_keeps_the_last_proven_strategy() {
         (answer.status, &report["result"], &report["pools"][0]["change"]),
         (200, &json!("rolled_back"), &json!("strategy"))
     );
+    assert_eq!((bench.strategy(), standing(&bench).as_str()), (json!("round_robin"), "proven"));
+}
+
+#[test]
+fn a_dry_rollback_names_the_strategy_that_comes_back_and_changes_nothing() {
+    let bench = Bench::start(&format!("{}[reload]\nprobation_ms = 1\n", named("round_robin")));
+    let (own, admin) = (lb_test_support::folder(""), bench.lb.admin.to_string());
+    let roll_back = |arguments: &[&str]| {
+        finish(bare_admin_command(&own, &[&["--admin-listen", &admin, "rollback"], arguments].concat()))
+    };
+    let dry = || roll_back(&["--dry-run"]);
+    assert_eq!(dry().status.code(), Some(1), "there is nothing to go back to");
+    let round_robin = bench.status()["pools"][0]["strategy_sha256"].as_str().unwrap()[..12].to_owned();
+    bench.change(&format!("{}[reload]\nprobation_ms = 86400000\n", named("least_connections")));
+    bench.change(&format!("{}[reload]\nprobation_ms = 86400000\n", named("consistent_hash")));
+    let said = String::from_utf8(dry().stdout).unwrap();
+    let first = format!("pool default: the rollback would restore round_robin 0.1.0 (sha256 {round_robin})\n");
+    let unproven =
+        "warning: pool default: no strategy was proven yet, so round_robin is the first one that was in charge\n";
+    assert_eq!(said, format!("{first}{unproven}"), "least_connections was not proven, so it is skipped");
+    assert_eq!((bench.strategy(), &bench.status()["generation"]), (json!("consistent_hash"), &json!(3)));
+    let report = post(bench.lb.admin, "/rollback?dry_run=1&pool=default", "").json();
+    assert_eq!((&report["result"], &report["dry_run"]), (&json!("would_work"), &json!(true)), "{report}");
+    let said = String::from_utf8(roll_back(&[]).stdout).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[0], first.trim_end().replace("would restore", "restores"));
+    assert!(lines[2].starts_with("rolled back: generation 4") && lines.len() == 4, "{said}");
     assert_eq!((bench.strategy(), standing(&bench).as_str()), (json!("round_robin"), "proven"));
 }
 

@@ -181,3 +181,34 @@ fn a_refused_state_starts_fresh_with_a_warning_and_never_fails_a_reload() {
         assert_eq!(bench.server(), "1");
     }
 }
+
+#[test]
+fn state_is_exported_when_the_pickers_of_all_other_pools_are_made() {
+    let (file, other) = ("libround_robin.so", mock("4"));
+    let pools = |strategy: &str| {
+        format!(
+            "{}[pools.other.strategy]\n{strategy}[[pools.other.backends]]\nid = \"b4\"\naddress = \"{}\"\n",
+            filed(file),
+            other.addr
+        )
+    };
+    let bench = Bench::start_with(&pools("name = \"round_robin\"\n"), &[(file, &bytes("round_robin", ""))]);
+    let gate = bench.lb.path("gate");
+    let waits = format!("{{ every = 9, does = \"panic\", waits_for = [\"picker\", {gate:?}] }}");
+    bench.write(&pools(&format!("name = \"moody\"\nconfig.moody = {waits}\n")));
+    std::fs::write(bench.lb.path(file), bytes("round_robin", "other bytes")).unwrap();
+    // The verdicts of the trials are kept, so the reload below calls no plugin before its pickers.
+    std::fs::write(&gate, "").unwrap();
+    let dry = post(bench.lb.admin, "/reload?dry_run=1", "");
+    assert_eq!(dry.status, 200, "{}", dry.body);
+    std::fs::remove_file(&gate).unwrap();
+    std::thread::scope(|scope| {
+        let reload = scope.spawn(|| bench.reloaded());
+        wait_for("the picker to wait", || (bench.status()["builder_stuck"] == true).then_some(()));
+        assert_eq!([bench.server(), bench.server()], ["1", "2"], "the old instance picks");
+        std::fs::write(&gate, "").unwrap();
+        let report = reload.join().unwrap();
+        assert_eq!(report["pools"][0]["state"], "imported", "{report}");
+    });
+    assert_eq!(bench.server(), "3", "the new instance knows the picks that were made meanwhile");
+}

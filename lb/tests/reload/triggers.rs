@@ -237,10 +237,10 @@ async fn a_rollback_that_waited_for_a_reload_is_refused_only_if_the_reload_chang
     write("least_connections");
     assert_eq!(handle.reload(ReloadRequest::default()).await.unwrap().result, ReloadResult::Done);
     // The rollback is requested before the reload can have ended.
-    let (reload, rollback) = tokio::join!(handle.reload(ReloadRequest::default()), handle.roll_back(None));
+    let (reload, rollback) = tokio::join!(handle.reload(ReloadRequest::default()), handle.roll_back(None, false));
     assert_eq!(reload.unwrap().result, ReloadResult::NoChange);
     assert_eq!(rollback.map(|report| report.result), Ok(ReloadResult::RolledBack));
-    let (reload, rollback) = tokio::join!(handle.reload(ReloadRequest::default()), handle.roll_back(None));
+    let (reload, rollback) = tokio::join!(handle.reload(ReloadRequest::default()), handle.roll_back(None, false));
     assert_eq!(reload.unwrap().result, ReloadResult::Done, "the file names least_connections");
     assert_eq!(rollback.map(|report| report.result), Err(ReloadError::Busy));
     handle.stop().await;

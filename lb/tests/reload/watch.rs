@@ -5,6 +5,7 @@
 //! meanwhile. To show that nothing happened, a test waits for a later event.
 
 mod deployments;
+mod overrides;
 mod pace;
 mod plugins;
 mod saves;

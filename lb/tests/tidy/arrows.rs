@@ -84,7 +84,9 @@ fn arrows(name: &str, strategies: &[&str]) -> Option<Arrows> {
         // loadgen uses the other programs only through processes, HTTP and files.
         "loadgen" => (PROGRAM, LB_TESTS),
         "lb-strategy-host" => (&["lb-strategy"][..], NONE),
-        "lb-strategy-conformance" => (&["lb-strategy", "lb-strategy-host"][..], &["lb-strategy-built"][..]),
+        "lb-strategy-conformance" => {
+            (&["lb-balance", "lb-strategy", "lb-strategy-host"][..], &["lb-strategy-built"][..])
+        }
         "lb-balance" => (&["lb-strategy", "lb-strategy-host"][..], NONE),
         "lb" => {
             (&["lb-balance", "lb-manual", "lb-strategy", "lb-strategy-host", "lb-strategy-conformance"][..], LB_TESTS)

@@ -3,8 +3,8 @@
 //! Why: an operator looks up the word of a header, a log line or a metric there. The tables are written by hand.
 
 use lb::telemetry::{
-    ErrorReason, FallbackReason, HedgeResult, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome, ReportResult,
-    RetryReason, SwapKind, names,
+    DutyHook, ErrorReason, FallbackReason, HedgeResult, INSTANCE_HOOKS, LogDropReason, QueueRefusal, ReloadKind,
+    ReloadOutcome, ReportResult, RetryReason, SwapKind, names,
 };
 
 use crate::docs::outside_fences;
@@ -23,6 +23,8 @@ fn other_sets() -> Vec<(String, Vec<&'static str>)> {
         set!(QUEUE_REFUSALS, "reason", QueueRefusal),
         set!(LOAD_REPORTS, "result", ReportResult),
         set!(STRATEGY_FALLBACKS, "reason", FallbackReason),
+        set!(STRATEGY_HOOK_FAILURES, "hook", DutyHook),
+        (key(names::STRATEGY_HOOK_PANICS.name, "hook"), INSTANCE_HOOKS.iter().map(|hook| hook.as_str()).collect()),
         set!(ACCESS_LOG_DROPPED, "reason", LogDropReason),
         set!(STRATEGY_SWAPS, "kind", SwapKind),
         set!(RELOADS, "kind", ReloadKind),

@@ -66,7 +66,7 @@ const CONTROL: Wing = Wing {
         ("health", &[]),
         ("launcher", &[]),
         ("inspect", &["api"]),
-        ("trust", &["api"]),
+        ("trust", &["api", "state"]),
         // towards callers
         ("handle", &["api", "inspect"]),
         ("watch", &["api", "handle"]),

@@ -21,7 +21,7 @@ pub(crate) fn lb() -> PathBuf {
 }
 
 pub(crate) fn backend(number: usize) -> VetBackend {
-    VetBackend { id: format!("b{number}"), address: "127.0.0.1:9".to_owned(), weight: 1 }
+    VetBackend { id: format!("b{number}"), address: "127.0.0.1:9".to_owned(), weight: 1, labels: String::new() }
 }
 
 // === impl Bench ===

@@ -106,6 +106,25 @@ async fn picks_that_panic_or_return_a_wrong_result_are_counted() {
     );
     let error = refusal("pick_eligible").await;
     assert!(error.reason.ends_with("first a backend that is not eligible"), "{error}");
+    let error = refusal("pick_none").await;
+    assert!(
+        error.reason.ends_with("first no backend, although the list has an eligible one that was not tried"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn panics_in_on_finish_are_refused() {
+    let error = refusal("finish").await;
+    assert_eq!(error.stage, VetStage::Finish);
+    assert!(error.reason.starts_with("panicked in on_finish, "), "{error}");
+}
+
+#[tokio::test]
+async fn an_explanation_that_fails_is_refused() {
+    let error = refusal("explain").await;
+    let reason = "strategy broken failed in explain: it panicked";
+    assert_eq!((error.stage, &*error.reason), (VetStage::Explain, reason));
 }
 
 #[tokio::test]
@@ -114,4 +133,28 @@ async fn an_lb_executable_that_does_not_exist_is_reported_as_such() {
     let request = bench.request(&bench.compile(&[]), json!({}));
     let error = Vetter::new(bench.folder.path().join("no-lb"), None).vet(&request).await.unwrap_err();
     assert!(error.stage == VetStage::Start && error.reason.contains("no-lb does not start"), "{error}");
+}
+
+#[tokio::test]
+async fn begins_ticks_and_metrics_are_tried_and_a_fault_there_is_named() {
+    let bench = Bench::new();
+    let plugin = bench.folder.path().join("libduties.so");
+    lb_test_support::compile("examples/broken/duties.c", &[], &plugin);
+    let vet = async |way: &str| {
+        let request = bench.request(&plugin, json!({ "way": way }));
+        Vetter::new(lb(), None).with_time_max(PATIENCE).vet(&request).await
+    };
+    assert!(vet("rebuild").await.is_ok());
+    for (way, stage, reason) in [
+        ("crash_begin", VetStage::Begin, "died with signal 6 (SIGABRT) while taking begins of requests"),
+        ("crash_metrics", VetStage::Metrics, "died with signal 6 (SIGABRT) while writing its metrics"),
+        (
+            "bad_at_once",
+            VetStage::Metrics,
+            "line 4 of its metrics is not valid: the name \"Bad\" is not 1 to 64 bytes of [a-z0-9_] that begin with a letter",
+        ),
+    ] {
+        let error = vet(way).await.unwrap_err();
+        assert_eq!((error.stage, &*error.reason), (stage, reason), "{way}");
+    }
 }

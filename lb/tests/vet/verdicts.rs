@@ -39,6 +39,19 @@ async fn stand_in_backends_do_not_push_a_list_over_a_limit_of_the_strategy() {
 }
 
 #[tokio::test]
+async fn a_plugin_on_trial_sees_the_labels_of_its_backends() {
+    let bench = Bench::new();
+    let library = bench.folder.path().join("librefuses.so");
+    lb_test_support::compile("examples/broken/refuses_labels.c", &[], &library);
+    let plain = bench.request(&library, json!({}));
+    let labelled = VetBackend { labels: r#"{"zone":"a"}"#.to_owned(), ..backend(0) };
+    let labelled = VetRequest { backends: vec![labelled], ..plain.clone() };
+    let vetter = || Vetter::new(lb(), None).with_time_max(PATIENCE);
+    assert_eq!(vetter().vet(&labelled).await.unwrap_err().stage, VetStage::Picker);
+    assert_ne!(vetter().vet(&plain).await.map_err(|error| error.stage).err(), Some(VetStage::Picker));
+}
+
+#[tokio::test]
 async fn a_copy_in_memory_is_tried_in_the_same_way_as_a_file() {
     let bench = Bench::new();
     let loader = Loader::new(bench.folder.path().join("private"), 2).with_copies(Copies::Memory);

@@ -3,8 +3,8 @@
 //!
 //! The laws of the contract: with "exact", counts differ from the expected ones by at most 1. "multinomial" is
 //! independent draws. With "ring:K", a share is itself drawn, Beta(K·w, K·(W−w)), and requests are drawn by it.
-//! "by_options" is draws by the shares that `explain` gives. "by_load" depends on the speed of the backends, so there
-//! are no expected counts.
+//! "by_options" is draws by the shares that `explain` gives. "by_load" and "by_latency" depend on the speed of the
+//! backends, so there are no expected counts.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -61,7 +61,7 @@ impl Law {
         let share = |weight: &u32| if by_weight { f64::from(*weight) } else { f64::from(u8::from(*weight > 0)) };
         let shares: Vec<f64> = weights.iter().map(share).collect();
         Ok(match balance.as_deref() {
-            None | Some("by_load") => None,
+            None | Some("by_load" | "by_latency") => None,
             Some("exact") => Some(Self::Exact { shares }),
             Some("multinomial") => Some(Self::Multinomial { shares }),
             Some("by_options") => told.map(|told| Self::Multinomial { shares: told.to_vec() }),
@@ -224,7 +224,8 @@ mod tests {
     #[test]
     fn a_declaration_without_counts_has_no_law() {
         let of = |declared: &str| Law::of(declared, &json!({}), &[1, 1], None);
-        for nothing in ["", "{}", r#"{"balance":"by_load"}"#, r#"{"balance":"by_options"}"#] {
+        let by_latency = r#"{"balance":"by_latency"}"#;
+        for nothing in ["", "{}", r#"{"balance":"by_load"}"#, by_latency, r#"{"balance":"by_options"}"#] {
             assert_eq!(of(nothing), Ok(None), "{nothing}");
         }
         for unknown in ["no json", r#"{"balance":"ring:0"}"#, r#"{"balance":"fair"}"#] {

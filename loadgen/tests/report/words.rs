@@ -344,16 +344,18 @@ fn a4_gives_the_evenness_of_each_arm_and_its_cost() {
 
 /// Least connections gives more requests to faster backends by design.
 #[test]
-fn counts_under_a_strategy_that_shares_by_load_are_not_called_uneven() {
-    let mut run = a1();
-    run.manifest.arms[0].expectation = r#"{"balance":"by_load"}"#.into();
-    run.results.cells[0].chi_square_p = None;
-    assert_told(
-        &run,
-        &["assignment_ring shares by load: a faster server gets more requests, so uneven counts are intended."],
-    );
-    let told = told(&run);
-    assert!(!told.contains("shared unevenly") && !told.contains("The cost"), "{told}");
+fn counts_under_a_strategy_that_shares_by_load_or_latency_are_not_called_uneven() {
+    for by in ["load", "latency"] {
+        let mut run = a1();
+        run.manifest.arms[0].expectation = format!(r#"{{"balance":"by_{by}"}}"#);
+        run.results.cells[0].chi_square_p = None;
+        let sentence = format!(
+            "assignment_ring shares by {by}: a faster server gets more requests, so uneven counts are intended."
+        );
+        assert_told(&run, &[&sentence]);
+        let told = told(&run);
+        assert!(!told.contains("shared unevenly") && !told.contains("The cost"), "{told}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 /* hostile_process.c: its picks are right, except for the ways with "pick_". Its options select a fault of the process that runs it:
  *     {"way": "abort" | "crash" | "spin" | "exit" | "thread" | "descriptor" | "fork" | "chatty" | "refuse" |
- *             "look" | "pick_spin" | "pick_panic" | "pick_index" | "pick_eligible" | "state", "pid_file": "…", "port": "…"}
+ *             "look" | "pick_spin" | "pick_panic" | "pick_index" | "pick_eligible" | "pick_none" | "finish" | "explain" |
+ *             "state", "pid_file": "…", "port": "…"}
  * "look" refuses its options with a reason that lists its access to the machine: command line, user, group, whether it finds the token in
  * its own or its parent's environment, whether it can connect to "port".
  * With -DIN_CONSTRUCTOR="abort" (or crash, spin, exit) the fault occurs when the library is opened, before any hook is called. With
@@ -123,6 +124,7 @@ static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_b
     out->index = backends->len;
     return LB_OK;
   }
+  if (strcmp(way, "pick_none") == 0) return LB_NONE;
   for (uint32_t i = 0; i < backends->len; i++) {
     int is_tried = 0;
     for (uint32_t t = 0; t < request->n_tried; t++) is_tried |= request->tried[t] == i;
@@ -144,7 +146,24 @@ static lb_status hostile_import(lb_strategy *strategy, uint32_t version, lb_str 
   (void)version, (void)bytes, (void)err;
   return strcmp(((struct hostile *)strategy)->way, "state") == 0 ? LB_E_STATE : LB_OK;
 }
+/* As a library does that catches a panic in a hook without a status. */
+static void hostile_finish(lb_strategy *strategy, const lb_finish *finish) {
+  const lb_str words = TEXT("panicked at hostile_process.c");
+  const struct hostile *hostile = (struct hostile *)strategy;
+  (void)finish;
+  if (strcmp(hostile->way, "finish") == 0) hostile->host->log(hostile->host->ctx, 1, words);
+}
+static lb_status hostile_explain(lb_strategy *strategy, const lb_picker *picker, const lb_backends *backends,
+                                 const lb_request *request, lb_sink *json_out) {
+  const lb_str words = TEXT("{}");
+  const struct hostile *hostile = (struct hostile *)strategy;
+  (void)picker, (void)backends, (void)request;
+  if (strcmp(hostile->way, "explain") == 0) return LB_E_PANIC;
+  hostile->host->sink_write(json_out, words);
+  return LB_OK;
+}
 static const lb_strategy_table TABLE = {
     SOUND, .strategy_new = hostile_new, .strategy_free = hostile_free, .pick = pick, .state_schema = TEXT("none"),
-    .state_export = hostile_export, .state_import = hostile_import};
+    .state_export = hostile_export, .state_import = hostile_import, .explain = hostile_explain,
+    .flags = LB_F_WANTS_FINISH, .on_finish = hostile_finish};
 ENTRY(&TABLE)

@@ -1,14 +1,24 @@
 /* one_rule.c: a round robin over the candidates that breaks exactly one rule, selected with -DBREAKS_...
  *
- * Why it exists: the score card must report each broken rule in the right row. Invariant: without -D no rule is broken. */
+ * Why it exists: the score card must report each broken rule in the right row. Invariant: without -D no rule is broken.
+ * -DOFFERS_ALL_HOOKS breaks none, but offers every optional hook. -DTAKES_NS=n makes each pick take so long. */
 #define LB_STRATEGY_IMPL
+#include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "lb_strategy.h"
 
 #define TEXT(literal) {(const uint8_t *)(literal), sizeof(literal) - 1}
 
-struct lb_strategy { uint64_t turn[4]; };
+#if defined BREAKS_EXPLAIN_JSON || defined BREAKS_EXPLAIN_BACKEND || defined BREAKS_EXPLAIN_PANIC || defined BREAKS_TICK || \
+    defined BREAKS_FINISH || defined BREAKS_METRICS
+#define OFFERS_ALL_HOOKS
+#endif
+
+struct lb_strategy { const lb_host *host; uint64_t turn[4]; };
 struct lb_picker { char nothing; };
 static const lb_picker THE_PICKER = {0};
 #ifdef BREAKS_INSTANCES
@@ -18,10 +28,23 @@ static uint64_t shared_turn;
 void *volatile lost;
 #endif
 
+#ifdef BREAKS_THREAD_IN_NEW
+static void *wait_for_ever(void *nothing) {
+  for (;;) pause();
+  return nothing;
+}
+#endif
 static lb_status strategy_new(const lb_host *host, lb_str config, lb_sink *err, lb_strategy **out) {
-  (void)host, (void)config, (void)err;
+  (void)config, (void)err;
+#ifdef BREAKS_THREAD_IN_NEW
+  static int has_one; /* only the first instance starts it, as a library with a thread of its own would */
+  pthread_t thread;
+  if (!has_one++ && pthread_create(&thread, NULL, wait_for_ever, NULL) != 0) return LB_E_OTHER;
+#endif
   *out = calloc(1, sizeof **out);
-  return *out == NULL ? LB_E_OTHER : LB_OK;
+  if (*out == NULL) return LB_E_OTHER;
+  (*out)->host = host;
+  return LB_OK;
 }
 static void strategy_free(lb_strategy *strategy) { free(strategy); }
 static lb_status picker_new(lb_strategy *strategy, const lb_backends *backends, lb_sink *err, lb_picker **out) {
@@ -40,11 +63,23 @@ static int may_serve(const lb_backends *backends, const lb_request *request, uin
   return 1;
 }
 
+#ifdef TAKES_NS
+static void take_time(void) {
+  struct timespec began, now;
+  clock_gettime(CLOCK_MONOTONIC, &began);
+  do clock_gettime(CLOCK_MONOTONIC, &now);
+  while ((now.tv_sec - began.tv_sec) * 1000000000LL + now.tv_nsec - began.tv_nsec < TAKES_NS);
+}
+#endif
+
 static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_backends *backends,
                       const lb_request *request, lb_pick *out) {
   uint32_t n = 0, left;
   uint64_t *turn = &strategy->turn[0];
   (void)picker, (void)turn;
+#ifdef TAKES_NS
+  take_time();
+#endif
 #ifdef BREAKS_INSTANCES
   turn = &shared_turn;
 #endif
@@ -57,6 +92,9 @@ static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_b
 #endif
   for (uint32_t i = 0; i < backends->len; i++) n += may_serve(backends, request, i);
   if (n == 0) return LB_NONE;
+#ifdef WAITS_WHEN_IDLE
+  if (request->rand % 4 == 0) return LB_WAIT; /* no rule is broken: the card only warns */
+#endif
 #ifdef BREAKS_BY_A_CRASH
   if (request->n_tried > 0) abort();
 #endif
@@ -82,6 +120,68 @@ static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_b
   return LB_OK;
 }
 
+#ifdef OFFERS_ALL_HOOKS
+static void on_start(lb_strategy *strategy, const lb_start *start) { (void)strategy, (void)start; }
+static void on_finish(lb_strategy *strategy, const lb_finish *finish) {
+  (void)strategy, (void)finish;
+#ifdef BREAKS_FINISH
+  static const lb_str failure = TEXT("panicked at on_finish");
+  strategy->host->log(strategy->host->ctx, 1, failure); /* as a hook without a status reports its failure */
+#endif
+}
+static lb_status metrics(lb_strategy *strategy, lb_sink *out) {
+#ifdef BREAKS_METRICS
+  static const lb_str line = TEXT("{\"name\":\"turns-taken\",\"type\":\"counter\",\"help\":\"Turns.\",\"value\":1}\n");
+#else
+  static const lb_str line = TEXT("{\"name\":\"turns\",\"type\":\"counter\",\"help\":\"Turns.\",\"value\":1}\n");
+#endif
+  strategy->host->sink_write(out, line);
+  return LB_OK;
+}
+static lb_status state_export(lb_strategy *strategy, lb_sink *out) {
+  lb_str bytes = {(const uint8_t *)strategy->turn, sizeof strategy->turn[0]};
+  strategy->host->sink_write(out, bytes);
+  return LB_OK;
+}
+static lb_status state_import(lb_strategy *strategy, uint32_t version, lb_str bytes, lb_sink *err) {
+  (void)err;
+  if (version != 1 || bytes.len != sizeof strategy->turn[0]) return LB_E_STATE;
+  for (size_t i = 0; i < bytes.len; i++) ((uint8_t *)strategy->turn)[i] = bytes.ptr[i];
+  return LB_OK;
+}
+static lb_status tick(lb_strategy *strategy, uint64_t now_ns) {
+  (void)strategy, (void)now_ns;
+#ifdef BREAKS_TICK
+  return LB_E_PANIC;
+#else
+  return LB_REBUILD;
+#endif
+}
+static lb_status explain(lb_strategy *strategy, const lb_picker *picker, const lb_backends *backends, const lb_request *request,
+                         lb_sink *out) {
+  char text[64] = "{\"backend\":null}";
+  lb_pick picked = {0};
+  if (pick(strategy, picker, backends, request, &picked) == LB_OK) {
+    uint32_t index = picked.index;
+#ifdef BREAKS_EXPLAIN_BACKEND
+    index = (index + 1) % backends->len;
+#endif
+    snprintf(text, sizeof text, "{\"backend\":%u}", index);
+  }
+#ifdef BREAKS_EXPLAIN_JSON
+  snprintf(text, sizeof text, "it is backend %u", picked.index);
+#endif
+#ifdef BREAKS_EXPLAIN_PANIC
+  return LB_E_PANIC;
+#endif
+  size_t length = 0;
+  while (text[length] != 0) length++;
+  lb_str words = {(const uint8_t *)text, length};
+  strategy->host->sink_write(out, words);
+  return LB_OK;
+}
+#endif
+
 static const lb_strategy_table TABLE = {
     .size = sizeof TABLE,
     .abi_major = LB_ABI_MAJOR,
@@ -94,12 +194,27 @@ static const lb_strategy_table TABLE = {
     .expectation = TEXT("{\"balance\":\"multinomial\",\"consistent\":true}"),
 #else
     .expectation = TEXT("{\"balance\":\"exact\"}"),
+#ifdef OFFERS_ALL_HOOKS
+    .flags = LB_F_WANTS_FINISH,
+#endif
 #endif
     .strategy_new = strategy_new,
     .strategy_free = strategy_free,
     .picker_new = picker_new,
     .picker_free = picker_free,
     .pick = pick,
+#ifdef OFFERS_ALL_HOOKS
+    .state_schema = TEXT("turns"),
+    .state_version = 1,
+    .tick_ms = 100,
+    .on_start = on_start,
+    .on_finish = on_finish,
+    .metrics = metrics,
+    .state_export = state_export,
+    .state_import = state_import,
+    .tick = tick,
+    .explain = explain,
+#endif
 };
 
 const lb_strategy_table *lb_strategy_entry_v1(const lb_host *host) {

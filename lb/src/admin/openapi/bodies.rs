@@ -6,7 +6,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use crate::config::{ID_BYTES_MAX, WEIGHT_MAX};
+use crate::config::{ID_BYTES_MAX, Labels, WEIGHT_MAX};
 use crate::control::Overriding;
 use crate::course::DEADLINE_MS_MAX;
 
@@ -14,7 +14,10 @@ use crate::course::DEADLINE_MS_MAX;
 pub(super) fn add() -> Value {
     let backend = json!({
         "type": "object",
-        "properties": { "id": id(), "address": address(), "weight": weight_number(), "backup": { "type": "boolean" } },
+        "properties": {
+            "id": id(), "address": address(), "weight": weight_number(), "backup": { "type": "boolean" },
+            "labels": labels(),
+        },
         "required": ["id", "address"],
         "additionalProperties": false,
     });
@@ -87,6 +90,14 @@ fn count_and_names(title: &str, description: &str) -> Value {
 
 fn id() -> Value {
     json!({ "type": "string", "minLength": 1, "maxLength": ID_BYTES_MAX, "pattern": "^[A-Za-z0-9 ._:-]+$" })
+}
+
+fn labels() -> Value {
+    let mut schema = json!(schemars::schema_for!(Labels));
+    let unneeded = ["$schema", "title"];
+    schema.as_object_mut().into_iter().for_each(|schema| schema.retain(|key, _| !unneeded.contains(&key.as_str())));
+    schema["description"] = "Facts about the server for strategies, such as its zone.".into();
+    schema
 }
 
 fn address() -> Value {

@@ -183,6 +183,7 @@ fn explain(schemas: &mut Schemas) -> Operation {
         in_query("key", "The key, in place of the one that hash_on finds.", &string),
         in_query("host", "The request's Host.", &string),
         in_query("path", "The request's path and query.", &json!({ "type": "string", "pattern": "^/" })),
+        in_query("body", "The request's body.", &string),
         in_query("client_ip", "The client's address.", &ip),
         in_query("header", "A header of the request, NAME:VALUE; may be repeated.", &headers),
     ]);
@@ -192,8 +193,7 @@ fn explain(schemas: &mut Schemas) -> Operation {
 fn reload(schemas: &mut Schemas) -> Operation {
     let report = json_of(&schemas.of::<ReloadReport>());
     let mut operation = changing("Reads the configuration and plugin files again", report);
-    let values = json!({ "type": "string", "enum": ["1", "0", "true", "false", ""] });
-    operation.parameters.push(in_query("dry_run", "1: only tries.", &values));
+    operation.parameters.push(in_query("dry_run", "1: only tries.", &is_dry()));
     let content = json!({ "application/json": { "schema": bodies::overriding() } });
     operation.body = Some(json!({
         "required": false, "content": content,
@@ -202,11 +202,16 @@ fn reload(schemas: &mut Schemas) -> Operation {
     operation.refusing(schemas)
 }
 
+fn is_dry() -> Value {
+    json!({ "type": "string", "enum": ["1", "0", "true", "false", ""] })
+}
+
 fn rollback(schemas: &mut Schemas) -> Operation {
     let report = json_of(&schemas.of::<ReloadReport>());
     let mut operation = changing("Restores the last proven strategy", report);
     let name = json!({ "type": "string", "minLength": 1 });
     operation.parameters.push(in_query("pool", "The pool; without it, all pools.", &name));
+    operation.parameters.push(in_query("dry_run", "1: only says which strategies come back.", &is_dry()));
     operation.refusing(schemas)
 }
 

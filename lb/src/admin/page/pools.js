@@ -81,15 +81,21 @@ function chip(element, state, kind, words) {
   element.replaceChildren(shape(kind), words);
 }
 
+// A strategy is proven after a time and a number of picks.
+function probation(pool) {
+  const left = pool.probation_left_ms > 0 ? `, ${Math.ceil(pool.probation_left_ms / 1000)} s` : '';
+  const picks = pool.probation_picks < pool.probation_picks_min ? `, ${pool.probation_picks} picks so far` : '';
+  return `on probation${left}${picks}`;
+}
+
 function drawPool(view, pool, now) {
   drawChoice(view, pool);
   const byRing = drawRing(view.ring, pool);
   text(view.what, `${pool.strategy} ${pool.version}`);
   view.what.title = pool.sha256 ? `sha256 ${pool.sha256}` : '';
-  const left = pool.probation_left_ms;
   if (pool.standing === 'proven') chip(view.standing, 'ok', 'change', 'proven');
   else if (pool.standing === 'failed') chip(view.standing, 'bad', 'refused', 'failed');
-  else chip(view.standing, 'warn', 'swap', 'on probation' + (left != null ? `, ${Math.ceil(left / 1000)} s` : ''));
+  else chip(view.standing, 'warn', 'swap', probation(pool));
   // Not `disabled`: the button would lose the focus as soon as it was pressed.
   view.back.ariaDisabled = String(!pool.rollback_to);
   view.back.title = pool.rollback_to ? `Restores ${pool.rollback_to}` : 'No earlier strategy to restore';
@@ -144,7 +150,8 @@ function makeRow(pool, backend) {
   const at = `/backends/${encodeURIComponent(backend.id)}`, query = `?pool=${encodeURIComponent(pool.name)}`;
   row.address = h('span');
   row.swatch = swatch(keyOf(pool, backend));
-  row.who = h('div', { role: 'cell', class: 'who' }, h('b', { title: backend.id }, row.swatch, backend.id), row.address);
+  row.labels = h('span', { title: 'Labels' });
+  row.who = h('div', { role: 'cell', class: 'who' }, h('b', { title: backend.id }, row.swatch, backend.id), row.address, row.labels);
   row.state = h('span', { class: 'chip' });
   row.bar = h('div', { class: 'bar', 'aria-hidden': 'true' }, h('i'), h('u'));
   row.share = h('span');
@@ -182,6 +189,8 @@ function makeRow(pool, backend) {
 function drawRow(row, pool, backend, now, { share, expected, scale }) {
   const key = keyOf(pool, backend), of = now.of.get(key);
   text(row.address, `${backend.address} · ${backend.origin}`);
+  text(row.labels, backend.labels ?? '');
+  row.labels.hidden = !backend.labels;
   if (!backend.healthy) chip(row.state, 'bad', 'down', 'down');
   else if (backend.draining) chip(row.state, 'warn', 'refused', !backend.in_flight ? 'drained' : backend.drain_left_ms ? `drains ${Math.ceil(backend.drain_left_ms / 1000)} s` : 'draining');
   else if (backend.weight === 0) chip(row.state, 'warn', 'refused', 'weight 0');

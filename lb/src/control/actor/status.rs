@@ -9,6 +9,7 @@ use crate::control::api::{
 };
 use crate::control::inspect::{ExplainRequest, Explanation, Ring, explain};
 use crate::control::pools::{PoolKey, PoolState};
+use crate::control::trust::PICKS_MIN;
 use crate::control::trust::plugins::{self, loaded};
 use crate::generation::SILENCE_MAX;
 use crate::telemetry::QueueTotals;
@@ -83,6 +84,7 @@ impl Actor {
         let LoadedStrategy { pool: name, strategy, version, sha256, file: _ } = loaded(&pool.name, &pool.strategy);
         let published = pool.published();
         let safeguards = self.safeguards(&pool.name);
+        let probation_picks = pool.tenure().picks(self.desk.metrics.pick_totals(&pool.name));
         PoolStatus {
             strategy_instance: published.as_ref().map_or(0, |pool| pool.picker.strategy().instance()),
             members_epoch: published.as_ref().map_or(0, |pool| pool.picker.backends().members_epoch()),
@@ -92,19 +94,23 @@ impl Actor {
             strategy_sha256: sha256,
             strategy_standing: pool.tenure().as_str(),
             probation_left_ms: pool.tenure().left().map(|left| left.as_millis() as u64),
+            probation_picks,
+            probation_picks_min: probation_picks.map(|_| PICKS_MIN),
             rollback_to: pool.kept().map(|kept| {
                 let plugin = kept.strategy.plugin();
                 format!("{} {}", plugin.name(), plugin.version())
             }),
-            queue: safeguards.queue.is_in_use().then(|| self.queue_status(&pool.name)),
+            crash: self.reloads.ledger().found_in(&pool.name).cloned(),
+            queue: self.queue_status(&pool.name, safeguards.queue.is_in_use()),
             safeguards,
             backends: self.membership.backends_of(&self.desk, key),
         }
     }
 
-    fn queue_status(&self, pool: &str) -> QueueStatus {
+    /// Also if only the strategy lets requests wait, while one does.
+    fn queue_status(&self, pool: &str, is_in_use: bool) -> Option<QueueStatus> {
         let QueueTotals { waiting, adaptive_limit } = self.desk.metrics.queue_totals(pool);
-        QueueStatus { waiting, adaptive_limit }
+        (is_in_use || waiting > 0).then_some(QueueStatus { waiting, adaptive_limit })
     }
 
     fn safeguards(&self, pool: &str) -> Safeguards {

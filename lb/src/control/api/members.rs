@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::LoadReportPolicy;
+use crate::config::{Labels, LoadReportPolicy};
 use crate::pool::{Backend, Load};
 
 /// `GET /rep`: the ids of the pool `default`, in order.
@@ -32,6 +32,8 @@ pub struct AttachedBackend {
     /// Gets requests only if no other backend can.
     #[serde(default)]
     pub backup: bool,
+    #[serde(default)]
+    pub labels: Labels,
 }
 
 /// `DELETE /rm`: `n` replicas of the pool `default`, named ones first, the rest at random.
@@ -63,6 +65,8 @@ pub struct BackendStatus {
     pub weight: u16,
     /// Gets requests only if no other backend of its pool can.
     pub backup: bool,
+    /// Facts about it for strategies, such as its zone.
+    pub labels: Labels,
     /// The name of its source, such as "file".
     pub origin: &'static str,
     pub eligible: bool,

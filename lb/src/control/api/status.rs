@@ -65,21 +65,49 @@ pub struct PoolStatus {
     pub strategy_sha256: Option<String>,
     /// Unique to the instance within this process.
     pub strategy_instance: u64,
-    /// Of the newest list that the strategy got. It changes with ids, addresses, weights and their order.
+    /// Of the newest list that the strategy got. It changes with ids, addresses, weights, labels and their order.
     pub members_epoch: u64,
     /// "on_probation", "proven", or "failed" (and no predecessor could be put back).
     pub strategy_standing: &'static str,
-    /// The rest of its probation.
+    /// The rest of the time of its probation. At 0 it is proven as soon as it has made enough picks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probation_left_ms: Option<u64>,
+    /// Its picks in the probation so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probation_picks: Option<u64>,
+    /// The picks that it needs to be proven.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probation_picks_min: Option<u64>,
     /// The strategy that a rollback would put in charge: name and version.
     pub rollback_to: Option<String>,
+    /// The crash of the pool's strategy that ended an earlier run. `None` if the last start found none, or after
+    /// `lb reload`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crash: Option<CrashStatus>,
     /// The rules for failing backends that are in force.
     pub safeguards: Safeguards,
     /// `None` if no request may wait and the requests in flight have no adaptive limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueStatus>,
     pub backends: Vec<BackendStatus>,
+}
+
+/// A strategy whose crash ended an earlier run of lb.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct CrashStatus {
+    pub strategy: String,
+    pub version: String,
+    pub sha256: Option<String>,
+    /// Such as `SIGSEGV`.
+    pub signal: String,
+    /// The hook that the thread was in, by its name in the header.
+    pub hook: String,
+    /// RFC 3339.
+    pub at: String,
+    /// It was proven, so the start loaded it again. Otherwise another strategy decides.
+    pub is_loaded: bool,
+    /// All of it in one sentence, with the remedy.
+    pub message: String,
 }
 
 /// The queue of a pool now, over all workers.

@@ -1,9 +1,10 @@
 //! Polls of load reports: one task for each backend of a pool that polls.
 //!
 //! A backend reports in its responses, so one that gets no requests would have no report. Why apart from health checks:
-//! a pool may need reports more often than checks, and from another path. Invariants: a poll changes nothing except the
-//! report and its counter. A task ends when its entry here is dropped. A poll that fails leaves the report as it is, and
-//! the age of that report shows it.
+//! a pool may need reports more often than checks, and from another path.
+//!
+//! Invariants: a poll changes nothing except the report and its counter. A task ends when its entry here is dropped. A
+//! poll that fails leaves the report as it is, and the age of that report shows it.
 
 use std::collections::HashMap;
 use std::hash::Hash;

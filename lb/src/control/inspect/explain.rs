@@ -10,9 +10,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use http::Method;
 use lb_balance::Caps;
-use lb_strategy_host::PickRequest;
+use lb_strategy_host::{PickRequest, Picker};
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::wait::{Cause, Wait};
 use crate::config::normal_path;
@@ -35,6 +36,7 @@ pub struct ExplainRequest {
     /// Path and query.
     pub target: Target,
     pub fields: Fields,
+    pub body: Vec<u8>,
     pub client_ip: IpAddr,
 }
 
@@ -64,7 +66,10 @@ pub struct Explanation {
     /// The data that strategies read, of all backends.
     pub backends: Vec<Candidate>,
     /// The strategy's own explanation, if it has one.
-    pub strategy_says: Option<serde_json::Value>,
+    pub strategy_says: Option<Value>,
+    /// How the strategy failed to explain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy_failed: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -85,6 +90,7 @@ pub(in crate::control) fn explain(
     metrics: &Metrics,
     request: &ExplainRequest,
 ) -> Result<Explanation, ControlError> {
+    let ExplainRequest { target, fields, .. } = request;
     let generation = hall.current();
     let place = find_place(&generation, request)?;
     let (pool, policy) = (&generation.pools[place.pool], &generation.policies[place.policy]);
@@ -92,11 +98,12 @@ pub(in crate::control) fn explain(
     let mut random = fastrand::Rng::new();
     let peer = request.client_ip.to_canonical().to_string();
     let found = match (&request.key, pool.wants.hash) {
-        (None, true) => key::of(&pool.hash_on, pool.hash, &request.target, &request.fields, &peer, &mut random),
+        (None, true) => key::of(&pool.hash_on, pool.hash, target, fields, &peer, &mut random),
         _ => None,
     };
     let key = request.key.as_deref().or_else(|| found.as_ref().map(Key::bytes));
     let hashed = key.filter(|_| pool.wants.hash).map(|bytes| (bytes, key::hash(pool.hash, bytes)));
+    let client = client_bytes(request.client_ip);
     let asked = PickRequest {
         worker: None,
         attempt: 0,
@@ -105,38 +112,29 @@ pub(in crate::control) fn explain(
         random: random.u64(..),
         now_ns,
         dry: true,
-        lookup: &RequestParts {
-            method: &request.method,
-            target: &request.target,
-            fields: &request.fields,
-            client: &client_bytes(request.client_ip),
-        },
+        body_length: Some(request.body.len() as u64),
+        lookup: &parts(request, &client, pool.wants.body),
     };
-    let limits = &policy.limits;
-    let caps = Caps {
-        requests: limits.requests_in_flight_per_backend,
-        // Idle connections belong to workers, so only a worker knows whether it can use one.
-        connections: None,
-    };
+    // Idle connections belong to workers, so only a worker knows whether it can use one.
+    let caps = Caps { requests: policy.limits.requests_in_flight_per_backend, connections: None };
     let has_room = |index: usize| caps.has_room(pool.backends[index].in_flight(), 0, 0);
-    let choice = pool.choose(&asked, has_room, |asked| pool.picker.pick(asked));
-    let says = pool.picker.explain(&asked).map(|text| serde_json::from_str(&text).unwrap_or_else(|_| text.into()));
+    let mut choice = pool.choose(&asked, has_room, |asked| pool.picker.pick(asked));
+    if choice == Err(Unchosen::Wait) && policy.queue.length == 0 {
+        choice = pool.choose_without_queue(&asked, has_room);
+    }
+    let (strategy_says, strategy_failed) = ask_strategy(&pool.picker, &asked);
     let plugin = pool.picker.strategy().plugin();
     let queue = metrics.queue_totals(&pool.name);
     let choice = choice.map_err(|none| match none {
         Unchosen::NoBackend | Unchosen::AllTried => None,
         Unchosen::Overload => Some(Cause::Full),
+        Unchosen::Wait => Some(Cause::Strategy),
     });
     let choice = choice.and_then(|choice| match Cause::despite_room(pool, queue, hashed.is_some()) {
         None => Ok(choice),
         cause => Err(cause),
     });
-    let (backend, picked_by, reason) = match choice {
-        Ok(Choice { index, fallback: None, .. }) => (Some(index), Some("strategy"), None),
-        Ok(Choice { index, fallback: Some(reason), .. }) => (Some(index), Some("fallback"), Some(reason.as_str())),
-        Err(None) => (None, None, Some("no_backend")),
-        Err(Some(_)) => (None, None, Some("overload")),
-    };
+    let (backend, picked_by, reason) = outcome(choice);
     let wait = choice.err().flatten().and_then(|cause| Wait::of(cause, &policy.queue, queue));
     let backends = candidates(pool);
     Ok(Explanation {
@@ -152,8 +150,39 @@ pub(in crate::control) fn explain(
         reason,
         eligible: backends.iter().filter(|one| one.eligible).map(|one| one.backend.clone()).collect(),
         backends,
-        strategy_says: says,
+        strategy_says,
+        strategy_failed,
     })
+}
+
+/// The strategy's own explanation, or how it failed to explain.
+fn ask_strategy(picker: &Picker, asked: &PickRequest<'_>) -> (Option<Value>, Option<String>) {
+    match picker.explain(asked) {
+        None => (None, None),
+        Some(Ok(text)) => (Some(serde_json::from_str(&text).unwrap_or_else(|_| text.into())), None),
+        Some(Err(error)) => (None, Some(error.to_string())),
+    }
+}
+
+/// The parts of the request that a strategy may look up, with at most `body_bytes` bytes of the body.
+fn parts<'a>(request: &'a ExplainRequest, client: &'a [u8; 16], body_bytes: u32) -> RequestParts<'a> {
+    RequestParts {
+        method: &request.method,
+        target: &request.target,
+        fields: &request.fields,
+        client,
+        body: &request.body[..request.body.len().min(body_bytes as usize)],
+    }
+}
+
+/// The backend's index, what picked it, and why it was not the strategy.
+fn outcome(choice: Result<Choice, Option<Cause>>) -> (Option<usize>, Option<&'static str>, Option<&'static str>) {
+    match choice {
+        Ok(Choice { index, fallback: None, .. }) => (Some(index), Some("strategy"), None),
+        Ok(Choice { index, fallback: Some(reason), .. }) => (Some(index), Some("fallback"), Some(reason.as_str())),
+        Err(None) => (None, None, Some("no_backend")),
+        Err(Some(_)) => (None, None, Some("overload")),
+    }
 }
 
 fn find_place(generation: &Generation, request: &ExplainRequest) -> Result<Place, ControlError> {
@@ -200,6 +229,7 @@ impl Default for ExplainRequest {
             method: Method::GET,
             target: Target::default(),
             fields: Fields::new(),
+            body: Vec::new(),
             client_ip: Ipv4Addr::LOCALHOST.into(),
         }
     }

@@ -69,9 +69,21 @@ impl Ring {
 }
 
 fn arcs(pool: &PoolGeneration, backends: usize) -> Result<Option<Vec<RingArc>>, String> {
-    let request =
-        PickRequest { worker: None, attempt: 0, tried: &[], key: None, random: 0, now_ns: 0, dry: true, lookup: &() };
-    pool.picker.explain(&request).map_or(Ok(None), |words| read(&words, backends))
+    let request = PickRequest {
+        worker: None,
+        attempt: 0,
+        tried: &[],
+        key: None,
+        random: 0,
+        now_ns: 0,
+        dry: true,
+        body_length: Some(0),
+        lookup: &(),
+    };
+    match pool.picker.explain(&request) {
+        None => Ok(None),
+        Some(words) => read(&words.map_err(|error| error.to_string())?, backends),
+    }
 }
 
 /// The ring in an explanation, if there is one.

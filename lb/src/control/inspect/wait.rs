@@ -14,7 +14,7 @@ use crate::telemetry::QueueTotals;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Wait {
     /// "full": no backend that may serve has room. "limit": the pool is at its adaptive limit. "behind": other requests
-    /// wait, and this one has no key.
+    /// wait, and this one has no key. "strategy": the strategy lets it wait.
     pub cause: &'static str,
     /// Requests that wait now.
     pub waiting: u64,
@@ -28,6 +28,7 @@ pub(super) enum Cause {
     Full,
     Limit,
     Behind,
+    Strategy,
 }
 
 // === impl Cause ===
@@ -53,6 +54,7 @@ impl Wait {
             Cause::Full => "full",
             Cause::Limit => "limit",
             Cause::Behind => "behind",
+            Cause::Strategy => "strategy",
         };
         let wait = Self { cause, waiting: queue.waiting, at_most_ms: policy.wait.as_millis() as u64 };
         (queue.waiting < policy.length as u64).then_some(wait)

@@ -108,6 +108,7 @@ fn is_program(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Labels;
 
     fn launcher(command: &[&str]) -> Launcher {
         Launcher {
@@ -117,6 +118,7 @@ mod tests {
             command: command.iter().map(|part| (*part).to_owned()).collect(),
             max_replicas: 4,
             host: [127, 0, 0, 1].into(),
+            labels: Labels::default(),
         }
     }
 

@@ -84,19 +84,19 @@ impl Membership {
     }
 }
 
-/// A backend with the address, the weight and the role that the file gives it has the origin "file". Any other is
-/// attached.
+/// A backend with the address, the weight, the role and the labels that the file gives it has the origin "file". Any
+/// other is attached.
 fn entry(desk: &Publisher, backend: AttachedBackend, socket: SocketAddr) -> Entry {
-    let AttachedBackend { id, address, weight, backup } = backend;
+    let AttachedBackend { id, address, weight, backup, labels } = backend;
     let of_file = desk.config.pools[0].backends.iter().position(|configured| {
-        let is_same = configured.weight == weight && configured.backup == backup;
+        let is_same = configured.weight == weight && configured.backup == backup && configured.labels == labels;
         configured.id == id && configured.address == address && is_same
     });
     let (origin, order) = match of_file {
         Some(order) => (Origin::File, order),
         None => (Origin::Attached, desk.pools[PoolKey::DEFAULT].members.next_order(Origin::Attached)),
     };
-    Entry { id, address, socket, weight, origin, order, draining: false, backup }
+    Entry { id, address, socket, weight, origin, order, draining: false, backup, labels }
 }
 
 fn check_attached(desk: &Publisher, backends: &[AttachedBackend]) -> Result<(), ControlError> {

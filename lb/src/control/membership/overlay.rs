@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::plan::fresh_names;
-use crate::config::{BackendConfig, Config, DEFAULT_POOL, Health, Launcher, Reach, WEIGHT_MAX, check_id};
+use crate::config::{BackendConfig, Config, DEFAULT_POOL, Health, Labels, Launcher, Reach, WEIGHT_MAX, check_id};
 use crate::control::api::OverlayStatus;
 use crate::control::pools::{Entry, Origin};
 
@@ -50,6 +50,9 @@ pub(super) struct Added {
     /// Not written if it is `false`, so that an older lb can read the file.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) backup: bool,
+    /// Like `backup`.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub(super) labels: Labels,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +80,8 @@ pub(super) struct Wanted {
     pub(super) launcher: String,
 }
 
-// === fingerprints: readable, because people look into the file ===
+// === fingerprints: readable, because people look into the file. Labels are not in them: the overlay changes no labels
+// of the file, so a drain stays in force when labels change. ===
 
 pub(super) fn backend_fingerprint(backend: &BackendConfig) -> String {
     let backup = if backend.backup { " backup" } else { "" };
@@ -85,7 +89,7 @@ pub(super) fn backend_fingerprint(backend: &BackendConfig) -> String {
 }
 
 pub(super) fn launcher_fingerprint(launcher: &Launcher) -> String {
-    let Launcher { replicas, names, first_port, command, max_replicas, host } = launcher;
+    let Launcher { replicas, names, first_port, command, max_replicas, host, labels: _ } = launcher;
     format!("{replicas} of at most {max_replicas} called {names:?} on {host} from port {first_port} by {command:?}")
 }
 
@@ -126,6 +130,7 @@ impl Overlay {
                 weight: entry.weight,
                 draining: entry.draining,
                 backup: entry.backup,
+                labels: entry.labels.clone(),
             }));
         }
         let Some(launcher) = &config.launcher else { return overlay };

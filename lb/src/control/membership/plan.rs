@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use super::overlay::{Changed, Overlay, Removed, backend_fingerprint, launcher_fingerprint};
 use super::sources::{Attached, File, Source, merge};
-use crate::config::{Config, DEFAULT_POOL, Launcher};
+use crate::config::{Config, DEFAULT_POOL, Labels, Launcher};
 use crate::control::pools::{Entry, Origin};
 use crate::control::trust::vet::VetBackend;
 
@@ -29,6 +29,7 @@ pub(in crate::control) struct Replica {
     pub(in crate::control) name: String,
     pub(in crate::control) weight: u16,
     pub(in crate::control) draining: bool,
+    pub(in crate::control) labels: Labels,
 }
 
 // === impl Plan ===
@@ -110,7 +111,7 @@ fn replicas(overlay: &Overlay, launcher: &Launcher, others: &[Entry]) -> Vec<Rep
     let replica = |name: String| {
         let changed = overlay.changed(DEFAULT_POOL, &name, &fingerprint);
         let (weight, draining) = changed.map_or((1, false), |changed| (changed.weight, changed.draining));
-        Replica { name, weight, draining }
+        Replica { name, weight, draining, labels: launcher.labels.clone() }
     };
     names.into_iter().map(replica).collect()
 }
@@ -122,7 +123,11 @@ pub(in crate::control) fn fresh_names(template: &str, count: usize, is_taken: im
 
 /// The members as a plugin in the trial sees them.
 pub(in crate::control) fn vet_backends(entries: &[Entry]) -> Vec<VetBackend> {
-    let backend =
-        |entry: &Entry| VetBackend { id: entry.id.clone(), address: entry.address.clone(), weight: entry.weight };
+    let backend = |entry: &Entry| VetBackend {
+        id: entry.id.clone(),
+        address: entry.address.clone(),
+        weight: entry.weight,
+        labels: entry.labels.json().to_string(),
+    };
     entries.iter().map(backend).collect()
 }

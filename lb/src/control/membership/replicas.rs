@@ -80,7 +80,7 @@ impl Membership {
                 "No launcher is configured: attach running servers with {\"backends\":[{\"id\",\"address\"}]}, or set [launcher]",
             ));
         };
-        let names = new_names(launcher, desk, n, hostnames)?;
+        let (names, labels) = (new_names(launcher, desk, n, hostnames)?, launcher.plan().labels.clone());
         let entries = desk.pools.iter().flat_map(|pool| pool.members.iter()).map(|member| &member.entry);
         launcher.avoid(taken_ports(&desk.config, desk.listeners.open(), entries));
         let sockets = launcher.reserve_all(n).map_err(|reason| ControlError::Failed(format!("<Error> {reason}")))?;
@@ -97,6 +97,7 @@ impl Membership {
                 order,
                 draining: false,
                 backup: false,
+                labels: labels.clone(),
             });
             new.extend(members.get(&id).cloned());
         }

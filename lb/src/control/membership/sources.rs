@@ -41,6 +41,7 @@ pub(super) fn merge(sources: &[&dyn Source], pool: &str) -> Merged {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Labels;
     use crate::control::pools::Origin;
 
     fn launched(ids: &[&str]) -> Launched {
@@ -53,6 +54,7 @@ mod tests {
             order,
             draining: false,
             backup: false,
+            labels: Labels::default(),
         };
         Launched::new(ids.iter().enumerate().map(entry).collect())
     }

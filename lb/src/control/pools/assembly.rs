@@ -74,7 +74,7 @@ pub(super) fn spec(member: &Member, slot: &Arc<Slot>) -> BackendSpec {
     BackendSpec {
         name: member.backend.id.clone(),
         address: member.backend.address.clone(),
-        labels: Arc::default(),
+        labels: member.entry.labels.json().clone(),
         weight: u32::from(member.entry.weight),
         effective: u32::from(member.entry.weight) * member.share(),
         flags: member.eligibility().flags(),

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use lb_balance::{Condition, Loss, Warmth};
 use lb_strategy_host::Stats;
 
+use crate::config::Labels;
 use crate::control::health::Standing;
 use crate::pool::{Backend, Eligibility};
 
@@ -39,6 +40,7 @@ pub(in crate::control) struct Entry {
     pub(in crate::control) draining: bool,
     /// Gets requests only if no other member can.
     pub(in crate::control) backup: bool,
+    pub(in crate::control) labels: Labels,
 }
 
 #[derive(Clone, Debug)]
@@ -74,7 +76,8 @@ impl Entry {
     pub(in crate::control) fn stand_in() -> Self {
         let socket = ([127, 0, 0, 1], 1).into();
         let (id, address) = ("b1".to_owned(), "127.0.0.1:1".to_owned());
-        Self { id, address, socket, weight: 1, origin: Origin::File, order: 0, draining: false, backup: false }
+        let (origin, labels) = (Origin::File, Labels::default());
+        Self { id, address, socket, weight: 1, origin, order: 0, draining: false, backup: false, labels }
     }
 }
 

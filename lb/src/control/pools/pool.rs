@@ -1,8 +1,8 @@
 //! One pool in control: its members, its strategy, and the published part of both.
 //!
-//! Invariants: `members_epoch` changes only with ids, addresses, weights and their order, so that a ring can be kept if
-//! only health changed. `epoch` changes with every list. A slot belongs to one strategy instance and one id while both
-//! exist.
+//! Invariants: `members_epoch` changes only with ids, addresses, weights, labels and their order, so that a ring can be
+//! kept if only health changed. `epoch` changes with every list. A slot belongs to one strategy instance and one id
+//! while both exist.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use lb_balance::Thresholds;
 use lb_strategy_host::{Slot, Strategy};
 
 use super::assembly::spec;
-use crate::config;
+use crate::config::{self, Labels};
 use crate::control::api::Overriding;
 use crate::control::pools::{Assembled, Assembly, Member, Members};
 use crate::control::trust::Tenure;
@@ -43,6 +43,8 @@ pub(in crate::control) struct Kept {
     pub(in crate::control) settings: config::Strategy,
     /// The override that had put it in charge.
     pub(in crate::control) overriding: Option<Overriding>,
+    /// Else it is the first strategy of the pool, and none was proven.
+    pub(in crate::control) is_proven: bool,
     slots: Slots,
 }
 
@@ -161,11 +163,13 @@ impl PoolState {
             self.tenure = Tenure::Proven;
             return Some(strategy);
         }
-        match std::mem::replace(&mut self.tenure, tenure) {
+        let before = std::mem::replace(&mut self.tenure, tenure);
+        match before {
             Tenure::OnProbation(_) if self.kept.is_some() => Some(strategy),
             Tenure::Failed(_) => Some(strategy),
             Tenure::Proven | Tenure::OnProbation(_) => {
-                self.kept.replace(Kept { strategy, settings, overriding, slots }).map(|kept| kept.strategy)
+                let is_proven = before == Tenure::Proven;
+                self.kept.replace(Kept { strategy, settings, overriding, is_proven, slots }).map(|kept| kept.strategy)
             }
         }
     }
@@ -224,6 +228,8 @@ impl PoolState {
 }
 
 fn same_members(left: &[Member], right: &[Member]) -> bool {
-    let told = |member: &Member| (member.backend.number, member.backend.address.clone(), member.entry.weight);
+    fn told(member: &Member) -> (u64, &str, u16, &Labels) {
+        (member.backend.number, &member.backend.address, member.entry.weight, &member.entry.labels)
+    }
     left.len() == right.len() && left.iter().map(told).eq(right.iter().map(told))
 }

@@ -1,7 +1,8 @@
 //! The pickers of a reload: state is handed over to new instances, then all pools' pickers are made, or none.
 //!
 //! Invariants: everything here calls into plugins, so it runs on the builder. An instance that refused its
-//! predecessor's bytes is not used, because it may have taken a part of them.
+//! predecessor's bytes is not used, because it may have taken a part of them. State is exported as late as possible:
+//! pools without a hand-over come first. What the old instance learns between its export and the publish is lost.
 
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ pub(in crate::control) struct BuiltPool {
 }
 
 /// Hands over state and makes the pickers: all pools or none.
-pub(super) fn assemble(jobs: Vec<PoolJob>) -> Result<Vec<BuiltPool>, ReloadError> {
+pub(super) fn assemble(mut jobs: Vec<PoolJob>) -> Result<Vec<BuiltPool>, ReloadError> {
     let build = |job: PoolJob| {
         let PoolJob { index, mut assembly, swap } = job;
         let name = assembly.name().clone();
@@ -45,6 +46,7 @@ pub(super) fn assemble(jobs: Vec<PoolJob>) -> Result<Vec<BuiltPool>, ReloadError
         let assembled = assembly.build().map_err(refused("picker"))?;
         Ok(BuiltPool { index, assembled, state, warning })
     };
+    jobs.sort_by_key(PoolJob::hands_over);
     jobs.into_iter().map(build).collect()
 }
 
@@ -73,4 +75,18 @@ fn hand_over(
     };
     assembly.start_fresh(Strategy::for_pool(new.plugin().clone(), options, assembly.name())?);
     Ok((StateHandOver::Fresh, Some(format!("the state could not be handed over and begins anew: {failed}"))))
+}
+
+fn schema(strategy: &Strategy) -> Option<&str> {
+    strategy.plugin().state_schema().map(|(schema, _)| schema)
+}
+
+// === impl PoolJob ===
+
+impl PoolJob {
+    /// Whether the new instance may import what the old one exports.
+    fn hands_over(&self) -> bool {
+        let new = schema(self.assembly.strategy());
+        new.is_some() && self.swap.as_ref().is_some_and(|(old, _)| schema(old) == new)
+    }
 }

@@ -1,20 +1,23 @@
-//! The builder: one plain thread with a queue, the only caller of plugin hooks other than `pick` and `on_finish`.
+//! The builder: one plain thread with a queue, the only caller of the plugin hooks that no worker calls.
 //!
 //! Why a thread: a plugin's constructor may be slow or hang, and neither workers nor control may wait for it.
-//! Invariants: jobs run one after the other, in order. A job that runs for over a second is reported as unhealthy. The
-//! jobs behind it wait, and neither workers nor the actor do.
+//! Invariants: jobs run one after the other, in order. Between two jobs at most one of the [`Duties`] runs. If a job or
+//! call takes over a second, the builder is unhealthy. The jobs behind it wait, and neither workers nor the actor do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use lb_strategy_host::crash;
 use tokio::sync::oneshot;
+
+use super::duties::{Duties, Office, Post};
 
 /// A job that takes longer sets [`Builder::is_stuck`].
 const BUSY_MAX: Duration = Duration::from_secs(1);
 
-type Job = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce(&mut Duties) + Send>;
 
 /// Sends jobs to the builder's thread, which ends when the last sender is dropped.
 #[derive(Clone)]
@@ -38,11 +41,8 @@ impl Builder {
         let shared = Arc::new(Shared { started: Instant::now(), busy_since_ms: AtomicU64::new(0) });
         let own = shared.clone();
         std::thread::Builder::new().name("lb-builder".into()).spawn(move || {
-            for job in jobs {
-                own.busy_since_ms.store(own.started.elapsed().as_millis() as u64 + 1, Relaxed);
-                job();
-                own.busy_since_ms.store(0, Relaxed);
-            }
+            crash::cover_thread();
+            own.work(&jobs);
         })?;
         Ok(Self { queue, shared })
     }
@@ -60,7 +60,12 @@ impl Builder {
 
     /// Queues `job` and does not wait.
     pub fn post(&self, job: impl FnOnce() + Send + 'static) {
-        let _ = self.queue.send(Box::new(job));
+        let _ = self.queue.send(Box::new(|_| job()));
+    }
+
+    /// The instances of `posts` have the duties from now on, and no others.
+    pub(super) fn set_duties(&self, posts: Vec<Post>, office: Arc<Office>) {
+        let _ = self.queue.send(Box::new(move |duties| duties.replace(posts, &office, Instant::now())));
     }
 
     /// Drops `value` on the builder, where plugin code may run.
@@ -68,11 +73,38 @@ impl Builder {
         self.post(move || drop(value));
     }
 
-    /// Whether the running job has taken over a second.
+    /// Whether the running job or call has taken over a second.
     pub fn is_stuck(&self) -> bool {
         match self.shared.busy_since_ms.load(Relaxed) {
             0 => false,
             since => self.shared.started.elapsed().as_millis() as u64 + 1 - since > BUSY_MAX.as_millis() as u64,
         }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Runs jobs, and duties between them, until the last sender is dropped.
+    fn work(&self, jobs: &Receiver<Job>) {
+        let mut duties = Duties::default();
+        loop {
+            let job = match duties.next_due() {
+                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(due) => jobs.recv_timeout(due.saturating_duration_since(Instant::now())),
+            };
+            match job {
+                Ok(job) => self.busy(|| job(&mut duties)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.busy(|| duties.run_one(Instant::now()));
+        }
+    }
+
+    fn busy(&self, work: impl FnOnce()) {
+        self.busy_since_ms.store(self.started.elapsed().as_millis() as u64 + 1, Relaxed);
+        work();
+        self.busy_since_ms.store(0, Relaxed);
     }
 }

@@ -6,11 +6,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lb_strategy_host::HookError;
 use tokio::time::Instant;
 
 use super::builds::{Builds, Built, Ended};
+use super::duties::{Office, Post, Rebuilds};
 use super::listeners::Listeners;
 use super::waiting::{TAKE_UP_MAX, Waited, Waiting};
 use super::{Builder, FollowUp, PoolJob, assemble, settings};
@@ -20,6 +22,9 @@ use crate::control::pools::{Assembled, Assembly, Member, PoolKey, PoolState, Poo
 use crate::generation::{Generation, Hall, OwnRoutes, Settings};
 use crate::listener::Listener;
 use crate::telemetry::Metrics;
+
+/// How long lb ignores a strategy that asks for new pickers after it refused a list. It would be asked forever.
+const DEAF: Duration = Duration::from_secs(1);
 
 /// The parts of a new publisher.
 pub(in crate::control) struct InForce {
@@ -57,6 +62,11 @@ pub(in crate::control) struct Publisher {
     changes: u64,
     builds: Builds,
     waiting: Waiting,
+    office: Arc<Office>,
+    /// The instances that have duties on the builder.
+    posts: Vec<Post>,
+    /// Pools whose strategy refused a list, and until when lb ignores that it asks for new pickers.
+    deaf: Vec<(PoolKey, Instant)>,
 }
 
 /// An event that the publisher waits for.
@@ -64,6 +74,8 @@ pub(in crate::control) enum Progress {
     Ended(Ended),
     /// A worker has taken up a generation.
     Acknowledged,
+    /// Strategies ask for new pickers.
+    Rebuild,
 }
 
 /// A pool whose strategy refused its list: the published membership is in force again.
@@ -81,13 +93,18 @@ pub(in crate::control) struct Refused {
 impl Publisher {
     pub(in crate::control) fn new(parts: InForce) -> Self {
         let InForce { config, metrics, hall, builder, pools, listeners, admin, own_routes, missing_path } = parts;
-        Self {
+        let (opened, rebuilds) = (hall.opened(), Rebuilds::default());
+        let office = Arc::new(Office { metrics: metrics.clone(), rebuilds, opened });
+        let mut publisher = Self {
             has_checked: hall.current().awaited == 0,
             number: hall.current().number,
             changes: 0,
             builds: Builds::new(),
             waiting: Waiting::default(),
             leaving: Vec::new(),
+            office,
+            posts: Vec::new(),
+            deaf: Vec::new(),
             pools: Pools::new(pools),
             listeners: Listeners::new(listeners),
             config,
@@ -97,7 +114,9 @@ impl Publisher {
             admin,
             own_routes,
             missing_path,
-        }
+        };
+        publisher.assign_duties();
+        publisher
     }
 
     /// Marks the pool: its lists have changed.
@@ -127,6 +146,7 @@ impl Publisher {
         tokio::select! {
             ended = self.builds.ended() => Progress::Ended(ended),
             () = self.hall.acknowledgement() => Progress::Acknowledged,
+            () = self.office.rebuilds.asked() => Progress::Rebuild,
         }
     }
 
@@ -139,6 +159,19 @@ impl Publisher {
         self.builds.tell_if_stuck();
     }
 
+    /// Marks the pools whose strategy in charge asks for a new picker. Not before a build may begin: a reload that runs
+    /// may put another strategy in charge.
+    fn mark_rebuilds(&mut self) {
+        let now = Instant::now();
+        self.deaf.retain(|(_, until)| now < *until);
+        for (pool, instance) in self.office.rebuilds.take() {
+            let is_in_charge = self.pools.get(pool).is_some_and(|pool| pool.strategy.instance() == instance);
+            if is_in_charge && !self.deaf.iter().any(|(deaf, _)| *deaf == pool) {
+                self.touch(pool);
+            }
+        }
+    }
+
     pub(in crate::control) fn is_building(&self) -> bool {
         self.builds.is_running()
     }
@@ -148,6 +181,7 @@ impl Publisher {
         if self.builds.is_running() {
             return;
         }
+        self.mark_rebuilds();
         if !self.is_dirty() {
             // The changes that callers wait for are published already.
             return self.waiting.published(self.changes, self.number);
@@ -228,6 +262,7 @@ impl Publisher {
         });
         self.metrics.set_generation(self.number);
         self.waiting.published(covers, self.number);
+        self.assign_duties();
     }
 
     /// Returns the actions that are due because every worker has a generation, or because the wait was too long. Frees
@@ -265,15 +300,29 @@ impl Publisher {
 
     /// Drops pools and strategies on the builder.
     pub(in crate::control) fn stop(self) {
-        self.builder.retire((self.pools.into_states(), self.leaving));
+        self.builder.set_duties(Vec::new(), self.office);
+        self.builder.retire((self.pools.into_states(), self.leaving, self.posts));
     }
 
     fn is_dirty(&self) -> bool {
         self.pools.iter().any(|pool| pool.is_dirty)
     }
 
+    /// The strategies in charge get the duties of the builder, if others have them.
+    fn assign_duties(&mut self) {
+        let posts: Vec<Post> = self.pools.entries().filter_map(|(key, pool)| Post::of(key, pool)).collect();
+        let is_same = posts.len() == self.posts.len() && posts.iter().zip(&self.posts).all(|(new, old)| new.is(old));
+        if !is_same {
+            self.builder.set_duties(posts.clone(), self.office.clone());
+            // Plugin code runs when the last reference goes.
+            let before = std::mem::replace(&mut self.posts, posts);
+            self.builder.retire(before);
+        }
+    }
+
     fn roll_back(&mut self, pool: PoolKey, reason: String) -> Refused {
-        tracing::error!(pool = %self.pools[pool].name, reason, "the strategy refused a change of backends: the change is undone");
+        tracing::error!(pool = %self.pools[pool].name, reason, "the strategy refused a list of backends: the one before stays");
+        self.deaf.push((pool, Instant::now() + DEAF));
         let gone = self.pools[pool].roll_back();
         Refused { pool, reason, gone, waiters: self.waiting.take_refused(pool) }
     }

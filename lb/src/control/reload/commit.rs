@@ -41,7 +41,7 @@ impl Reloads {
         let result = transaction.taking_back.as_ref().map_or(ReloadResult::Done, |_| ReloadResult::RolledBack);
         let mut report = outcome::report(&prepared, result, &built, 0);
         report.warnings.extend(lapsed.into_iter().map(|what| format!("a change made at run time has lapsed: {what}")));
-        let Prepared { target, candidates, listeners, access_log } = prepared;
+        let Prepared { target, candidates, listeners, access_log, files: _ } = prepared;
         reopen_access_log(desk, access_log.as_ref());
         let closed = desk.listeners.replace(listeners, &desk.metrics);
         match &transaction.taking_back {
@@ -70,6 +70,8 @@ impl Reloads {
         desk.wait_for_newest(FollowUp::Replaced(replaced));
         desk.see_off(left);
         desk.listeners.close(closed, &desk.metrics);
+        self.forgive(desk, &transaction);
+        self.note_proven(desk);
         report.generation = desk.hall.current().number;
         self.end(desk, transaction, Ok(report));
     }
@@ -103,6 +105,7 @@ impl Reloads {
                 changes.swapped.push(key);
                 let plugin = pool.strategy.plugin();
                 desk.metrics.set_strategy(&pool.name, plugin.name(), plugin.version());
+                desk.metrics.instance_in_charge(&pool.name, plugin.name(), pool.strategy.panics().clone());
                 desk.metrics.strategy_swapped(&pool.name, kind);
             }
         }
@@ -153,6 +156,7 @@ fn take_up_pools(
         tracing::info!(pool = %pool.name, strategy = plugin.name(), "pool is added");
         desk.metrics.pool_opened(&pool.name);
         desk.metrics.set_strategy(&pool.name, plugin.name(), plugin.version());
+        desk.metrics.instance_in_charge(&pool.name, plugin.name(), pool.strategy.panics().clone());
     }
     for (key, pool) in &left {
         tracing::info!(pool = %pool.name, "pool is removed: its requests finish");

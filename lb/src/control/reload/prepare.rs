@@ -7,7 +7,7 @@ use lb_strategy_host::Loader;
 use tokio::sync::{Notify, mpsc};
 
 use super::listen::Doors;
-use super::read::read;
+use super::read::{read, without_overrides};
 use super::reloads::PreparationResult;
 use super::swap::open;
 use super::trial::{AllStaged, InCharge, stage, vet};
@@ -74,7 +74,9 @@ impl Preparation {
             let target = read(source.as_ref(), &overrides, &running, &mut attempt);
             let staged = target.and_then(|target| stage(&loader, target, &mut attempt));
             reporter.iter().for_each(|reporter| reporter.attempted(attempt.clone()));
-            staged
+            let source = source.filter(|_| !overrides.is_empty());
+            let files = source.and_then(|source| without_overrides(&source, &overrides, &attempt));
+            staged.map(|staged| AllStaged { files, ..staged })
         };
         tokio::task::spawn_blocking(read).await.unwrap_or_else(|_| broke())
     }

@@ -12,7 +12,7 @@ use crate::config::{
 };
 use crate::control::api::{Overriding, ReloadError};
 use crate::control::trust::plugins;
-use crate::control::watch::Attempt;
+use crate::control::watch::{Attempt, Taken};
 
 /// The goal of a reload.
 #[derive(Clone, Debug)]
@@ -71,6 +71,24 @@ pub(in crate::control) fn read(
         }
     }
     Ok(Target { pinned, ..compare(running, wanted, warnings) })
+}
+
+/// The content that a reload without overrides would find, after an attempt with `overrides` has read the files.
+///
+/// `None` if the configuration has changed since, or is not valid: the watcher decides about that. Blocks.
+pub(super) fn without_overrides(source: &Source, overrides: &[Overriding], attempt: &Attempt) -> Option<Attempt> {
+    let bytes = config::read(&source.path).ok()?;
+    let config = Some(Sha256::digest(&bytes).into());
+    if config != attempt.config {
+        return None;
+    }
+    let file = config::load_bytes(source, &bytes).ok()?.config;
+    let read = file.pools.iter().zip(attempt.plugins.as_ref()?);
+    let taken = read.map(|(pool, taken)| match overrides.iter().any(|one| one.pool == pool.name) {
+        true => Taken::unread(plugins::candidates(&file.plugin_dirs, &pool.strategy.plugin)),
+        false => taken.clone(),
+    });
+    Some(Attempt { config, plugins: Some(taken.collect()) })
 }
 
 fn key_of(pool: &str, key: &str) -> String {

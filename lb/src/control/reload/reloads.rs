@@ -24,6 +24,7 @@ use crate::control::api::{
 use crate::control::membership::{Launched, Membership};
 use crate::control::pools::PoolKey;
 use crate::control::publish::{FollowUp, Publisher};
+use crate::control::trust::Ledger;
 use crate::control::trust::vet::Vetter;
 use crate::control::watch::{Reporter, Watch};
 
@@ -47,6 +48,8 @@ pub(in crate::control) struct Reloads {
     /// The overrides in force.
     pub(super) overrides: Vec<Overriding>,
     pub(super) rolled_back: Vec<RolledBack>,
+    /// Crashes of earlier runs, and proven strategies.
+    pub(super) ledger: Ledger,
     last: Option<LastReload>,
     /// The last reload that read the files to put them in force.
     read: Option<LastReload>,
@@ -61,14 +64,16 @@ pub(in crate::control) struct Reloads {
 // === impl Reloads ===
 
 impl Reloads {
-    pub(in crate::control) fn new(tools: Tools) -> Self {
+    /// `rolled_back`: strategies of the files that the start did not load, because they crashed.
+    pub(in crate::control) fn new(tools: Tools, ledger: Ledger, rolled_back: Vec<RolledBack>) -> Self {
         Self {
             pinned: tools.source.as_ref().and_then(pinned_at_start),
             tools,
             state: State::Idle,
             queue: Queue::default(),
             overrides: Vec::new(),
-            rolled_back: Vec::new(),
+            rolled_back,
+            ledger,
             last: None,
             read: None,
             next_look: Instant::now(),
@@ -103,7 +108,12 @@ impl Reloads {
         }
         match &mut self.queue.plain {
             _ if !waits => transaction.answer(&Err(ReloadError::Busy)),
-            Some(next) => next.answers.append(&mut transaction.answers),
+            Some(next) => {
+                next.answers.append(&mut transaction.answers);
+                if next.by.is_automatic() {
+                    next.by = by;
+                }
+            }
             next => *next = Some(transaction),
         }
     }
@@ -140,13 +150,14 @@ impl Reloads {
 
     /// Configuration and plugins are ready, or refused.
     pub(in crate::control) fn prepared(&mut self, desk: &mut Publisher, prepared: PreparationResult) {
-        let State::Preparing { transaction, .. } = self.state.take() else { return };
+        let State::Preparing { mut transaction, .. } = self.state.take() else { return };
         let mut prepared = match *prepared {
             Ok(prepared) => prepared,
             Err(error) => return self.end(desk, transaction, Err(error)),
         };
+        transaction.files = prepared.files.take();
         if let Some(old) = self.rolled_back_candidate(&prepared) {
-            let RolledBack { pool, strategy, reason, .. } = old;
+            let RolledBack { pool, strategy, reason, .. } = &old;
             let sentence = format!("pool {pool}: strategy {strategy} was rolled back before: {reason}");
             if transaction.by.is_automatic() {
                 discard(desk, prepared);
@@ -196,6 +207,7 @@ impl Reloads {
         match result {
             Ok(report) if !dry_run => {
                 self.overrides.clone_from(&transaction.overrides);
+                self.tell_watcher(&transaction);
                 let (answers, report) = (transaction.answers, Box::new(report));
                 desk.wait_for_newest(FollowUp::Reload { answers, report });
             }
@@ -225,6 +237,18 @@ impl Reloads {
         }
     }
 
+    pub(in crate::control) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Ends the reload that runs, and returns what remains to be written.
+    pub(in crate::control) fn stop(self, desk: &Publisher) -> Ledger {
+        let Self { tools, state, queue, ledger, .. } = self;
+        // They may own instances of strategies.
+        desk.builder.retire((tools, state, queue));
+        ledger
+    }
+
     pub(in crate::control) fn watch_status(&self) -> Option<WatchStatus> {
         self.tools.watch.as_ref().and_then(Watch::status)
     }
@@ -241,6 +265,7 @@ impl Reloads {
             // The same bytes may have got another name or path.
             desk.config = prepared.target.config.clone();
             self.rolled_back.clear();
+            self.forgive(desk, &transaction);
             reopen_access_log(desk, prepared.access_log.as_ref());
         }
         discard(desk, prepared);
@@ -287,8 +312,19 @@ impl Reloads {
         others.chain([new.clone()]).collect()
     }
 
+    /// An override is in force, and with it the rest of the files. An edit from before must not undo the override. So
+    /// the watcher gets the content that was read, and a request of the watcher that waits is taken back. If the files
+    /// have changed since, the watcher asks again.
+    fn tell_watcher(&mut self, transaction: &Transaction) {
+        let (Some(files), Some(watch)) = (&transaction.files, &self.tools.watch) else { return };
+        watch.reporter().attempted(files.clone());
+        if let Some(next) = self.queue.plain.take_if(|next| next.by == Trigger::Watcher) {
+            next.answer(&Err(ReloadError::Busy));
+        }
+    }
+
     /// Where the transaction reports to the watcher the files that it read. Only an attempt to put the files in force
-    /// is reported, not a dry run and not an override.
+    /// is reported, not a dry run. For an override see `tell_watcher`.
     fn reporter_of(&self, transaction: &Transaction) -> Option<Reporter> {
         let request = &transaction.request;
         let counts = !request.dry_run && request.overriding.is_none();

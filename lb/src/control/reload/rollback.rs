@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::reloads::{Reloads, access_log_of};
+use super::reloads::{Reloads, access_log_of, discard};
 use super::state::{Answer, Rollback, State, Transaction};
-use super::{Candidate, Prepared, Target};
-use crate::control::api::{ReloadError, RolledBack, Trigger};
-use crate::control::pools::{PoolKey, PoolState};
+use super::{Candidate, Prepared, Target, outcome};
+use crate::control::api::{Overriding, ReloadError, ReloadReport, ReloadResult, RolledBack, Trigger};
+use crate::control::pools::{Kept, PoolKey, PoolState};
 use crate::control::publish::Publisher;
-use crate::control::trust::{Opinion, Tenure};
+use crate::control::trust::{Crash, Opinion, Tenure};
 use crate::generation::SILENCE_MAX;
 
 /// The interval of looks at strategies on probation.
@@ -22,14 +22,43 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Reloads {
     /// Strategies of the start-up are on probation, too.
-    pub(in crate::control) fn begin_probation(desk: &mut Publisher) {
+    pub(in crate::control) fn begin_probation(&mut self, desk: &mut Publisher) {
         let tenure = Tenure::begin(Instant::now(), desk.config.reload.probation);
         for pool in desk.pools.keys() {
             *desk.pools[pool].tenure_mut() = tenure.clone();
             // No request has arrived yet.
-            let instance = desk.pools[pool].strategy.instance();
+            let state = &desk.pools[pool];
+            let (plugin, instance) = (state.strategy.plugin(), state.strategy.instance());
+            desk.metrics.instance_in_charge(&state.name, plugin.name(), state.strategy.panics().clone());
             desk.wait_for_newest(crate::control::publish::FollowUp::InCharge { pool, instance });
         }
+        self.note_proven(desk);
+    }
+
+    /// Tells the ledger which strategies are proven.
+    pub(super) fn note_proven(&mut self, desk: &Publisher) {
+        for pool in desk.pools.iter() {
+            let is_proven = matches!(pool.tenure(), Tenure::Proven);
+            self.ledger.note(&pool.name, &pool.strategy, &pool.settings().options, is_proven);
+        }
+    }
+
+    /// Removes crashes from the ledger if an operator has put the strategies in charge. A plain reload removes all. An
+    /// override removes only those of strategies that are in charge now.
+    pub(super) fn forgive(&mut self, desk: &Publisher, transaction: &Transaction) {
+        let Transaction { request, by, taking_back, .. } = transaction;
+        if by.is_automatic() || taking_back.is_some() || request.dry_run {
+            return;
+        }
+        let is_plain = request.overriding.is_none();
+        let is_in_charge = |crash: &Crash| {
+            let is_of = |pool: &PoolState| {
+                let sha256 = pool.strategy.plugin().sha256_hex();
+                crash.is_of(&pool.name, sha256.as_deref(), &pool.settings().options)
+            };
+            desk.pools.iter().any(is_of)
+        };
+        self.ledger.forgive(|crash| is_plain || is_in_charge(crash));
     }
 
     /// The wait for the workers is over: probation counts from here.
@@ -60,6 +89,7 @@ impl Reloads {
     fn look(&mut self, desk: &mut Publisher) {
         self.next_look = Instant::now() + LOOK_EVERY;
         let failed = failed(desk);
+        self.note_proven(desk);
         match (failed, self.state.is_idle()) {
             (Some((pool, reason)), true) => {
                 let transaction = Transaction::taking_back(Trigger::Probation, reason, Vec::new());
@@ -99,20 +129,23 @@ impl Reloads {
             self.queue.rollback = Some(Rollback::ByHand(pool, Box::new(transaction)));
             return;
         }
-        let refused = |reason| Err(ReloadError::refused("rollback", reason));
-        if let Some(name) = pool.as_deref().filter(|name| desk.pools.key_of(name).is_none()) {
-            return transaction.answer(&refused(format!("there is no pool {name:?}")));
+        match pools_to_roll_back(desk, pool.as_deref()) {
+            Ok(pools) => self.begin_rollback(desk, transaction, &pools),
+            Err(error) => transaction.answer(&Err(error)),
         }
-        let is_meant = |state: &PoolState| pool.as_deref().is_none_or(|pool| pool == &*state.name);
-        let pools = desk.pools.entries().filter(|(_, state)| is_meant(state) && state.kept().is_some());
-        let pools: Vec<PoolKey> = pools.map(|(key, _)| key).collect();
-        if pools.is_empty() {
-            let of = pool.map_or_else(String::new, |name| format!(" of pool {name:?}"));
-            return transaction.answer(&refused(format!(
-                "there is nothing to go back to: no other strategy{of} was in charge since the start, or the last rollback"
-            )));
-        }
-        self.begin_rollback(desk, transaction, &pools);
+    }
+
+    /// Which strategies a rollback by hand would put back in charge. Changes nothing.
+    pub(in crate::control) fn going_back(
+        &self,
+        desk: &Publisher,
+        pool: Option<String>,
+    ) -> Result<ReloadReport, ReloadError> {
+        let pools = pools_to_roll_back(desk, pool.as_deref())?;
+        let (prepared, _) = self.prepare_rollback(desk, &pools, not_proven(desk, &pools));
+        let report = outcome::report(&prepared, ReloadResult::WouldWork, &[], desk.hall.current().number);
+        discard(desk, prepared);
+        Ok(ReloadReport { dry_run: true, ..report })
     }
 
     /// A reload has ended. Begins the rollback that waited for it, if there is one.
@@ -127,6 +160,23 @@ impl Reloads {
     }
 
     fn begin_rollback(&mut self, desk: &Publisher, mut transaction: Transaction, pools: &[PoolKey]) {
+        let warnings = match (&transaction.by, &transaction.taking_back) {
+            (Trigger::Probation, Some(reason)) => vec![reason.clone()],
+            _ => not_proven(desk, pools),
+        };
+        let (prepared, overrides) = self.prepare_rollback(desk, pools, warnings);
+        transaction.overrides = overrides;
+        self.begun += 1;
+        self.state = State::Ready { transaction, prepared: Box::new(prepared) };
+    }
+
+    /// The kept strategies of `pools`, ready to be put back, and the overrides that are then in force.
+    fn prepare_rollback(
+        &self,
+        desk: &Publisher,
+        pools: &[PoolKey],
+        warnings: Vec<String>,
+    ) -> (Prepared, Vec<Overriding>) {
         let mut config = desk.config.clone();
         let mut overrides = self.overrides.clone();
         let mut candidates = Vec::new();
@@ -140,14 +190,9 @@ impl Reloads {
             overrides.extend(kept.overriding.clone());
             candidates.push(Candidate::back(kept, &pool.strategy, pool.settings()));
         }
-        transaction.overrides = overrides;
-        let by_itself = transaction.by == Trigger::Probation;
-        let warnings = transaction.taking_back.clone().filter(|_| by_itself).into_iter().collect();
         let target = Target { config, applied: Vec::new(), needs_restart: Vec::new(), warnings, pinned: None };
         let (listeners, access_log) = (desk.listeners.open().to_vec(), access_log_of(desk));
-        let prepared = Box::new(Prepared { target, candidates, listeners, access_log });
-        self.begun += 1;
-        self.state = State::Ready { transaction, prepared };
+        (Prepared { target, candidates, listeners, access_log, files: None }, overrides)
     }
 
     /// A rollback failed: the strategy in charge stays. Only an operator can roll it back from now on.
@@ -159,16 +204,46 @@ impl Reloads {
         }
     }
 
-    /// The candidate with the same bytes and options as one that was rolled back from its pool, if there is one.
-    pub(super) fn rolled_back_candidate(&self, prepared: &Prepared) -> Option<&RolledBack> {
+    /// The candidate with the same bytes and options as one that was rolled back from its pool, or crashed in it.
+    pub(super) fn rolled_back_candidate(&self, prepared: &Prepared) -> Option<RolledBack> {
         let pools = prepared.target.config.pools.iter().zip(&prepared.candidates);
         pools.filter(|(_, candidate)| candidate.strategy.is_some()).find_map(|(pool, candidate)| {
             let sha256 = candidate.plugin().sha256_hex();
-            self.rolled_back
-                .iter()
-                .find(|old| old.pool == pool.name && old.sha256 == sha256 && old.options == pool.strategy.options)
+            let options = &pool.strategy.options;
+            let is_same = |old: &&RolledBack| old.pool == pool.name && old.sha256 == sha256 && old.options == *options;
+            let rolled_back = self.rolled_back.iter().find(is_same).cloned();
+            rolled_back.or_else(|| self.ledger.crash_of(&pool.name, sha256.as_deref(), options))
         })
     }
+}
+
+/// The pools that a rollback by hand is about: `pool`, or all that have a strategy to go back to.
+fn pools_to_roll_back(desk: &Publisher, pool: Option<&str>) -> Result<Vec<PoolKey>, ReloadError> {
+    let refused = |reason| Err(ReloadError::refused("rollback", reason));
+    if let Some(name) = pool.filter(|name| desk.pools.key_of(name).is_none()) {
+        return refused(format!("there is no pool {name:?}"));
+    }
+    let is_meant = |state: &PoolState| pool.is_none_or(|pool| pool == &*state.name);
+    let pools = desk.pools.entries().filter(|(_, state)| is_meant(state) && state.kept().is_some());
+    let pools: Vec<PoolKey> = pools.map(|(key, _)| key).collect();
+    if pools.is_empty() {
+        let of = pool.map_or_else(String::new, |name| format!(" of pool {name:?}"));
+        return refused(format!(
+            "there is nothing to go back to: no other strategy{of} was in charge since the start, or the last rollback"
+        ));
+    }
+    Ok(pools)
+}
+
+/// A sentence for each pool whose kept strategy was not proven.
+fn not_proven(desk: &Publisher, pools: &[PoolKey]) -> Vec<String> {
+    let kept = pools.iter().filter_map(|key| Some((&desk.pools[*key].name, desk.pools[*key].kept()?)));
+    let unproven = kept.filter(|(_, kept)| !kept.is_proven);
+    let sentence = |(pool, kept): (_, &Kept)| {
+        let name = kept.strategy.plugin().name();
+        format!("pool {pool}: no strategy was proven yet, so {name} is the first one that was in charge")
+    };
+    unproven.map(sentence).collect()
 }
 
 /// The first pool whose strategy failed its probation and can be rolled back, and the reason. Ends probations that are
@@ -180,10 +255,12 @@ fn failed(desk: &mut Publisher) -> Option<(PoolKey, String)> {
     for (key, pool) in desk.pools.entries_mut() {
         let Tenure::OnProbation(probation) = pool.tenure() else { continue };
         let name = pool.strategy.plugin().name();
-        match probation.opinion(desk.metrics.pick_totals(&pool.name), stuck, now) {
+        let counted = desk.metrics.pick_totals(&pool.name);
+        match probation.opinion(counted, pool.strategy.panics(), stuck, now) {
             Opinion::Watching => {}
             Opinion::Proven => {
-                tracing::info!(pool = %pool.name, strategy = name, "strategy is proven");
+                let picks = pool.tenure().picks(counted);
+                tracing::info!(pool = %pool.name, strategy = name, picks, "strategy is proven");
                 *pool.tenure_mut() = Tenure::Proven;
             }
             Opinion::Failed(reason) if pool.kept().is_none() => {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::Prepared;
 use crate::control::api::{Overriding, ReloadError, ReloadReport, ReloadRequest, Trigger};
 use crate::control::pools::{Member, PoolKey, PoolState};
+use crate::control::watch::Attempt;
 
 /// Where the result of a reload goes.
 pub(super) type Answer = oneshot::Sender<Result<ReloadReport, ReloadError>>;
@@ -25,6 +26,8 @@ pub(super) struct Transaction {
     pub(super) overrides: Vec<Overriding>,
     /// The reason, if it is a rollback, which reads no file.
     pub(super) taking_back: Option<String>,
+    /// For an override: the content of the files that it puts in force.
+    pub(super) files: Option<Attempt>,
 }
 
 /// The state of the reload that runs.
@@ -77,7 +80,15 @@ pub(super) enum Rollback {
 
 impl Transaction {
     pub(super) fn new(request: ReloadRequest, by: Trigger, answer: Answer) -> Self {
-        Self { request, by, began: Instant::now(), answers: vec![answer], overrides: Vec::new(), taking_back: None }
+        Self {
+            request,
+            by,
+            began: Instant::now(),
+            answers: vec![answer],
+            overrides: Vec::new(),
+            taking_back: None,
+            files: None,
+        }
     }
 
     /// A rollback and its reason.
@@ -89,6 +100,7 @@ impl Transaction {
             answers,
             overrides: Vec::new(),
             taking_back: Some(reason),
+            files: None,
         }
     }
 

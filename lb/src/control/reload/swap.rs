@@ -15,6 +15,7 @@ use crate::config;
 use crate::control::api::{PoolReload, ReloadError, StateHandOver, StrategyChange};
 use crate::control::pools::Kept;
 use crate::control::trust::plugins;
+use crate::control::watch::Attempt;
 use crate::listener::Listener;
 use crate::telemetry::SwapKind;
 
@@ -26,6 +27,8 @@ pub(in crate::control) struct Prepared {
     /// Open, in the order of the target's addresses.
     pub(in crate::control) listeners: Vec<Arc<Listener>>,
     pub(in crate::control) access_log: Option<AccessLog>,
+    /// As in [`AllStaged`].
+    pub(super) files: Option<Attempt>,
 }
 
 /// The strategy that is to be in charge of a pool.
@@ -41,7 +44,7 @@ pub(in crate::control) struct Candidate {
 
 /// Opens every pool's plugin. Makes an instance if plugin or options differ from those `in_charge`.
 pub(super) fn open(loader: &Loader, staged: AllStaged, in_charge: &InCharge) -> Result<Prepared, ReloadError> {
-    let AllStaged { target, plugins: staged } = staged;
+    let AllStaged { target, plugins: staged, files } = staged;
     let mut candidates = Vec::with_capacity(staged.len());
     for (pool, staged) in target.config.pools.iter().zip(staged) {
         let file = staged.origin.clone();
@@ -56,7 +59,7 @@ pub(super) fn open(loader: &Loader, staged: AllStaged, in_charge: &InCharge) -> 
         };
         candidates.push(Candidate { strategy, change, is_return: false, plugin, file });
     }
-    Ok(Prepared { target, candidates, listeners: Vec::new(), access_log: None })
+    Ok(Prepared { target, candidates, listeners: Vec::new(), access_log: None, files })
 }
 
 fn change_between(old: &Arc<Plugin>, new: &Arc<Plugin>, has_same_options: bool) -> StrategyChange {

@@ -24,6 +24,8 @@ pub(in crate::control) struct AllStaged {
     pub(in crate::control) target: Target,
     /// By pool.
     pub(super) plugins: Vec<Staged>,
+    /// For an override: the content of the files that it has read, as a reload without overrides would find it.
+    pub(super) files: Option<Attempt>,
 }
 
 /// Finds, checks and copies every pool's plugin. Blocks. Notes in `attempt` the content that was read.
@@ -57,7 +59,7 @@ pub(in crate::control) fn stage(
         taken.push(Taken { candidates, found });
     }
     attempt.plugins = Some(taken);
-    Ok(AllStaged { plugins: staged?, target })
+    Ok(AllStaged { plugins: staged?, target, files: None })
 }
 
 /// Tries new plugins with the backends that their pools are to have.
@@ -68,7 +70,7 @@ pub(in crate::control) async fn vet(
     backends: Vec<Vec<VetBackend>>,
 ) -> Result<(), ReloadError> {
     let Some(vetter) = vetter else { return Ok(()) };
-    let AllStaged { target, plugins: all } = staged;
+    let AllStaged { target, plugins: all, files: _ } = staged;
     for ((pool, staged), backends) in target.config.pools.iter().zip(all).zip(backends) {
         let is_known = in_charge.get(&pool.name).is_some_and(|(running, settings)| {
             running.plugin().sha256() == Some(staged.sha256) && settings.options == pool.strategy.options

@@ -2,18 +2,19 @@
 
 use std::path::PathBuf;
 
-use lb_strategy_host::{Loader, Staged};
+use lb_strategy_host::{Loader, Staged, crash};
 
 use super::StartError;
+use super::blamed::{Choice, Chosen, choose};
 use crate::config::{Config, PoolConfig, Reach, resolve_address};
 use crate::control::api::LoadedStrategy;
 use crate::control::membership::{Overlay, Plan, vet_backends};
 use crate::control::pools::{Assembly, Entry, Members, PoolState};
 use crate::control::publish::Builder;
 use crate::control::state::StateDir;
-use crate::control::trust::PluginError;
 use crate::control::trust::plugins::{self, key_of};
 use crate::control::trust::vet::{VetBackend, Vetter};
+use crate::control::trust::{PluginError, Records, built_in};
 use crate::control::watch::{Attempt, Taken};
 use crate::generation::PoolGeneration;
 
@@ -26,8 +27,10 @@ pub(super) struct Prepared {
     pub(super) overlay: Overlay,
     /// Without launched replicas.
     pub(super) plan: Plan,
-    /// One for each pool.
-    pub(super) staged: Vec<Staged>,
+    /// The files that were read, for the watcher.
+    pub(super) attempt: Option<Attempt>,
+    pub(super) records: Records,
+    pub(super) chosen: Chosen,
     pub(super) vetter: Option<Vetter>,
     pub(super) warnings: Vec<String>,
 }
@@ -39,15 +42,18 @@ pub(super) struct Opened {
     pub(super) strategies: Vec<LoadedStrategy>,
 }
 
-/// All steps that may block and run no plugin code.
+/// All steps that may block and run no plugin code. `loaded`: the digest of the configuration, if files are watched.
 pub(super) fn prepare(
-    config: &Config,
+    config: Config,
     reach: &Reach,
     fresh: bool,
     vet: Option<PathBuf>,
+    loaded: Option<[u8; 32]>,
 ) -> Result<Prepared, StartError> {
     let state = StateDir::open(&config.state.dir)?;
-    let mut warnings = Vec::new();
+    let mut warnings = blame_crashes(&state);
+    let mut records = Records::read(&state);
+    warnings.append(&mut records.warnings);
     let mut overlay = Overlay::default();
     let mut on_disk = None;
     if config.state.keep && !fresh {
@@ -58,15 +64,28 @@ pub(super) fn prepare(
     }
     overlay.resolve(resolve_address);
     let out_of_reach = overlay.drop_out_of_reach(reach, &config.pools[0].health);
-    let mut plan = Plan::of(config, &overlay, &[]);
+    let mut plan = Plan::of(&config, &overlay, &[]);
     plan.lapsed.extend(out_of_reach);
     let loader = Loader::new(state.plugins(), config.proxy.workers)
         .with_images_max(config.reload.max_images)
         .with_group_writable(config.allow_group_writable);
     let staged = config.pools.iter().map(|pool| plugins::stage(&loader, &config.plugin_dirs, pool));
-    let staged = staged.collect::<Result<_, _>>()?;
+    let staged = staged.collect::<Result<Vec<_>, _>>()?;
+    let attempt = loaded.map(|sha256| attempt_of(&config, sha256, &staged));
     let vetter = vet.map(|executable| Vetter::new(executable, Some(&config.state.dir)));
-    Ok(Prepared { state, loader, on_disk, overlay, plan, staged, vetter, warnings })
+    let chosen = choose(config, staged, &loader, &records);
+    Ok(Prepared { state, loader, on_disk, overlay, plan, attempt, records, chosen, vetter, warnings })
+}
+
+/// Lets the handler of crashes write to the state directory. Returns a warning if it cannot.
+fn blame_crashes(state: &StateDir) -> Vec<String> {
+    if !crash::is_installed() {
+        return Vec::new();
+    }
+    let blame = state.blame();
+    let opened = blame.open().map(crash::blame_into);
+    let warning = |error| format!("{blame} cannot be opened ({error}): the next start will not know of a crash");
+    opened.map_err(warning).err().into_iter().collect()
 }
 
 /// The backends that pool `number` will have. The ports of launched replicas are not known yet. Nothing connects to
@@ -78,6 +97,7 @@ pub(super) fn expected(plan: &Plan, number: usize) -> Vec<VetBackend> {
             id: replica.name.clone(),
             address: Entry::stand_in().address,
             weight: replica.weight,
+            labels: replica.labels.json().to_string(),
         }));
     }
     backends
@@ -87,13 +107,20 @@ pub(super) fn expected(plan: &Plan, number: usize) -> Vec<VetBackend> {
 pub(super) fn open(
     config: &Config,
     loader: Loader,
-    staged: Vec<Staged>,
+    chosen: Vec<Choice>,
     members: Vec<Members>,
 ) -> Result<Opened, StartError> {
     let mut pools = Vec::with_capacity(config.pools.len());
     let mut strategies = Vec::with_capacity(config.pools.len());
-    for ((pool, staged), members) in config.pools.iter().zip(staged).zip(members) {
-        let (strategy, loaded) = plugins::open(&loader, staged, pool)?;
+    for ((pool, choice), members) in config.pools.iter().zip(chosen).zip(members) {
+        let (strategy, loaded) = match choice {
+            Choice::Wanted(staged) | Choice::LastProven(staged) => plugins::open(&loader, staged, pool)?,
+            Choice::BuiltIn => {
+                let strategy = built_in(&pool.name, config.proxy.workers);
+                let loaded = plugins::loaded(&pool.name, &strategy);
+                (strategy, loaded)
+            }
+        };
         strategies.push(loaded);
         pools.push(PoolState::new(pool, members, strategy));
     }
@@ -122,7 +149,7 @@ pub(super) async fn first_pickers(
 }
 
 /// The files that a start has read, in the form of a reload's report to the watcher.
-pub(super) fn attempt_of(config: &Config, sha256: [u8; 32], staged: &[Staged]) -> Attempt {
+fn attempt_of(config: &Config, sha256: [u8; 32], staged: &[Staged]) -> Attempt {
     let taken = |(pool, staged): (&PoolConfig, &Staged)| Taken {
         candidates: plugins::candidates(&config.plugin_dirs, &pool.strategy.plugin),
         found: Some((staged.origin.clone(), staged.sha256)),

@@ -12,7 +12,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::control::state::{OverlayFile, StateError};
+use crate::control::state::{BlameFile, OverlayFile, StateError};
 
 const LOCK_FILE: &str = "lock";
 const PLUGINS_FOLDER: &str = "plugins";
@@ -90,7 +90,17 @@ impl StateDir {
 
     /// The file of changes that were made at run time.
     pub(in crate::control) fn overlay(&self) -> OverlayFile {
-        OverlayFile::new(&self.path)
+        OverlayFile::new(self.path.join("overlay.json"), "changes made at run time")
+    }
+
+    /// The file of the last proven strategy of each pool.
+    pub(in crate::control) fn proven(&self) -> OverlayFile {
+        OverlayFile::new(self.path.join("proven.json"), "record of proven strategies")
+    }
+
+    /// The file of crashes.
+    pub(in crate::control) fn blame(&self) -> BlameFile {
+        BlameFile::new(self.path.join("blame"))
     }
 }
 

@@ -1,4 +1,5 @@
-//! The file of run-time changes: read at start-up, written outside of the actor's thread.
+//! A JSON file of the state directory, such as that of run-time changes: read at start-up, written outside of the
+//! actor's thread.
 //!
 //! Invariants: the file is either the old one or the new one, never a part. Nothing here blocks the actor. This module
 //! does not interpret the text.
@@ -15,12 +16,15 @@ use tokio::task::JoinHandle;
 
 use crate::config::open_regular;
 
-const FILE: &str = "overlay.json";
 /// A larger file was not written by lb.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// The overlay file of one state directory.
-pub(in crate::control) struct OverlayFile(PathBuf);
+/// The overlay file of one state directory, or another file that is handled alike.
+pub(in crate::control) struct OverlayFile {
+    path: PathBuf,
+    /// Its content, in a few words for messages.
+    holds: &'static str,
+}
 
 /// Writes texts one after the other, outside of the actor's thread. The newest one is always written; older ones may be
 /// skipped.
@@ -33,8 +37,9 @@ pub(in crate::control) struct OverlayWriter {
 // === impl OverlayFile ===
 
 impl OverlayFile {
-    pub(super) fn new(dir: &Path) -> Self {
-        Self(dir.join(FILE))
+    /// `path` ends with `.json`.
+    pub(super) fn new(path: PathBuf, holds: &'static str) -> Self {
+        Self { path, holds }
     }
 
     /// The result of `parse`, or the default if there is no file. A file that cannot be read is renamed, and the second
@@ -43,7 +48,7 @@ impl OverlayFile {
         &self,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> (T, Option<String>) {
-        let path = &self.0;
+        let Self { path, holds } = self;
         let reason = match read_limited(path) {
             Ok(text) => match parse(&text) {
                 Ok(value) => return (value, None),
@@ -57,15 +62,13 @@ impl OverlayFile {
             Ok(()) => format!("it was renamed to {}", aside.display()),
             Err(error) => format!("and it cannot be renamed ({error}); the next change overwrites it"),
         };
-        let warning = format!(
-            "the changes made at run time in {} cannot be read ({reason}): starting without them, {what}",
-            path.display()
-        );
+        let warning =
+            format!("the {holds} in {} cannot be read ({reason}): starting without them, {what}", path.display());
         (T::default(), Some(warning))
     }
 
     pub(in crate::control) fn writer(&self) -> OverlayWriter {
-        OverlayWriter::start(self.0.clone())
+        OverlayWriter::start(self.path.clone(), self.holds)
     }
 }
 
@@ -93,7 +96,7 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 // === impl OverlayWriter ===
 
 impl OverlayWriter {
-    fn start(path: PathBuf) -> Self {
+    fn start(path: PathBuf, holds: &'static str) -> Self {
         let (newest, mut texts) = watch::channel(String::new());
         let error = Arc::<Mutex<Option<String>>>::default();
         let shown = error.clone();
@@ -108,7 +111,7 @@ impl OverlayWriter {
                     Err(error) => Some(format!("{} was not written: {error}", path.display())),
                 };
                 if let Some(failure) = &failure {
-                    tracing::error!(reason = failure, "a restart would lose the changes made at run time");
+                    tracing::error!(reason = failure, "a restart would lose the {holds}");
                 }
                 *shown.lock() = failure;
             }
@@ -138,7 +141,7 @@ mod tests {
     use super::*;
 
     fn file(dir: &tempfile::TempDir) -> OverlayFile {
-        OverlayFile::new(dir.path())
+        OverlayFile::new(dir.path().join("overlay.json"), "changes made at run time")
     }
 
     fn parse(text: &str) -> Result<String, String> {
@@ -150,12 +153,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = file(&dir);
         for garbage in ["", "[]"] {
-            fs::write(&file.0, garbage).unwrap();
+            fs::write(&file.path, garbage).unwrap();
             let (text, warning) = file.read(parse);
             assert_eq!(text, "");
             let warning = warning.unwrap();
             assert!(warning.contains("no object") && warning.contains("overlay.json.bad"), "{warning}");
-            assert!(!file.0.exists());
+            assert!(!file.path.exists());
             assert_eq!(fs::read_to_string(dir.path().join("overlay.json.bad")).unwrap(), garbage);
         }
         assert_eq!(file.read(parse), (String::new(), None), "a missing file is no reason to warn");

@@ -13,7 +13,6 @@ mod cache;
 mod child;
 mod confine;
 mod probe;
-mod remains;
 mod request;
 mod serve;
 

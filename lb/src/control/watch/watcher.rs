@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::{Attempt, Compare, Contents, Hints, Look, News, Next, Settle, Watched};
 use crate::config;
-use crate::control::api::{ReloadRequest, Trigger, WatchStatus};
+use crate::control::api::{ReloadError, ReloadRequest, Trigger, WatchStatus};
 use crate::control::handle::Command;
 
 /// The pause between two looks for hints.
@@ -211,7 +211,8 @@ impl Watcher {
         *self.status.lock() = Some(status);
     }
 
-    /// Asks for a reload and waits for its end; control logs the result.
+    /// Asks for a reload and waits for its end; control logs the result. `Busy` means that an override has read the
+    /// files and is in force, so there was no attempt.
     fn ask(&mut self) -> Result<(), Stopped> {
         let (answer, answered) = oneshot::channel();
         let command = Command::Reload { request: ReloadRequest::default(), by: Trigger::Watcher, waits: true, answer };
@@ -219,11 +220,13 @@ impl Watcher {
         commands.blocking_send(command).map_err(|_| Stopped)?;
         // While this sender exists, control does not notice that all others are gone.
         drop(commands);
-        let _ = answered.blocking_recv();
+        let is_taken_back = matches!(answered.blocking_recv(), Ok(Err(ReloadError::Busy)));
         while let Ok(news) = self.news.try_recv() {
             self.hear(news)?;
         }
-        self.compare.answered();
+        if !is_taken_back {
+            self.compare.answered();
+        }
         self.look_by(Instant::now());
         Ok(())
     }

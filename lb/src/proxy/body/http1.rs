@@ -172,7 +172,7 @@ impl ClientBody {
                 ready!(self.wire.timer.poll(cx, end));
                 self.pause = None;
             }
-            // Only now it is certain that a backend wants the body.
+            // Only now it is certain that a backend or the strategy wants the body.
             if self.wire.awaits_continue.get() {
                 self.wire.send(&ResponseHead { status: StatusCode::CONTINUE, ..ResponseHead::default() });
             }

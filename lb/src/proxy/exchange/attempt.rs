@@ -6,6 +6,8 @@
 //! dropped without a recorded outcome counts the client as gone, unless another attempt has responded first.
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::fence;
 
 use lb_strategy_host::{Finish, Outcome, Start};
 use tokio::time::Instant;
@@ -149,7 +151,7 @@ impl Attempt {
                 attempt: self.number,
                 own: self.instance == current.shared.picker.strategy().instance(),
                 token: self.token,
-                body_length: exchange.body.exact(),
+                body_length: exchange.body.length(),
                 now_ns: self.started_ns,
             });
         }
@@ -259,6 +261,13 @@ impl Attempt {
             return;
         }
         self.slot.give_back();
+        self.tell_finish(outcome, now);
+        self.slot.wake_next();
+    }
+
+    /// Tells the strategy in charge that the attempt has ended, if it wants to know.
+    #[inline]
+    fn tell_finish(&self, outcome: Outcome, now: Instant) {
         let current = self.slot.pool.current();
         let Some(current) = &*current else { return };
         if current.shared.wants.finish {
@@ -283,6 +292,8 @@ impl Attempt {
                 Some(account) => account.with(instance, |answered| picker.finish_with(&finish, answered)),
                 None => picker.finish(&finish),
             }
+            // Before the look for a request that waits: the strategy's own counts may be relaxed.
+            fence(SeqCst);
         }
     }
 }

@@ -46,6 +46,8 @@ pub(super) enum Unpicked {
     NoBackend,
     /// The backends that may serve are full.
     Overload,
+    /// The strategy lets it wait.
+    Held,
     /// Other requests took each place first.
     Raced,
 }
@@ -85,19 +87,23 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
         random: local.random.borrow_mut().u64(..),
         now_ns,
         dry: false,
-        lookup: &RequestParts {
-            method: &exchange.head.method,
-            target: &exchange.head.target,
-            fields: &exchange.head.fields,
-            client: &exchange.context.peer.client,
-        },
+        body_length: exchange.body.length(),
+        lookup: &parts(exchange, shared.wants.body),
     };
     for _ in 0..RACES_MAX {
         let has_room = |index: usize| !has_caps || current.members[index].has_room(caps);
-        let choice = shared.choose(&request, has_room, |request| ask(exchange, shared, request));
+        let mut choice = shared.choose(&request, has_room, |request| ask(exchange, shared, request));
+        // A hedge is not made then.
+        if choice == Err(Unchosen::Wait) && !plan.is_hedge && !exchange.pool.line.has_queue() {
+            choice = shared.choose_without_queue(&request, has_room);
+        }
         let choice = choice.map_err(|none| match none {
             Unchosen::NoBackend | Unchosen::AllTried => Unpicked::NoBackend,
             Unchosen::Overload => Unpicked::Overload,
+            Unchosen::Wait => {
+                exchange.pool.line.note_strategy_wait();
+                Unpicked::Held
+            }
         })?;
         let Some((slot, means)) = reserve(exchange, plan, &current.members[choice.index], caps, now) else { continue };
         let instance = match choice.fallback {
@@ -126,6 +132,18 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
         });
     }
     Err(Unpicked::Raced)
+}
+
+/// The parts of the request that a strategy may look up, with at most `body_bytes` bytes of the body.
+#[inline]
+fn parts(exchange: &Exchange, body_bytes: u32) -> RequestParts<'_> {
+    RequestParts {
+        method: &exchange.head.method,
+        target: &exchange.head.target,
+        fields: &exchange.head.fields,
+        client: &exchange.context.peer.client,
+        body: exchange.body.prefix(body_bytes),
+    }
 }
 
 /// The strategy's pick, counted, and sometimes timed.
@@ -188,7 +206,7 @@ impl From<Unpicked> for Fault {
     fn from(unpicked: Unpicked) -> Self {
         match unpicked {
             Unpicked::NoBackend => Self::NoBackend,
-            Unpicked::Overload | Unpicked::Raced => Self::BackendsBusy,
+            Unpicked::Overload | Unpicked::Held | Unpicked::Raced => Self::BackendsBusy,
         }
     }
 }

@@ -215,7 +215,7 @@ impl Exchange {
             (Ok(picked), _) => picked,
             // The response keeps its place on its backend: two of them could wait for each other.
             (Err(Unpicked::NoBackend), _) | (Err(_), After::Response) => return None,
-            (Err(Unpicked::Overload | Unpicked::Raced), _) => self.wait(plan, false).await.ok()?,
+            (Err(Unpicked::Overload | Unpicked::Held | Unpicked::Raced), _) => self.wait(plan, false).await.ok()?,
         };
         if let Some(taken) = taken {
             taken.spend();

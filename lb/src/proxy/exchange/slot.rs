@@ -45,7 +45,7 @@ impl Slot {
         Some(Self { pool: pool.clone(), member: member.clone(), is_held: true })
     }
 
-    /// The attempt is over.
+    /// The attempt is over. The caller then wakes the request that [waits](Self::wake_next) for the place.
     #[inline]
     pub(super) fn give_back(&mut self) {
         if !std::mem::replace(&mut self.is_held, false) {
@@ -54,6 +54,12 @@ impl Slot {
         self.member.backend.attempt_ends();
         self.member.shard.in_flight.dec();
         self.pool.attempt_ends();
+    }
+
+    /// Wakes a request that waits, if there is one. The strategy knows of the end by now: it may decide by that.
+    #[inline]
+    pub(super) fn wake_next(&self) {
+        self.pool.freed();
     }
 
     /// Keeps a connection whose response is complete for another request, if fewer than `most` wait. If connections
@@ -74,7 +80,10 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.give_back();
+        if self.is_held {
+            self.give_back();
+            self.wake_next();
+        }
     }
 }
 
@@ -165,6 +174,25 @@ mod tests {
         others.leave_to_others(true);
         pool.answer();
         assert!(!is_woken(&own));
+    }
+
+    #[test]
+    fn under_the_adaptive_limit_an_end_wakes_any_worker_if_the_strategy_lets_requests_wait() {
+        for has_strategy_waits in [false, true] {
+            let stand = stand();
+            let (pool, member) = pool(&stand);
+            pool.set_caps(Caps::default());
+            pool.set_adaptive(stand.local.owner());
+            let other = other_line(&stand, &pool);
+            let slot = Slot::take(&pool, &member, None).unwrap();
+            if has_strategy_waits {
+                pool.line.note_strategy_wait();
+            }
+            let others = other.enter(100).unwrap();
+            drop(slot);
+            other.take_wakes();
+            assert_eq!(is_woken(&others), has_strategy_waits, "else it waits for the limit of its own worker");
+        }
     }
 
     #[test]

@@ -4,10 +4,10 @@
 //! at most `queue.wait_ms`, and not beyond its total time. Invariants: it holds no place on a backend while it waits,
 //! so two waits never block each other. A wake that it does not use goes to another request.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use lb_balance::Caps;
 use tokio::time::Instant;
 
 use super::Exchange;
@@ -66,7 +66,7 @@ impl Exchange {
             match self.pick_now(plan, Instant::now()) {
                 Ok(picked) => return Ok(picked),
                 Err(Unpicked::NoBackend) => return Err(Fault::NoBackend),
-                Err(Unpicked::Overload | Unpicked::Raced) => {}
+                Err(Unpicked::Overload | Unpicked::Held | Unpicked::Raced) => {}
             }
         }
         match refused {
@@ -126,16 +126,23 @@ impl Exchange {
     fn look(&mut self, plan: &Plan, turn: &Turn) -> Result<Option<Picked>, Unpicked> {
         let pool = self.pool.clone();
         if pool.is_at_limit() {
-            turn.leave_to_others(pool.caps() != Caps::default());
+            turn.leave_to_others(pool.is_room_shared());
             return Ok(None);
         }
+        let is_held = Cell::new(false);
         turn.look(
             || pool.room().is_worth_a_look(),
-            || match self.pick_now(plan, Instant::now()) {
-                Ok(picked) => Ok(Some(picked)),
-                Err(Unpicked::Overload) => Ok(None),
-                Err(unpicked) => Err(unpicked),
+            || {
+                let picked = self.pick_now(plan, Instant::now());
+                is_held.set(matches!(picked, Err(Unpicked::Held)));
+                match picked {
+                    Ok(picked) => Ok(Some(picked)),
+                    Err(Unpicked::Overload | Unpicked::Held) => Ok(None),
+                    Err(unpicked) => Err(unpicked),
+                }
             },
+            // To the strategy, all requests without a key and a failed attempt are alike.
+            || is_held.get() && plan.tried.is_empty() && !pool.wants_hash(),
         )
     }
 

@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -31,6 +31,8 @@ pub(in crate::proxy) struct Lobbies {
 pub(super) struct Lobby {
     /// The workers with a request in their queue, woken ones included.
     occupied: AtomicUsize,
+    /// Whether the pool's strategy has let a request wait. It stays, so it is no proof that one does.
+    has_strategy_waits: AtomicBool,
     /// By worker.
     desks: Box<[Desk]>,
     bells: Arc<[Notify]>,
@@ -94,7 +96,8 @@ impl Lobby {
             last_wakes: AtomicUsize::new(0),
             closes: AtomicUsize::new(0),
         };
-        Self { occupied: AtomicUsize::new(0), desks: bells.iter().map(desk).collect(), bells }
+        let desks = bells.iter().map(desk).collect();
+        Self { occupied: AtomicUsize::new(0), has_strategy_waits: AtomicBool::new(false), desks, bells }
     }
 
     /// Whether any worker's queue has a request.
@@ -109,6 +112,14 @@ impl Lobby {
             true => self.occupied.fetch_add(1, SeqCst),
             false => self.occupied.fetch_sub(1, SeqCst),
         };
+    }
+
+    pub(super) fn has_strategy_waits(&self) -> bool {
+        self.has_strategy_waits.load(SeqCst)
+    }
+
+    pub(super) fn set_strategy_waits(&self) {
+        self.has_strategy_waits.store(true, SeqCst);
     }
 
     /// Shows the state of a worker's queue.

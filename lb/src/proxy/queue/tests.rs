@@ -59,7 +59,7 @@ impl Backends {
 
     fn look(&self, turn: &Turn, only: Option<usize>) -> Option<usize> {
         let pick = || Ok::<_, ()>(self.pick(only));
-        turn.look(|| self.free() > 0, pick).unwrap()
+        turn.look(|| self.free() > 0, pick, || false).unwrap()
     }
 }
 

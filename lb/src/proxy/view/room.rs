@@ -53,7 +53,7 @@ impl PoolView {
     /// Whether a new request waits behind others. The adaptive limit is a worker's own, and then so is the order.
     #[inline]
     pub(in crate::proxy) fn is_behind(&self) -> bool {
-        self.has_caps() && if self.adaptive.is_on() { !self.line.is_empty() } else { self.line.is_occupied() }
+        if self.adaptive.is_on() { !self.line.is_empty() } else { self.line.is_occupied() }
     }
 
     /// Whether this worker has as many attempts in flight as the adaptive limit allows.
@@ -67,22 +67,28 @@ impl PoolView {
         self.adaptive.begin();
     }
 
-    /// An attempt has ended: wakes a request that waits.
     #[inline]
     pub(in crate::proxy) fn attempt_ends(&self) {
         self.adaptive.end();
-        if !self.has_caps() {
-            return;
-        }
+    }
+
+    /// An attempt has ended: wakes a request that waits.
+    #[inline]
+    pub(in crate::proxy) fn freed(&self) {
         if self.adaptive.is_on() {
             // The limit has room in this worker, and the backend for all of them.
-            let is_other_first = self.caps.get() != Caps::default() && self.line.is_other_first();
+            let is_other_first = self.is_room_shared() && self.line.is_other_first();
             self.line.wake_own(1);
             if !is_other_first {
                 return;
             }
         }
         self.line.freed();
+    }
+
+    /// Whether requests of all workers wait for the same room, beside the adaptive limit of each.
+    pub(in crate::proxy) fn is_room_shared(&self) -> bool {
+        self.caps.get() != Caps::default() || self.line.has_strategy_waits()
     }
 
     /// An attempt got its response head after this time, or timed out.
@@ -158,7 +164,12 @@ impl PoolView {
         if waiting > 0 {
             let Room { has_eligible, free } = self.room();
             let free = [free, self.adaptive.free()].into_iter().flatten().min();
-            self.line.wake_own(if has_eligible { to_wake(free, waiting) } else { waiting });
+            match has_eligible {
+                false => self.line.wake_own(waiting),
+                // Only the strategy knows the room: it is asked for the first one, and then for the next.
+                true if free.is_none() && self.line.has_strategy_waits() => self.line.wake_first(),
+                true => self.line.wake_own(to_wake(free, waiting)),
+            }
         }
         if self.line.waiting() > 0 {
             self.ask_others_to_close();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::super::{ErrorReason, FallbackReason, HedgeResult, QueueRefusal, RetryReason, SessionResult};
-use super::{hub_with_clock, scrape};
+use super::super::{ErrorReason, FallbackReason, HedgeResult, Metrics, QueueRefusal, RetryReason, SessionResult};
+use super::{hub_with_clock, scrape, series_of};
 
 #[test]
 fn a_closed_listener_stays_five_minutes_after_its_last_connection() {
@@ -141,4 +141,36 @@ fn totals_since_the_start_include_removed_pools_and_listeners() {
         assert_eq!((told().0, told().1), (3, 3));
     }
     assert_eq!(told(), (3, 3, 0));
+}
+
+#[test]
+fn retiring_an_unknown_backend_does_nothing() {
+    let metrics = Metrics::new();
+    metrics.retire_backend("p", "b");
+    assert_eq!(series_of(&scrape(&metrics), "b"), 0);
+}
+
+#[test]
+fn a_retired_backend_is_neither_up_nor_down_and_has_no_labels() {
+    let (metrics, _seconds) = hub_with_clock();
+    metrics.backend(0, "p", "b");
+    let gauges = metrics.backend_gauges("p", "b");
+    gauges.set_up(true);
+    let told = |labels: &str| {
+        gauges.set_info(&"h:1".into(), "file", &labels.into());
+        let text = scrape(&metrics);
+        let info = &text.families["lb_backend_info"].samples;
+        assert_eq!(info.len(), 1, "one series for a backend, whatever its labels were");
+        let [address, origin, labels] = ["address", "origin", "labels"].map(|name| info[0].labels[name].clone());
+        assert_eq!((&*address, &*origin), ("h:1", "file"));
+        labels
+    };
+    assert_eq!(told(""), "");
+    assert_eq!(told(r#"{"n":1,"zone":"a \"b\""}"#), r#"{"n":1,"zone":"a \"b\""}"#);
+    metrics.retire_backend("p", "b");
+    let text = scrape(&metrics);
+    assert!(series_of(&text, "b") > 0);
+    for name in ["lb_backend_up", "lb_backend_weight", "lb_backend_info"] {
+        assert!(!text.families.contains_key(name), "{name}");
+    }
 }

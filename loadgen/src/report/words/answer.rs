@@ -136,25 +136,25 @@ fn balance_by_size(run: &Run, rows: &[Row]) -> Vec<String> {
         let worst = own.iter().filter(|row| row.n > 1).filter_map(|row| Some((row.max_over_mean?, row.n)));
         let worst = worst.max_by(|one, two| one.0.total_cmp(&two.0));
         let label = &arm.label;
-        sentences.push(match worst {
-            Some((ratio, _)) if ratio < 1.02 => {
+        sentences.push(match (worst, shares::by(run, label)) {
+            (Some((ratio, _)), _) if ratio < 1.02 => {
                 format!(
                     "{label} keeps the balance at every N: the fullest backend never had more than {} times the mean.",
                     format::decimals(ratio, 4)
                 )
             }
-            Some((ratio, n)) if shares::is_by_load(run, label) => format!(
-                "{label} shares by load, so its counts follow the speed of the servers: with N = {n} the fullest backend had {} times the \
+            (Some((ratio, n)), Some(by)) => format!(
+                "{label} shares by {by}, so its counts follow the speed of the servers: with N = {n} the fullest backend had {} times the \
                  mean.",
                 format::decimals(ratio, 2)
             ),
-            Some((ratio, n)) => {
+            (Some((ratio, n)), None) => {
                 format!(
                     "{label} does not keep the balance: with N = {n} the fullest backend had {} times the mean.",
                     format::decimals(ratio, 2)
                 )
             }
-            None => format!("{label} was tried with one backend only."),
+            (None, _) => format!("{label} was tried with one backend only."),
         });
     }
     sentences

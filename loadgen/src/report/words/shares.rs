@@ -32,12 +32,20 @@ fn shared(run: &Run) -> Vec<Shared<'_>> {
     groups(run).into_iter().filter_map(of).collect()
 }
 
-/// Whether the strategy shares by load. Then counts follow the speed of the servers, and evenness is not a property of
-/// the strategy.
+/// Whether the strategy shares by load or latency. Then counts follow the speed of the servers, and evenness is not a
+/// property of the strategy.
 pub(crate) fn is_by_load(run: &Run, arm: &str) -> bool {
-    let declared =
-        run.manifest.arm(arm).and_then(|arm| serde_json::from_str::<serde_json::Value>(&arm.expectation).ok());
-    declared.is_some_and(|declared| declared.get("balance").is_some_and(|balance| balance == "by_load"))
+    by(run, arm).is_some()
+}
+
+/// "load" or "latency", if the strategy shares by it.
+pub(super) fn by(run: &Run, arm: &str) -> Option<&'static str> {
+    let declared: serde_json::Value = serde_json::from_str(&run.manifest.arm(arm)?.expectation).ok()?;
+    match declared.get("balance")?.as_str()? {
+        "by_load" => Some("load"),
+        "by_latency" => Some("latency"),
+        _ => None,
+    }
 }
 
 /// The most and the least even arm, in one sentence; `None` for a single arm.
@@ -82,13 +90,13 @@ pub(super) fn table(run: &Run) -> Table {
         let mut row = vec![Entry::new(&cells[0].arm)];
         row.extend(loads.iter().map(|load| Entry::new(format::percent(load / all as f64))));
         row.push(Entry::new(max_over_mean(&loads).map_or("–".into(), |ratio| format::decimals(ratio, 3))));
-        row.push(match chance(run, &cells) {
-            _ if is_by_load(run, &cells[0].arm) => Entry::new("shares by load"),
-            None => Entry::new("–"),
-            Some(p) if p < P_MIN => Entry::new(format!("no, p {}", format::p_value(p))).tone(Tone::Bad),
+        row.push(match (by(run, &cells[0].arm), chance(run, &cells)) {
+            (Some(by), _) => Entry::new(format!("shares by {by}")),
+            (None, None) => Entry::new("–"),
+            (None, Some(p)) if p < P_MIN => Entry::new(format!("no, p {}", format::p_value(p))).tone(Tone::Bad),
             // an exact declaration or a range is kept or not, without a probability
-            Some(p) if p >= 1.0 => Entry::new("yes").tone(Tone::Good),
-            Some(p) => Entry::new(format!("yes, p {}", format::p_value(p))).tone(Tone::Good),
+            (None, Some(p)) if p >= 1.0 => Entry::new("yes").tone(Tone::Good),
+            (None, Some(p)) => Entry::new(format!("yes, p {}", format::p_value(p))).tone(Tone::Good),
         });
         table.row(row);
     }
@@ -135,14 +143,14 @@ pub(super) fn sentences(run: &Run, rows: &[Row]) -> Vec<String> {
             .collect();
         let summary = summary(rows, cells[0]);
         let ratio = summary.and_then(|row| row.max_over_mean).unwrap_or(1.0);
-        let by_load = is_by_load(run, arm);
+        let by = by(run, arm);
         let times = format::decimals(ratio, 2);
         sentences.push(if most.1 - least <= 1 {
             let (backends, least) = (totals.len(), format::count(least));
             format!("{arm} shared evenly: each of the {backends} backends got {least} or one request more.")
-        } else if by_load {
+        } else if let Some(by) = by {
             format!(
-                "{arm} shares by load: a faster server gets more requests, so uneven counts are intended. The fullest backend got {times} \
+                "{arm} shares by {by}: a faster server gets more requests, so uneven counts are intended. The fullest backend got {times} \
                  times the mean."
             )
         } else if ratio < UNEVEN {
@@ -151,7 +159,7 @@ pub(super) fn sentences(run: &Run, rows: &[Row]) -> Vec<String> {
             format!("{arm} shared unevenly: {} got {} of the requests, {times} times the mean.", most.0, share(most.1))
         });
         sentences.push(format!("Responses: {}.", format::list(&counts)));
-        if ratio >= UNEVEN && !by_load {
+        if ratio >= UNEVEN && by.is_none() {
             sentences.push(format!(
                 "The cost: with equal backends, {} is at its limit when the pool handles {} of the load that it could handle with even \
                  shares.",

@@ -20,6 +20,7 @@ pub const LB_OK: LbStatus = 0;
 pub const LB_NONE: LbStatus = 1;
 pub const LB_FALLBACK: LbStatus = 2;
 pub const LB_REBUILD: LbStatus = 3;
+pub const LB_WAIT: LbStatus = 4;
 pub const LB_E_CONFIG: LbStatus = -1;
 pub const LB_E_ABI: LbStatus = -2;
 pub const LB_E_STATE: LbStatus = -3;
@@ -38,6 +39,10 @@ pub const LB_PART_METHOD: u32 = 0;
 pub const LB_PART_PATH: u32 = 1;
 pub const LB_PART_HOST: u32 = 2;
 pub const LB_PART_CLIENT: u32 = 3;
+pub const LB_PART_BODY: u32 = 4;
+
+/// The largest [`LbStrategyTable::body_bytes`].
+pub const LB_BODY_BYTES_MAX: u32 = 65_536;
 
 pub const LB_FIN_OWN: u32 = 1;
 pub const LB_FIN_UPGRADED: u32 = 2;
@@ -157,6 +162,7 @@ pub struct LbRequest {
     pub now_ns: u64,
     pub header: Option<LbHeaderFn>,
     pub part: Option<LbPartFn>,
+    pub body_length: u64,
 }
 
 #[repr(C)]
@@ -259,6 +265,7 @@ pub struct LbStrategyTable {
     pub metrics: Option<MetricsFn>,
     pub response_headers: *const LbStr,
     pub n_response_headers: u32,
+    pub body_bytes: u32,
 }
 
 /// The smallest table of this major version, in bytes: it ends after `pick`.
@@ -275,7 +282,7 @@ const _: () = {
     assert!(size_of::<LbSlot>() == 64 && align_of::<LbSlot>() == 64);
     assert!(size_of::<LbBackend>() == 88);
     assert!(size_of::<LbBackends>() == 56);
-    assert!(size_of::<LbRequest>() == 80 && offset_of!(LbRequest, header) == 64);
+    assert!(size_of::<LbRequest>() == 88 && offset_of!(LbRequest, header) == 64);
     assert!(size_of::<LbPick>() == 16);
     assert!(size_of::<LbFinish>() == 112);
     assert!(size_of::<LbStart>() == 56);

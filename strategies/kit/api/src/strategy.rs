@@ -32,6 +32,9 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     const WANTS_START: bool = false;
     /// Whether the strategy has [`metrics`](Self::metrics) of its own. Default: no.
     const METRICS: bool = false;
+    /// The bytes of each request's body that the host reads before the pick, for [`Request::body`]. At most 65,536.
+    /// Default: 0, so bodies stream without a wait.
+    const BODY_BYTES: u32 = 0;
     /// The format of the learned state: slots and exported bytes. Default: none, so each instance starts without state.
     ///
     /// A new strategy gets the bytes of its predecessor if both have the same schema, see [`import`](Self::import). It
@@ -45,12 +48,14 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     /// declares nothing. Keys:
     ///
     /// - `weights`: `true` if the shares follow the weights.
-    /// - `consistent`: `true` if a key changes its backend only when it must.
+    /// - `consistent`: `true` if a key, or a body, changes its backend only when it must.
     /// - `balance`: the distribution of the picks. Its values:
     ///   - "exact": counts of equal backends differ by at most 1.
     ///   - "multinomial": independent random draws.
     ///   - "ring:K": a ring with K points for each unit of weight.
-    ///   - "by_load": busy backends get fewer requests.
+    ///   - "by_load": busy backends get fewer requests, because the strategy counts requests in flight.
+    ///   - "by_latency": slow backends get fewer requests, because the strategy measures times, perhaps besides
+    ///     requests in flight.
     ///   - "by_options": the options determine the shares, and a key keeps its backend. `explain` returns the shares
     ///     under `shares`.
     const EXPECTATION: &'static str = "";
@@ -104,7 +109,9 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     fn metrics(&self, _metrics: &mut Metrics<'_>) {}
 
     /// Explains, as JSON, which backend this request would get and why. Decide as `pick` would, and change nothing.
-    /// Called only with [`EXPLAINS`](Self::EXPLAINS).
+    /// Called only with [`EXPLAINS`](Self::EXPLAINS). The result is a JSON object. Two keys have a meaning: `backend`
+    /// and `ring`. `backend` is the name or the index of the backend that `pick` would return, or null if it would
+    /// return none.
     ///
     /// For a request without a key, a strategy with a ring may return the whole ring under `ring`. The live page of
     /// `lb` draws it. The ring is a list of at most [`RING_ARCS_MAX`] arcs in clockwise order. Each is `[end, backend]`
@@ -130,10 +137,15 @@ pub enum Pick {
     Backend(usize),
     /// The same, with a number that [`Finish::token`] returns at the end of the attempt.
     BackendWithToken(usize, u64),
-    /// No backend may serve this request: the client gets 503.
+    /// The list has no eligible backend that was not tried: the client gets 503. If the list has one, this result is a
+    /// fault, and the host's built-in fallback picks.
     NoBackend,
     /// No decision, for example because the request has no key: the host's built-in fallback picks.
     Fallback,
+    /// The request waits in the pool's queue, and the host asks again: when an attempt of the pool ends, when a list is
+    /// published, and each second. After the queue's time limit the client gets 503. In a pool without a queue the
+    /// built-in fallback picks. A host of version 1.0 takes it for [`Pick::Fallback`].
+    Wait,
 }
 
 /// The format of a strategy's learned state.

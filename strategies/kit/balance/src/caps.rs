@@ -27,13 +27,15 @@ pub struct Caps {
 /// Why no backend was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unchosen {
-    /// No backend is eligible, or the strategy returned none.
+    /// No backend is eligible, or the list of the strategy has no eligible one and the strategy returned none.
     NoBackend,
     /// Every eligible backend was tried for this request. A retry may begin again with none tried, after the
     /// [back-off](crate::BackOff).
     AllTried,
     /// The eligible and untried backends that were asked for are full. The request may wait in the queue.
     Overload,
+    /// The strategy lets the request wait in the queue. Without a queue [`Chooser::choose_without_queue`] is next.
+    Wait,
 }
 
 // === impl Caps ===
@@ -111,16 +113,38 @@ impl Chooser<'_> {
         }
         let chosen = match decision {
             Decision::NoBackend => None,
+            Decision::Wait => return Err(self.why_wait(request)),
             _ => self.fall_back(decision, &PickRequest { tried: &tried, ..*request }, may_serve),
         };
-        // A strategy that returns none although it was told of no full backend declines the request.
-        let is_declined = decision == Decision::NoBackend && asks == 0;
-        chosen.ok_or_else(|| self.why_unchosen(request, is_declined))
+        // The list of the strategy is empty for this request, and no full backend was the cause.
+        let has_none = decision == Decision::NoBackend && asks == 0;
+        chosen.ok_or_else(|| self.why_unchosen(request, has_none))
     }
 
-    fn why_unchosen(&self, request: &PickRequest<'_>, is_declined: bool) -> Unchosen {
+    /// The choice for a request that may not wait although the strategy wants it to: the pool has no queue.
+    #[cold]
+    pub fn choose_without_queue(
+        &self,
+        request: &PickRequest<'_>,
+        has_room: impl Fn(usize) -> bool,
+    ) -> Result<Choice, Unchosen> {
+        let may_serve = |index: usize| self.backends[index].is_eligible() && has_room(index);
+        let chosen = self.fall_back(Decision::Wait, request, may_serve);
+        chosen.ok_or_else(|| self.why_unchosen(request, false))
+    }
+
+    /// A first attempt may wait for a backend that is down. For a retry that is too long: it needs an untried backend
+    /// that is up.
+    fn why_wait(&self, request: &PickRequest<'_>) -> Unchosen {
+        match request.tried.is_empty() || self.has_untried(request) {
+            true => Unchosen::Wait,
+            false => self.why_unchosen(request, false),
+        }
+    }
+
+    fn why_unchosen(&self, request: &PickRequest<'_>, has_none: bool) -> Unchosen {
         match self.has_untried(request) {
-            true if is_declined => Unchosen::NoBackend,
+            true if has_none => Unchosen::NoBackend,
             true => Unchosen::Overload,
             false if self.backends.iter().any(|backend| backend.is_eligible()) => Unchosen::AllTried,
             false => Unchosen::NoBackend,

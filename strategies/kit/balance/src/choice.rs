@@ -37,8 +37,12 @@ pub enum FallbackReason {
     AlreadyTried,
     /// The picked backend may not get requests now, or is full.
     NotEligible,
+    /// The strategy returned no backend, although its list has an eligible, untried one.
+    Declined,
     /// The strategy returned an error.
     Error,
+    /// The strategy lets the request wait, but the pool has no queue. This is no fault of the strategy.
+    NoQueue,
 }
 
 /// The data of a pool that turns picks into choices.
@@ -69,12 +73,14 @@ impl Chooser<'_> {
     ) -> Option<Choice> {
         let reason = match decision {
             Decision::Backend { .. } | Decision::NoBackend => FallbackReason::NotEligible,
+            Decision::Wait => FallbackReason::NoQueue,
             Decision::Refused(Refusal::Undecided) if self.wants_hash && request.key.is_none() => FallbackReason::NoKey,
             Decision::Refused(Refusal::Undecided) => FallbackReason::Undecided,
             Decision::Refused(Refusal::Panic) => FallbackReason::Panic,
             Decision::Refused(Refusal::BadIndex) => FallbackReason::BadIndex,
             Decision::Refused(Refusal::AlreadyTried) => FallbackReason::AlreadyTried,
             Decision::Refused(Refusal::NotEligible) => FallbackReason::NotEligible,
+            Decision::Refused(Refusal::Declined) => FallbackReason::Declined,
             Decision::Refused(Refusal::Error) => FallbackReason::Error,
         };
         let may_serve = |index: usize| !is_tried(request, index) && may_serve(index);
@@ -103,7 +109,9 @@ impl FallbackReason {
         Self::BadIndex,
         Self::AlreadyTried,
         Self::NotEligible,
+        Self::Declined,
         Self::Error,
+        Self::NoQueue,
     ];
     pub const COUNT: usize = Self::ALL.len();
 
@@ -116,7 +124,9 @@ impl FallbackReason {
             Self::BadIndex => "bad_index",
             Self::AlreadyTried => "already_tried",
             Self::NotEligible => "not_eligible",
+            Self::Declined => "declined",
             Self::Error => "error",
+            Self::NoQueue => "no_queue",
         }
     }
 }
@@ -134,7 +144,17 @@ mod tests {
     use crate::{Eligibility, Unchosen};
 
     fn request(tried: &[u32], dry: bool) -> PickRequest<'_> {
-        PickRequest { worker: None, attempt: 0, tried, key: None, random: 1, now_ns: 1, dry, lookup: &() }
+        PickRequest {
+            worker: None,
+            attempt: 0,
+            tried,
+            key: None,
+            random: 1,
+            now_ns: 1,
+            dry,
+            body_length: Some(0),
+            lookup: &(),
+        }
     }
 
     /// Backends by health and requests in flight.
@@ -193,6 +213,7 @@ mod tests {
         assert_eq!(reason(Refusal::BadIndex, true), "bad_index");
         assert_eq!(reason(Refusal::AlreadyTried, true), "already_tried");
         assert_eq!(reason(Refusal::NotEligible, true), "not_eligible");
+        assert_eq!(reason(Refusal::Declined, true), "declined");
         assert_eq!(reason(Refusal::Error, true), "error");
     }
 
@@ -210,7 +231,7 @@ mod tests {
         assert_eq!(why(&[(true, 0)], &[0], None), Unchosen::AllTried);
         let (backends, all) = (backends(&[(true, 0)]), request(&[], false));
         let says_none = choose(chooser(&backends, &cursor), Decision::NoBackend, &all, None);
-        assert_eq!(says_none, Err(Unchosen::NoBackend), "the strategy decides, and the fallback does not pick");
+        assert_eq!(says_none, Err(Unchosen::NoBackend), "its list had none, so the fallback does not pick");
     }
 
     #[test]

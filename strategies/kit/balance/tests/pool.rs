@@ -178,7 +178,7 @@ impl Pool {
                     let wait = self.rules.back_off.wait_ns(0, self.random.u64(..));
                     self.after(wait, Event::Again { request });
                 }
-                (Err(Unchosen::NoBackend), _) => unreachable!("all are eligible"),
+                (Err(Unchosen::NoBackend | Unchosen::Wait), _) => unreachable!("all are eligible, and none waits"),
             }
         }
     }
@@ -199,6 +199,7 @@ impl Pool {
             random: self.random.u64(..),
             now_ns: self.now,
             dry: false,
+            body_length: Some(0),
             lookup: &(),
         };
         self.turn += 1;

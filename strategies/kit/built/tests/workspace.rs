@@ -21,11 +21,12 @@ fn shipped_are_the_folders_directly_below_strategies() {
 
 #[test]
 fn examples_and_fixtures_have_libraries_beside_the_shipped_ones() {
-    for name in shipped().chain(["two_choices", "moody"]) {
+    let others = ["two_choices", "fastest_half", "prefix_affinity", "central_queue", "zone_aware", "moody"];
+    for name in shipped().chain(others) {
         assert_eq!(library(name).parent(), Some(folder()));
         assert!(library(name).is_file(), "{name}");
     }
-    assert!(!shipped().any(|name| ["two_choices", "moody"].contains(&name)));
+    assert!(!shipped().any(|name| others.contains(&name)));
 }
 
 /// `cargo new` writes the new folder into this list, where a pattern covers it already.

@@ -6,12 +6,16 @@
 //! Invariants: picks depend on seeds, so a failure can be repeated. A property returns a sentence and does not panic,
 //! so that a score card can continue with the next one.
 
+mod closed_loop;
 pub mod properties;
+pub mod pulse;
 pub mod request;
 pub mod scorecard;
 pub mod statistics;
 pub mod world;
 
+pub use closed_loop::ClosedLoop;
 pub use lb_strategy_host::{Decision, Picker, Refusal, Strategy};
 pub use request::{Ask, Requests};
+pub use serde_json::{Value, json};
 pub use world::{Subject, World, small_worlds, strategy};

@@ -179,9 +179,12 @@ pub(crate) fn is_right(decision: Decision, world: &World, picker: &Picker, tried
     match decision {
         Decision::Backend { index, .. } => candidates.contains(&index),
         Decision::NoBackend => candidates.is_empty(),
-        // Without a key, a strategy that hashes may let the host pick.
+        // The request waits in the pool's queue, and the strategy is asked again.
+        Decision::Wait => true,
+        // Without a key and a body, a strategy that hashes one of them may let the host pick.
         Decision::Refused(Refusal::Undecided) => {
-            candidates.is_empty() || (picker.strategy().plugin().wants().hash && !ask.has_key())
+            let wants = picker.strategy().plugin().wants();
+            candidates.is_empty() || ((wants.hash || wants.body > 0) && !ask.has_key())
         }
         Decision::Refused(_) => false,
     }

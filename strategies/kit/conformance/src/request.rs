@@ -1,6 +1,11 @@
 //! Requests from a seed: random bits, keys and a clock that only the test moves.
+//!
+//! Invariant: unless a test sets another one, the body of a request is its key. So the checks that change keys judge a
+//! strategy that picks by the body, too.
 
-use lb_strategy_host::{Decision, Lookup, Part, PickRequest, Picker};
+use lb_strategy_host::{Decision, HookError, Lookup, Part, PickRequest, Picker};
+
+use crate::pulse;
 
 /// The time between two requests, on the clock of [`Requests`].
 const STEP_NS: u64 = 1_000_000;
@@ -24,6 +29,8 @@ pub struct Ask {
     is_dry: bool,
     headers: Vec<(Vec<u8>, Vec<u8>)>,
     parts: Vec<(Part, Vec<u8>)>,
+    /// `None`: the length of the body.
+    body_length: Option<Option<u64>>,
 }
 
 /// The 64-bit hash of a key by the host's default function.
@@ -51,7 +58,8 @@ impl Requests {
             worker: Some(0),
             is_dry: false,
             headers: Vec::new(),
-            parts: vec![(Part::Method, b"GET".to_vec()), (Part::Path, b"/".to_vec())],
+            parts: vec![(Part::Method, b"POST".to_vec()), (Part::Path, b"/".to_vec())],
+            body_length: None,
         }
     }
 }
@@ -76,6 +84,12 @@ impl Ask {
         self
     }
 
+    /// Sets the clock, for tests with a time of their own.
+    pub fn at(mut self, now_ns: u64) -> Self {
+        self.now_ns = now_ns;
+        self
+    }
+
     pub fn worker(mut self, worker: u32) -> Self {
         self.worker = Some(worker);
         self
@@ -91,10 +105,16 @@ impl Ask {
         self
     }
 
-    /// Sets a part; a request has the method `GET` and the path `/` without it.
+    /// Sets a part; a request has the method `POST`, the path `/` and its key as the body without it.
     pub fn part(mut self, part: Part, value: impl Into<Vec<u8>>) -> Self {
         self.parts.retain(|(known, _)| *known != part);
         self.parts.push((part, value.into()));
+        self
+    }
+
+    /// Sets the length of the body; `None`: not known yet. Without it the whole body is [`Part::Body`].
+    pub fn body_length(mut self, length: Option<u64>) -> Self {
+        self.body_length = Some(length);
         self
     }
 
@@ -104,12 +124,21 @@ impl Ask {
 
     /// The picker's decision for this request.
     pub fn pick(&self, picker: &Picker) -> Decision {
-        picker.pick(&self.lend())
+        let decision = picker.pick(&self.lend());
+        pulse::beat(1);
+        decision
     }
 
-    /// The explanation of the picker's strategy; `None` if it has none.
+    /// The explanation of the picker's strategy; `None` if it has none or fails.
     pub fn explain(&self, picker: &Picker) -> Option<String> {
-        picker.explain(&self.lend())
+        self.try_explain(picker).and_then(Result::ok)
+    }
+
+    /// The same, with the reason of a failure.
+    pub fn try_explain(&self, picker: &Picker) -> Option<Result<String, HookError>> {
+        let words = picker.explain(&self.lend());
+        pulse::beat(1);
+        words
     }
 
     /// The index of the picked backend. If the decision is another one, a sentence with that decision.
@@ -121,6 +150,7 @@ impl Ask {
     }
 
     fn lend(&self) -> PickRequest<'_> {
+        let body = Lookup::part(self, Part::Body);
         PickRequest {
             worker: self.worker,
             attempt: self.attempt,
@@ -129,6 +159,7 @@ impl Ask {
             random: self.random,
             now_ns: self.now_ns,
             dry: self.is_dry,
+            body_length: self.body_length.unwrap_or(Some(body.map_or(0, |body| body.len() as u64))),
             lookup: self,
         }
     }
@@ -144,6 +175,8 @@ impl Lookup for Ask {
     }
 
     fn part(&self, part: Part) -> Option<&[u8]> {
-        self.parts.iter().find(|(known, _)| *known == part).map(|(_, value)| value.as_slice())
+        let set = self.parts.iter().find(|(known, _)| *known == part).map(|(_, value)| value.as_slice());
+        let body = || self.key.as_deref().filter(|_| part == Part::Body);
+        set.or_else(body).filter(|value| part != Part::Body || !value.is_empty())
     }
 }

@@ -3,6 +3,9 @@
 //! Why a stream of [`Event`]s and not a complete card: the plugin is native code in the process that runs the checks.
 //! If it crashes or hangs, the earlier rows are still known. The check that began and did not end has failed.
 //!
+//! Why the time of a pick comes first: the checks with very many picks make fewer of them if one takes long. If it
+//! takes longer than [`TESTABLE_PICK`], the other checks do not run.
+//!
 //! Invariants: a check returns a result and does not panic. Requests come from a seed. Each row is reported once.
 
 mod answers;
@@ -10,13 +13,18 @@ mod balance;
 mod cost;
 mod disruption;
 mod expectation;
+mod explain;
 mod history;
+mod hooks;
+mod leftovers;
 mod subject;
 mod threads;
+mod waits;
 
 use std::path::Path;
+use std::time::Duration;
 
-use lb_strategy_host::{Loader, Wanted};
+use lb_strategy_host::{Loader, Remains, Wanted};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -24,11 +32,17 @@ pub use expectation::{Balance, Expectation};
 
 use subject::Subject;
 
+/// A strategy fails its probation in `lb` if most of its picks take longer.
+pub const SLOW_PICK: Duration = Duration::from_micros(250);
+/// With longer picks the other checks would take many minutes.
+const TESTABLE_PICK: Duration = Duration::from_millis(1);
+
 /// The checks, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Check {
     Loads,
+    PickTime,
     Expectation,
     Fairness,
     Weights,
@@ -37,11 +51,14 @@ pub enum Check {
     Instances,
     Threads,
     Answers,
+    Waits,
     DryPicks,
     State,
     Finishes,
+    Hooks,
+    Explain,
     Memory,
-    PickTime,
+    Leftovers,
 }
 
 /// The result of a check. A warning needs attention, but the card still passes.
@@ -80,6 +97,9 @@ pub enum Event {
     Begin {
         row: Check,
     },
+    /// Calls have returned since the last event. The runner of the checks sends it, see
+    /// [`returned`](crate::pulse::returned).
+    Progress,
     Row(Row),
     End,
 }
@@ -96,7 +116,8 @@ struct Finding {
 type Found = Result<Finding, String>;
 type CheckFn = fn(&Subject) -> Found;
 
-const CHECKS: [(Check, CheckFn); 13] = [
+const CHECKS: [(Check, CheckFn); 17] = [
+    (Check::PickTime, cost::pick_time),
     (Check::Expectation, expectation::check),
     (Check::Fairness, balance::fairness),
     (Check::Weights, balance::weights),
@@ -105,11 +126,14 @@ const CHECKS: [(Check, CheckFn); 13] = [
     (Check::Instances, history::instances),
     (Check::Threads, threads::check),
     (Check::Answers, answers::answers),
+    (Check::Waits, waits::check),
     (Check::DryPicks, answers::dry_picks),
     (Check::State, answers::state),
     (Check::Finishes, answers::finishes),
+    (Check::Hooks, hooks::check),
+    (Check::Explain, explain::check),
     (Check::Memory, cost::memory),
-    (Check::PickTime, cost::pick_time),
+    (Check::Leftovers, leftovers::check),
 ];
 
 /// Runs all checks on the plugin in `file` and reports their rows one by one. `directory` gets the plugin's private
@@ -128,6 +152,10 @@ pub fn run(file: &Path, options: &Value, seed: u64, directory: &Path, mut tell: 
                 Finding::pass("all stages", "read to picker", "it loads and accepts its options").row(Check::Loads),
             ));
             for (check, run) in CHECKS {
+                if let Some(time) = subject.pick_time.get().filter(|time| **time > TESTABLE_PICK) {
+                    tell(Event::Row(Row::not_reached(check, &format!("a pick takes {time:.0?}"))));
+                    continue;
+                }
                 tell(Event::Begin { row: check });
                 let finding = run(&subject).unwrap_or_else(|sentence| Finding::fail("", "", sentence));
                 tell(Event::Row(finding.row(check)));
@@ -140,13 +168,27 @@ pub fn run(file: &Path, options: &Value, seed: u64, directory: &Path, mut tell: 
     tell(Event::End);
 }
 
+/// One row, for a strategy in its own tests. The row `leftovers` is right only if no other test runs in this process.
+pub fn row(check: Check, strategy: impl crate::Subject, options: &Value, seed: u64) -> Row {
+    let before = Remains::look();
+    let found = strategy.plugin().and_then(|plugin| {
+        let subject = Subject::new(plugin, options.clone(), seed, before);
+        match CHECKS.iter().find(|(known, _)| *known == check) {
+            Some((_, run)) => run(&subject),
+            None => subject.instance().map(|_| Finding::pass("an instance", "an instance", "it accepts its options")),
+        }
+    });
+    found.unwrap_or_else(|sentence| Finding::fail("", "", sentence)).row(check)
+}
+
 fn load(file: &Path, options: &Value, seed: u64, directory: &Path) -> Result<Subject, (String, String)> {
     // lb checks which users may change the file before the plugin serves. The user of this check takes that risk.
     let loader = Loader::new(directory.to_owned(), subject::WORKERS as usize).with_group_writable(true);
-    let plugin = loader
-        .load(&Wanted { path: file, name: None, sha256: None })
-        .map_err(|error| (error.stage.to_string(), error.reason))?;
-    let subject = Subject::new(plugin, options.clone(), seed);
+    let refused = |error: lb_strategy_host::LoadError| (error.stage.to_string(), error.reason);
+    let staged = loader.stage(&Wanted { path: file, name: None, sha256: None }).map_err(refused)?;
+    let before = Remains::look();
+    let plugin = loader.open(staged).map_err(refused)?;
+    let subject = Subject::new(plugin, options.clone(), seed, before);
     let instance = subject.instance().map_err(|reason| ("new".to_owned(), reason))?;
     crate::World::of(3).picker(&instance).map_err(|reason| ("picker".to_owned(), reason))?;
     Ok(subject)
@@ -164,6 +206,7 @@ impl Check {
     pub fn title(self) -> &'static str {
         match self {
             Self::Loads => "loads",
+            Self::PickTime => "pick time",
             Self::Expectation => "expectation",
             Self::Fairness => "fairness",
             Self::Weights => "weights",
@@ -172,11 +215,14 @@ impl Check {
             Self::Instances => "instances",
             Self::Threads => "threads",
             Self::Answers => "answers",
+            Self::Waits => "waits",
             Self::DryPicks => "dry picks",
             Self::State => "state",
             Self::Finishes => "finishes",
+            Self::Hooks => "hooks",
+            Self::Explain => "explain",
             Self::Memory => "memory",
-            Self::PickTime => "pick time",
+            Self::Leftovers => "leftovers",
         }
     }
 }

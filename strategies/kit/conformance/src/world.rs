@@ -1,7 +1,7 @@
 //! A pool of a few backends. A test sets all their numbers.
 //!
 //! Invariants: a backend of weight 0 is never eligible, as in the host. Two worlds have the same `members_epoch` if and
-//! only if they have the same names and weights in the same order.
+//! only if they have the same names, weights and labels in the same order.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,6 +11,8 @@ use lb_strategy_host::{
     BackendList, BackendSpec, Picker, Plugin, Slot, Stats, Strategy, backend_id, plugin_from_table,
 };
 use serde_json::Value;
+
+use crate::pulse;
 
 /// Backends of the largest small world.
 pub const SMALL_WORLD_BACKENDS: usize = 4;
@@ -27,6 +29,8 @@ pub struct World {
 #[derive(Clone, Debug)]
 struct Member {
     name: Arc<str>,
+    /// A JSON object; "" without labels.
+    labels: Arc<str>,
     weight: u32,
     /// The part of the weight to pick by, in thousandths.
     share: u32,
@@ -87,6 +91,7 @@ impl World {
     pub fn named(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let member = |name: String| Member {
             name: name.into(),
+            labels: Arc::default(),
             weight: 1,
             share: 1000,
             is_up: true,
@@ -99,6 +104,13 @@ impl World {
     pub fn weights(mut self, weights: &[u32]) -> Self {
         assert_eq!(weights.len(), self.len(), "one weight for each backend");
         self.members.iter_mut().zip(weights).for_each(|(member, &weight)| member.weight = weight);
+        self
+    }
+
+    /// The labels of each backend: JSON objects such as `{"zone":"a"}`, or "" for none.
+    pub fn labels(mut self, labels: &[&str]) -> Self {
+        assert_eq!(labels.len(), self.len(), "one text for each backend");
+        self.members.iter_mut().zip(labels).for_each(|(member, labels)| member.labels = (*labels).into());
         self
     }
 
@@ -177,7 +189,7 @@ impl World {
         let specs = self.members.iter().map(|member| BackendSpec {
             name: member.name.clone(),
             address: "127.0.0.1:9".into(),
-            labels: Arc::default(),
+            labels: member.labels.clone(),
             weight: member.weight,
             effective: member.weight * member.share,
             flags: if member.is_up && member.weight > 0 { LB_BACKEND_ELIGIBLE | LB_BACKEND_HEALTHY } else { 0 },
@@ -189,11 +201,14 @@ impl World {
 
     /// The picker of `strategy` for this world.
     pub fn picker(&self, strategy: &Arc<Strategy>) -> Result<Picker, String> {
-        Picker::new(strategy.clone(), self.list()).map_err(|error| error.to_string())
+        let picker = Picker::new(strategy.clone(), self.list()).map_err(|error| error.to_string());
+        pulse::beat(1);
+        picker
     }
 
     fn members_epoch(&self) -> u64 {
-        let members = self.members.iter().map(|member| format!("{}\0{}\0", member.name, member.weight));
+        let members =
+            self.members.iter().map(|member| format!("{}\0{}\0{}\0", member.name, member.weight, member.labels));
         backend_id(&members.collect::<String>())
     }
 }

@@ -6,11 +6,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use lb_strategy_built::{library, shipped};
 use lb_strategy_conformance::statistics::{counts, spread};
 use lb_strategy_conformance::{Decision, Refusal, Requests, Strategy, World, small_worlds};
-use lb_strategy_host::{Loader, Plugin, Stage, Wanted, file_name};
+use lb_strategy_host::{Loader, Part, Plugin, Stage, Wanted, file_name};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -22,6 +23,14 @@ fn loader() -> (TempDir, Loader) {
 
 fn load(loader: &Loader, path: &Path) -> Arc<Plugin> {
     loader.load(&Wanted { path, name: None, sha256: None }).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The names and values of a strategy's own metrics.
+fn samples(strategy: &Strategy) -> Vec<(String, f64)> {
+    let text = strategy.metrics().expect("it has metrics").expect("they can be collected");
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let samples = lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).expect("JSON"));
+    samples.map(|one| (one["name"].as_str().unwrap().to_owned(), one["value"].as_f64().unwrap())).collect()
 }
 
 fn expectation(plugin: &Plugin) -> serde_json::Value {
@@ -125,52 +134,127 @@ fn without_a_key_the_hash_strategy_leaves_the_choice_to_the_host() {
     assert!(ask.explain(&picker).expect("it explains").contains("\"backend\""));
 }
 
-/// The example with this name in Rust, and the same in C.
-fn examples(name: &str, directory: &Path, loader: &Loader) -> [Arc<Strategy>; 2] {
+/// The example in Rust and its twin in C.
+fn twins(directory: &TempDir, loader: &Loader, name: &str, options: &serde_json::Value) -> [Arc<Strategy>; 2] {
     let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("strategies/");
-    let c = directory.join(file_name(name));
+    let source = strategies.join("examples").join(format!("{name}.c"));
+    let c = directory.path().join(file_name(name));
     let compiled = Command::new("cc")
         .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O2", "-I"])
         .arg(strategies.join("kit/api/include"))
         .arg("-o")
-        .args([&c, &strategies.join(format!("examples/{name}.c"))])
+        .args([&c, &source])
         .status();
     assert!(compiled.expect("cc runs").success());
-    [library(name), c].map(|path| Strategy::new(load(loader, &path), &json!({})).unwrap())
+    [library(name), c].map(|path| Strategy::new(load(loader, &path), options).unwrap())
 }
 
-#[test]
-fn an_example_in_rust_and_the_same_in_c_pick_alike() {
-    for name in ["two_choices", "least_utilized"] {
-        let (directory, loader) = loader();
-        let [rust, c] = examples(name, directory.path(), &loader);
-        let mut requests = Requests::seeded(47);
-        for world in small_worlds([1, 1, 1, 1]) {
-            let (rust, c) = (world.picker(&rust).unwrap(), world.picker(&c).unwrap());
-            for tried in [vec![], vec![0], vec![2, 1]] {
-                let ask = requests.ask().tried(&tried);
-                assert_eq!(ask.pick(&rust), ask.pick(&c), "{ask:?} in {world:?}");
-            }
+#[track_caller]
+fn assert_alike([rust, c]: &[Arc<Strategy>; 2], worlds: impl Iterator<Item = World>, seed: u64) {
+    let (mut requests, mut length) = (Requests::seeded(seed), 0_usize);
+    for world in worlds {
+        let (rust, c) = (world.picker(rust).unwrap(), world.picker(c).unwrap());
+        for tried in [vec![], vec![0], vec![2, 1]] {
+            // The last word of a body may have any length.
+            length += 1;
+            let ask = requests.ask().tried(&tried).part(Part::Body, vec![length as u8; length % 100]);
+            assert_eq!(ask.pick(&rust), ask.pick(&c), "{ask:?} in {world:?}");
         }
     }
 }
 
 #[test]
-fn examples_in_rust_and_in_c_pick_alike_by_load_reports() {
+fn the_examples_with_ticks_pick_alike_and_have_the_same_metrics() {
     let (directory, loader) = loader();
-    let [rust, c] = examples("least_utilized", directory.path(), &loader);
-    let (mut requests, mut random) = (Requests::seeded(48), fastrand::Rng::with_seed(48));
-    for _ in 0..500 {
+    let twins = twins(&directory, &loader, "fastest_half", &json!({}));
+    let mut requests = Requests::seeded(49);
+    // Latencies with equal ones and unknown ones (0) among them.
+    let latencies = |number: u64| [number % 3, number / 3 % 3, number / 9 % 3, 2].map(|latency| latency * 1_000);
+    for (number, world) in (0..).zip(small_worlds([1, 1, 1, 1])) {
+        for (spec, latency) in world.list().specs().iter().zip(latencies(number)) {
+            spec.stats.ewma_latency_ns.store(latency, Relaxed);
+        }
+        let [rust, c] = twins.each_ref().map(|strategy| world.picker(strategy).unwrap());
+        for tried in [vec![], vec![0], vec![2, 1]] {
+            let ask = requests.ask().tried(&tried);
+            assert_eq!(ask.pick(&rust), ask.pick(&c), "{ask:?} in {world:?}");
+        }
+        let told = twins.each_ref().map(|strategy| samples(strategy));
+        assert_eq!(told[0], told[1], "{world:?}");
+    }
+    assert!(twins.iter().all(|strategy| strategy.plugin().tick_ms() == 1_000 && strategy.tick(1).unwrap()));
+}
+
+#[test]
+fn the_example_in_rust_and_the_one_in_c_pick_alike() {
+    let (directory, loader) = loader();
+    for name in ["two_choices", "prefix_affinity", "least_utilized"] {
+        let twins = twins(&directory, &loader, name, &json!({}));
+        assert_alike(&twins, small_worlds([1, 1, 1, 1]), 47);
+    }
+}
+
+#[test]
+fn the_least_utilized_examples_pick_alike_by_any_load_reports() {
+    let (directory, loader) = loader();
+    let twins = twins(&directory, &loader, "least_utilized", &json!({}));
+    let mut random = fastrand::Rng::with_seed(48);
+    let world = |_| {
         let world = World::of(4).weights(&[1, 2, 0, 3]);
         for index in 0..4 {
             let utilization = [None, Some(random.f64()), Some(random.f64()), Some(random.f64() * 2.0)];
             world.set_report(index, *random.choice(&utilization).unwrap());
             world.set_load(index, random.u32(0..3));
         }
-        let (rust, c) = (world.picker(&rust).unwrap(), world.picker(&c).unwrap());
-        for tried in [vec![], vec![0], vec![0, 1, 3]] {
-            let ask = requests.ask().tried(&tried);
-            assert_eq!(ask.pick(&rust), ask.pick(&c), "{ask:?} in {world:?}");
+        world
+    };
+    assert_alike(&twins, (0..500).map(world), 48);
+}
+
+#[test]
+fn the_central_queues_pick_and_wait_alike() {
+    for options in [json!({}), json!({ "most": 3 })] {
+        let (directory, loader) = loader();
+        let twins = twins(&directory, &loader, "central_queue", &options);
+        assert_alike(&twins, small_worlds([1, 1, 1, 1]), 48);
+    }
+}
+
+#[test]
+fn the_zone_aware_examples_pick_alike_whatever_the_labels_are() {
+    let (directory, loader) = loader();
+    let labels = [
+        "",
+        r#"{"zone":"a"}"#,
+        r#"{"zone":"b"}"#,
+        r#"{"zone":"a b"}"#,
+        r#"{"zone":""}"#,
+        r#"{"zone":1}"#,
+        r#"{"zone":12}"#,
+        r#"{"zone":"1"}"#,
+        r#"{"n":1,"zone":true,"zonea":"a"}"#,
+        r#"{"a":"\"zone\":\"a\"","zone":"c"}"#,
+        r#"{"a":"zone","subzone":"a"}"#,
+        r#"{"zone":"q\"a\\","zone.2":"a"}"#,
+    ];
+    for zone in ["a", "b", "", "1", "true", "q\"a\\", "\u{e4}"] {
+        let twins = twins(&directory, &loader, "zone_aware", &json!({ "zone": zone }));
+        let rows = (0..labels.len()).flat_map(|first| (1..labels.len()).map(move |step| (first, step)));
+        let world = |(first, step): (usize, usize)| {
+            let row: Vec<&str> = (0..4).map(|i| labels[(first + i * step) % labels.len()]).collect();
+            World::of(4).labels(&row).up(&[first % 3 > 0, step % 2 > 0, true, (first + step) % 4 > 0])
+        };
+        assert_alike(&twins, rows.map(world), 48);
+    }
+}
+
+#[test]
+fn the_zone_aware_examples_take_only_the_zone_as_an_option() {
+    let (directory, loader) = loader();
+    let twins = twins(&directory, &loader, "zone_aware", &json!({ "zone": "a" }));
+    for wrong in [json!({}), json!({ "zone": 1 }), json!({ "zones": "a" }), json!({ "zone": "a", "x": "b" })] {
+        for one in &twins {
+            assert!(Strategy::new(one.plugin().clone(), &wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -98,7 +98,7 @@ fn each_broken_rule_is_found_and_named() {
     let cases: [(u8, Property, &str); 9] = [
         (IGNORES_HEALTH, properties::check_all_small_worlds, "NotEligible"),
         (IGNORES_TRIED, properties::check_all_small_worlds, "AlreadyTried"),
-        (GIVES_UP_AFTER_TWO, properties::check_all_small_worlds, "NoBackend where"),
+        (GIVES_UP_AFTER_TWO, properties::check_all_small_worlds, "Declined) where"),
         (PANICS_ON_EMPTY, properties::check_all_small_worlds, "it panicked"),
         (NEEDS_A_KEY, properties::check_all_small_worlds, "Undecided"),
         (NEVER_RETURNS_NO_BACKEND, properties::check_all_small_worlds, "BadIndex"),

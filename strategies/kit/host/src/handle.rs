@@ -13,8 +13,9 @@ use lb_strategy::Backends;
 use lb_strategy::abi::*;
 
 use crate::backends::BackendList;
+use crate::crash::Subject;
 use crate::error::{HookError, sentence};
-use crate::inside::{Hook, Tag, enter};
+use crate::inside::{Hook, HookPanics, Tag, enter};
 use crate::library::Plugin;
 use crate::request::{Decision, PickRequest, Refusal};
 use lend::lend;
@@ -55,7 +56,16 @@ impl Strategy {
     }
 
     fn make(plugin: Arc<Plugin>, options: &serde_json::Value, pool: Option<&str>) -> Result<Arc<Self>, HookError> {
-        let tag = Box::new(Tag::new(plugin.name(), pool));
+        let sha256 = plugin.sha256_hex();
+        let subject = Subject {
+            plugin: plugin.name(),
+            version: plugin.version(),
+            pool,
+            file: plugin.path(),
+            sha256: sha256.as_deref(),
+            options,
+        };
+        let tag = Box::new(Tag::new(&subject, plugin.lines.clone()));
         let text = if options.is_null() { "{}".to_owned() } else { options.to_string() };
         let mut reason = Vec::<u8>::new();
         let mut raw = std::ptr::null_mut();
@@ -79,6 +89,11 @@ impl Strategy {
     /// This instance's number, unique in the process. It shows which instance picked for a finished attempt.
     pub fn instance(&self) -> u64 {
         self.instance
+    }
+
+    /// From now on, the report of a crash says that the instance was proven.
+    pub fn set_proven(&self) {
+        self.tag.report.is_proven.store(true, Relaxed);
     }
 
     /// The state for a successor; `None` if the plugin has no such hook.
@@ -137,9 +152,9 @@ impl Strategy {
         Some(if status == LB_OK { Ok(lines) } else { Err(self.tag.failed(Hook::Metrics, status, &[])) })
     }
 
-    /// The panics in `hook` that the plugin reported: by its status, or by a log line where the hook returns none.
-    pub fn panics(&self, hook: Hook) -> u64 {
-        self.tag.panics(hook)
+    /// The panics that the plugin reported: by a status, or by a log line where the hook returns none.
+    pub fn panics(&self) -> &Arc<HookPanics> {
+        &self.tag.panics
     }
 }
 
@@ -218,7 +233,9 @@ impl Picker {
         drop(call);
         match status {
             LB_OK => self.check(answer, request.tried),
-            LB_NONE => Decision::NoBackend,
+            LB_NONE => self.none(request.tried),
+            // To a plugin of version 1.0 it is an unknown status.
+            LB_WAIT if self.strategy.plugin.table().abi_minor >= 1 => Decision::Wait,
             LB_E_PANIC => {
                 self.strategy.tag.panicked(Hook::Pick);
                 Decision::Refused(Refusal::Panic)
@@ -229,7 +246,7 @@ impl Picker {
     }
 
     /// The strategy's explanation of its pick for this request, as JSON; `None` if it has none.
-    pub fn explain(&self, request: &PickRequest<'_>) -> Option<String> {
+    pub fn explain(&self, request: &PickRequest<'_>) -> Option<Result<String, HookError>> {
         let hook = self.strategy.plugin.table().explain?;
         let lent = lend(request);
         let mut words = Vec::<u8>::new();
@@ -245,10 +262,21 @@ impl Picker {
             )
         };
         drop(call);
-        if status == LB_E_PANIC {
-            self.strategy.tag.panicked(Hook::Explain);
+        match status {
+            LB_OK => Some(Ok(String::from_utf8_lossy(&words).into_owned())),
+            status if status > 0 => None,
+            status => Some(Err(self.strategy.tag.failed(Hook::Explain, status, &words))),
         }
-        (status == LB_OK).then(|| String::from_utf8_lossy(&words).into_owned())
+    }
+
+    /// Whether "no backend" is right, by the list that the strategy got.
+    #[cold]
+    fn none(&self, tried: &[u32]) -> Decision {
+        let is_left = |index: usize| self.backends.is_eligible(index) && !tried.contains(&(index as u32));
+        match (0..self.backends.len()).any(is_left) {
+            true => Decision::Refused(Refusal::Declined),
+            false => Decision::NoBackend,
+        }
     }
 
     #[inline]

@@ -7,11 +7,14 @@
 use std::cell::Cell;
 use std::fmt;
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use lb_strategy::abi::{LB_E_PANIC, LbStatus};
 
+use crate::crash::{Report, Subject};
 use crate::error::HookError;
+use crate::talk::Limit;
 
 /// The functions of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,14 +36,22 @@ pub enum Hook {
     Explain,
 }
 
-/// Who is called: a plugin, and the pool of the instance.
+/// Panics of one instance that the plugin caught and reported, by hook.
+#[derive(Debug, Default)]
+pub struct HookPanics([AtomicU64; Hook::ALL.len()]);
+
+/// The target of a call: a plugin, and the pool of the instance.
 #[derive(Debug)]
 pub(crate) struct Tag {
     pub(crate) plugin: Box<str>,
     /// The pool that the instance works for; `None` outside a pool, for example in a check.
     pub(crate) pool: Option<Box<str>>,
-    /// Panics that the plugin caught and reported, by hook.
-    panics: [AtomicU64; Hook::ALL.len()],
+    /// Shared by the instances of the plugin.
+    pub(crate) lines: Arc<Limit>,
+    /// Outlives the instance, so that the metrics lose no count.
+    pub(crate) panics: Arc<HookPanics>,
+    /// For the handler of crashes.
+    pub(crate) report: Report,
 }
 
 /// A call in progress. Its end clears the note.
@@ -108,11 +119,31 @@ impl Hook {
     }
 }
 
+// === impl HookPanics ===
+
+impl HookPanics {
+    pub fn of(&self, hook: Hook) -> u64 {
+        self.0[hook as usize].load(Relaxed)
+    }
+
+    /// In the order of [`Hook::ALL`].
+    pub fn counts(&self) -> [u64; Hook::ALL.len()] {
+        Hook::ALL.map(|hook| self.of(hook))
+    }
+
+    /// Counts a panic in `hook`.
+    pub fn count(&self, hook: Hook) {
+        self.0[hook as usize].fetch_add(1, Relaxed);
+    }
+}
+
 // === impl Tag ===
 
 impl Tag {
-    pub(crate) fn new(plugin: &str, pool: Option<&str>) -> Self {
-        Self { plugin: plugin.into(), pool: pool.map(Into::into), panics: Default::default() }
+    pub(crate) fn new(subject: &Subject<'_>, lines: Arc<Limit>) -> Self {
+        let Subject { plugin, pool, .. } = subject;
+        let (plugin, pool) = ((*plugin).into(), pool.map(Into::into));
+        Self { plugin, pool, lines, panics: Arc::default(), report: Report::new(subject) }
     }
 
     /// The failure of `hook` with `status`, counted if it was a panic; `reason` is the text that the plugin gave.
@@ -124,11 +155,7 @@ impl Tag {
     }
 
     pub(crate) fn panicked(&self, hook: Hook) {
-        self.panics[hook as usize].fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn panics(&self, hook: Hook) -> u64 {
-        self.panics[hook as usize].load(Relaxed)
+        self.panics.count(hook);
     }
 }
 
@@ -154,9 +181,14 @@ impl Drop for Call {
 mod tests {
     use super::*;
 
+    fn tag(plugin: &str, pool: Option<&str>) -> Tag {
+        let options = serde_json::Value::Null;
+        Tag::new(&Subject { plugin, version: "1", pool, file: None, sha256: None, options: &options }, Arc::default())
+    }
+
     #[test]
     fn the_note_is_there_during_the_call_and_only_in_its_thread() {
-        let tag = Tag::new("moody", Some("default"));
+        let tag = tag("moody", Some("default"));
         let told = || here(|tag, hook| format!("{tag}, {}", hook.as_str()));
         assert_eq!(told(), None);
         {
@@ -176,8 +208,8 @@ mod tests {
 
     #[test]
     fn panics_are_counted_by_hook() {
-        let tag = Tag::new("moody", None);
+        let tag = tag("moody", None);
         tag.panicked(Hook::OnFinish);
-        assert_eq!((tag.panics(Hook::OnFinish), tag.panics(Hook::Pick)), (1, 0));
+        assert_eq!((tag.panics.of(Hook::OnFinish), tag.panics.of(Hook::Pick)), (1, 0));
     }
 }

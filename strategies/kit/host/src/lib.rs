@@ -5,17 +5,19 @@
 //! [`Decision`] for a [`PickRequest`].
 //!
 //! Invariants: an opened image is never closed, because a Rust library's thread-local destructors would crash when a
-//! thread exits. Every result of a plugin is checked. Only `library`, `handle`
-//! and `inside` contain `unsafe` code.
+//! thread exits. Every result of a plugin is checked. Only `library`, `handle`,
+//! `inside` and `crash` contain `unsafe` code.
 
 mod accounts;
 mod backends;
+pub mod crash;
 mod elf;
 mod error;
 mod handle;
 mod inside;
 mod library;
 mod load;
+mod remains;
 mod request;
 mod store;
 mod talk;
@@ -24,9 +26,10 @@ mod verify;
 pub use backends::{BackendList, BackendSpec, Slot, Stats, backend_id};
 pub use error::HookError;
 pub use handle::{Picker, Strategy};
-pub use inside::Hook;
+pub use inside::{Hook, HookPanics};
 pub use lb_strategy::{Outcome, Part};
 pub use library::{Plugin, Wants, plugin_from_table};
 pub use load::{LoadError, Loader, Stage, Staged, Wanted, file_name, find, sha256_of};
+pub use remains::Remains;
 pub use request::{Answered, Decision, Finish, Lookup, PickRequest, Refusal, Start};
 pub use store::{Copies, PrivateCopy};

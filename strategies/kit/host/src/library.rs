@@ -10,8 +10,9 @@ use std::sync::Arc;
 use lb_strategy::abi::*;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
+use crate::crash::Subject;
 use crate::inside::{self, Hook, Tag};
-use crate::talk;
+use crate::talk::{self, Limit};
 
 /// Keeps the image mapped even if the handle is closed (dlfcn.h; the same on x86-64 and aarch64 Linux).
 const RTLD_NODELETE: i32 = 0x1000;
@@ -30,6 +31,8 @@ pub struct Plugin {
     /// The entry returned NULL. The table is all zero.
     refuses_host: bool,
     pub(crate) host: HostInfo,
+    /// The limit of its log lines.
+    pub(crate) lines: Arc<Limit>,
 }
 
 /// What a plugin asks for. The rest costs it nothing.
@@ -43,6 +46,8 @@ pub struct Wants {
     pub finish: bool,
     /// With the end, what the response was.
     pub answer: bool,
+    /// The bytes of each body that are read before the pick.
+    pub body: u32,
 }
 
 /// The struct that plugins get as the host. It is leaked, because plugins may keep the pointer.
@@ -84,22 +89,23 @@ unsafe impl Sync for HostInfo {}
 unsafe extern "C" fn log(_: *mut c_void, level: u32, message: LbStr) {
     // SAFETY: by the contract, the message is valid during the call.
     let text = unsafe { text(message) };
-    let place = inside::here(|tag, hook| {
+    let told = inside::here(|tag, hook| {
         if level == 1 && hook.is_mute() && text.starts_with(PANIC) {
             tag.panicked(hook);
         }
-        tag.to_string()
+        if let Some(line) = tag.lines.line(&text) {
+            talk::tell(level, &line, Some((tag, hook)));
+        }
     });
-    let Some(text) = talk::line(&text) else { return };
-    let text = format!("{}: {text}", place.as_deref().unwrap_or("a thread of a plugin"));
-    match level {
-        1 => tracing::error!(target: "strategy", "{text}"),
-        2 => tracing::warn!(target: "strategy", "{text}"),
-        3 => tracing::info!(target: "strategy", "{text}"),
-        4 => tracing::debug!(target: "strategy", "{text}"),
-        _ => tracing::trace!(target: "strategy", "{text}"),
+    if told.is_none()
+        && let Some(line) = UNNAMED.line(&text)
+    {
+        talk::tell(level, &line, None);
     }
 }
+
+/// The limit of all threads that plugins started.
+static UNNAMED: Limit = Limit::new();
 
 /// How the line begins by which a plugin reports a panic of a hook that returns no status.
 const PANIC: &str = "panicked at ";
@@ -172,7 +178,16 @@ impl Plugin {
                     .into(),
             );
         }
-        let tag = Tag::new(&origin.display().to_string(), None);
+        let (name, sum) = (origin.display().to_string(), crate::load::hex(&sha256));
+        let subject = Subject {
+            plugin: &name,
+            version: "",
+            pool: None,
+            file: Some(origin),
+            sha256: Some(&sum),
+            options: &serde_json::Value::Null,
+        };
+        let tag = Tag::new(&subject, Arc::default());
         let call = inside::enter(&tag, Hook::Entry);
         // SAFETY: the image's constructors run here. The file is a private copy that passed the checks of `elf`, and a
         // plugin is trusted native code.
@@ -228,6 +243,7 @@ impl Plugin {
             sha256,
             refuses_host: table.is_null(),
             host,
+            lines: Arc::default(),
         }
     }
 
@@ -249,6 +265,12 @@ impl Plugin {
             return Err(format!(
                 "needs a host of version {ABI_MAJOR}.{} or newer, this is {ABI_MAJOR}.{ABI_MINOR}: update lb",
                 table.min_host_minor
+            ));
+        }
+        if table.body_bytes > LB_BODY_BYTES_MAX {
+            return Err(format!(
+                "asks for {} bytes of each body (body_bytes): at most {LB_BODY_BYTES_MAX} are possible",
+                table.body_bytes
             ));
         }
         let missing = [
@@ -314,6 +336,7 @@ impl Plugin {
             start: self.table.on_start.is_some(),
             finish: has(LB_F_WANTS_FINISH) && self.table.on_finish.is_some(),
             answer: has(LB_F_WANTS_ANSWER) && has(LB_F_WANTS_FINISH) && self.table.on_finish.is_some(),
+            body: self.table.body_bytes,
         }
     }
 
@@ -325,6 +348,11 @@ impl Plugin {
     /// Whether it has metrics of its own.
     pub fn has_metrics(&self) -> bool {
         self.table.metrics.is_some()
+    }
+
+    /// Whether it offers an explanation.
+    pub fn explains(&self) -> bool {
+        self.table.explain.is_some()
     }
 
     /// The path of the operator's file; `None` for a plugin that is linked in.

@@ -9,7 +9,7 @@ use lb_strategy::Part;
 pub trait Lookup {
     /// The `nth` value of the header `name` (any case).
     fn header(&self, name: &[u8], nth: usize) -> Option<&[u8]>;
-    /// Method, path, host or client; `None` if the request has none.
+    /// Method, path, host, client or body; `None` if the request has none.
     fn part(&self, part: Part) -> Option<&[u8]>;
 }
 
@@ -25,6 +25,8 @@ pub struct PickRequest<'a> {
     pub random: u64,
     pub now_ns: u64,
     pub dry: bool,
+    /// The length of the request's body in bytes; `None` if it is not known yet.
+    pub body_length: Option<u64>,
     pub lookup: &'a dyn Lookup,
 }
 
@@ -35,7 +37,10 @@ pub enum Decision {
         index: usize,
         token: u64,
     },
+    /// The list has no eligible, untried backend either.
     NoBackend,
+    /// The request waits until the strategy is asked again.
+    Wait,
     /// The host must pick.
     Refused(Refusal),
 }
@@ -49,6 +54,8 @@ pub enum Refusal {
     BadIndex,
     AlreadyTried,
     NotEligible,
+    /// The strategy returned no backend, although the list has an eligible, untried one.
+    Declined,
     /// An error status.
     Error,
 }

@@ -22,6 +22,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
         socket: ([127, 0, 0, 1], *port).into(),
         weight: 1,
         backup: false,
+        labels: Labels::default(),
     };
     let pool = |name: &str, backends: &[(&str, u16)]| PoolConfig {
         name: name.to_owned(),
@@ -65,6 +66,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
             command: vec!["mock-server".into()],
             max_replicas: 8,
             host: [127, 0, 0, 1].into(),
+            labels: Labels::default(),
         }),
         course: Course { on_proxy_port: false, missing_path_is_400: false, seed: None },
         health: Arc::new(rules()),
@@ -90,6 +92,7 @@ fn members(config: &Config, overlay: &Overlay) -> Vec<Vec<Entry>> {
         order,
         draining: replica.draining,
         backup: false,
+        labels: replica.labels,
     }));
     pools
 }
@@ -105,6 +108,7 @@ fn attached(id: &str) -> Entry {
         order: 0,
         draining: true,
         backup: true,
+        labels: Labels::default(),
     }
 }
 
@@ -252,4 +256,23 @@ fn a_backup_is_kept_by_the_overlay_and_a_change_of_role_in_the_file_is_newer() {
     assert!(again[0][0].backup && !again[0][0].draining, "the drain was of another role");
     let plain = Entry { backup: false, ..attached("a1") };
     assert!(!Overlay::of(&config, &[vec![plain], Vec::new()]).to_json().contains("backup\": false"), "as before");
+}
+
+#[test]
+fn labels_are_kept_by_the_overlay_and_a_drain_stays_when_those_in_the_file_change() {
+    let labels = |text: &str| -> Labels { serde_json::from_str(text).unwrap() };
+    let mut config = configuration(&[("b1", 6001)], Some(1));
+    config.launcher.as_mut().unwrap().labels = labels(r#"{"zone":"l"}"#);
+    let mut there = members(&config, &Overlay::default());
+    assert_eq!(there[0][1].labels, labels(r#"{"zone":"l"}"#), "of a launched one");
+    there[0].insert(1, Entry { labels: labels(r#"{"zone":"a"}"#), ..attached("a1") });
+    there[0][0].draining = true;
+    let overlay = stored(&Overlay::of(&config, &there));
+    assert_eq!(members(&config, &overlay), there);
+    config.pools[0].backends[0].labels = labels(r#"{"zone":"b"}"#);
+    let again = members(&config, &overlay);
+    assert!(again[0][0].draining && again[0][0].labels == config.pools[0].backends[0].labels);
+    assert!(!Overlay::of(&config, &[vec![attached("a1")], Vec::new()]).to_json().contains("labels"), "as before");
+    let wrong = overlay.to_json().replace("\"zone\"", "\"z z\"");
+    assert!(Overlay::from_json(&wrong).unwrap_err().contains("labels.\"z z\""));
 }

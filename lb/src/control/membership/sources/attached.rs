@@ -25,6 +25,7 @@ impl Source for Attached<'_> {
             order,
             draining: added.draining,
             backup: added.backup,
+            labels: added.labels.clone(),
         });
         attached.collect()
     }

@@ -42,6 +42,7 @@ impl File<'_> {
             order,
             draining: changed.is_some_and(|changed| changed.draining),
             backup: backend.backup,
+            labels: backend.labels.clone(),
         }
     }
 }

@@ -3,10 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::*;
+use crate::config::Labels;
 
 fn entry(id: &str, origin: Origin, order: usize) -> Entry {
     let (address, socket) = ("127.0.0.1:5001".to_owned(), "127.0.0.1:5001".parse().unwrap());
-    Entry { id: id.into(), address, socket, weight: 1, origin, order, draining: false, backup: false }
+    let labels = Labels::default();
+    Entry { id: id.into(), address, socket, weight: 1, origin, order, draining: false, backup: false, labels }
 }
 
 fn ids(members: &Members) -> Vec<&str> {

@@ -42,10 +42,13 @@ struct Kept {
     verdicts: HashMap<String, Verdict>,
 }
 
+/// Raised when the trial refuses more, so that older verdicts do not count.
+const RULES: u32 = 2;
+
 /// The key of a verdict, 64 hexadecimal digits.
 pub(super) fn key(request: &VetRequest) -> String {
     let VetRequest { sha256, name, options, workers, .. } = request;
-    let subject = serde_json::json!([sha256, name, options, workers, env!("CARGO_PKG_VERSION")]);
+    let subject = serde_json::json!([sha256, name, options, workers, RULES, env!("CARGO_PKG_VERSION")]);
     Sha256::digest(subject.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -10,12 +10,12 @@ use std::time::Instant;
 
 use lb_strategy::abi::{LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY};
 use lb_strategy_host::{
-    BackendList, BackendSpec, Decision, Finish, HookError, Loader, Outcome, PickRequest, Picker, Plugin, PrivateCopy,
-    Refusal, Staged, Strategy, backend_id,
+    BackendList, BackendSpec, Decision, Finish, Hook, HookError, Loader, Outcome, PickRequest, Picker, Plugin,
+    PrivateCopy, Refusal, Remains, Staged, Start, Strategy, backend_id,
 };
 
-use super::remains::Remains;
 use super::request::{About, Answer, Verdict, VetBackend, VetRequest, VetStage};
+use crate::telemetry::PluginPage;
 
 /// Picks on each list.
 const PICKS: usize = 10_000;
@@ -50,6 +50,8 @@ struct Trial<'a> {
     bad_answers: u32,
     /// The fault of the first bad pick.
     first_bad: Option<Refusal>,
+    /// The first failure of a hook that changes no pick.
+    first_failure: Option<Refused>,
     /// Times of picks, one of each batch.
     times_ns: Vec<u64>,
 }
@@ -60,7 +62,8 @@ pub(super) fn run(request: &VetRequest, copy: PrivateCopy, tell: &mut dyn FnMut(
     let mut trial = Trial::new(request, copy, tell);
     let outcome = trial.walk();
     (trial.tell)(VetStage::Leak);
-    let outcome = outcome.and_then(|()| trial.judge_picks()).and_then(|()| match before.added_since() {
+    let judged = outcome.and_then(|()| trial.judge_picks()).and_then(|()| trial.judge_other_hooks());
+    let outcome = judged.and_then(|()| match before.added_since() {
         None => Ok(()),
         Some(reason) => Err((VetStage::Leak, reason)),
     });
@@ -96,6 +99,7 @@ impl<'a> Trial<'a> {
             panics: 0,
             bad_answers: 0,
             first_bad: None,
+            first_failure: None,
             times_ns: Vec::new(),
         }
     }
@@ -115,8 +119,12 @@ impl<'a> Trial<'a> {
         }
         if plugin.tick_ms() > 0 {
             (self.tell)(VetStage::Tick);
-            strategy.tick(self.now_ns).map_err(at(VetStage::Tick))?;
+            let asks_for_picker = strategy.tick(self.now_ns).map_err(at(VetStage::Tick))?;
+            if asks_for_picker && let Some((members, up_from)) = self.worlds().pop() {
+                pickers.push(self.picker(&strategy, &members, up_from)?);
+            }
         }
+        self.collect(&strategy)?;
         let successor = self.hand_over(&plugin, &strategy)?;
         (self.tell)(VetStage::Free);
         drop((pickers, successor, strategy));
@@ -174,7 +182,7 @@ impl<'a> Trial<'a> {
         let known = self.specs.entry(member.id.clone()).or_insert_with(|| BackendSpec {
             name: member.id.as_str().into(),
             address: member.address.as_str().into(),
-            labels: Arc::default(),
+            labels: member.labels.as_str().into(),
             weight,
             effective: weight * 1000,
             flags: 0,
@@ -185,7 +193,7 @@ impl<'a> Trial<'a> {
         BackendSpec { flags, ..known.clone() }
     }
 
-    /// Picks, finishes, an explanation.
+    /// Picks, begins, finishes, explanations.
     fn use_picker(&mut self, picker: &Picker) {
         (self.tell)(VetStage::Pick);
         let mut picked = Vec::with_capacity(FINISHES_MAX);
@@ -202,12 +210,33 @@ impl<'a> Trial<'a> {
             }
             self.times_ns.push(began.elapsed().as_nanos() as u64 / BATCH as u64);
         }
-        if picker.strategy().plugin().wants().finish {
+        let wants = picker.strategy().plugin().wants();
+        if wants.start {
+            (self.tell)(VetStage::Begin);
+            self.begin(picker, &picked);
+            self.note_panics(picker, Hook::OnStart, VetStage::Begin);
+        }
+        if wants.finish {
             (self.tell)(VetStage::Finish);
             self.finish(picker, &picked);
+            self.note_panics(picker, Hook::OnFinish, VetStage::Finish);
         }
         (self.tell)(VetStage::Explain);
-        let _ = picker.explain(&PickRequest { dry: true, ..self.ask(0) });
+        // The live page asks for a ring without a key.
+        for number in 0..2 {
+            if let Some(Err(error)) = picker.explain(&PickRequest { dry: true, ..self.ask(number) }) {
+                self.first_failure.get_or_insert((VetStage::Explain, error.to_string()));
+            }
+        }
+    }
+
+    /// A hook without a status reports its panics by log lines, which the host counts.
+    fn note_panics(&mut self, picker: &Picker, hook: Hook, stage: VetStage) {
+        let panics = picker.strategy().panics().of(hook);
+        if panics > 0 {
+            let reason = format!("panicked in {}, {panics} times so far", hook.as_str());
+            self.first_failure.get_or_insert((stage, reason));
+        }
     }
 
     /// With and without a key; some are retries, some dry.
@@ -235,6 +264,7 @@ impl<'a> Trial<'a> {
             random: 0,
             now_ns: self.now_ns,
             dry: false,
+            body_length: Some(0),
             lookup: &(),
         }
     }
@@ -242,11 +272,28 @@ impl<'a> Trial<'a> {
     fn count(&mut self, decision: Decision) {
         match decision {
             Decision::Refused(Refusal::Panic) => self.panics += 1,
-            Decision::Refused(Refusal::Undecided) | Decision::NoBackend | Decision::Backend { .. } => {}
+            Decision::Refused(Refusal::Undecided) | Decision::NoBackend | Decision::Wait | Decision::Backend { .. } => {
+            }
             Decision::Refused(refusal) => {
                 self.bad_answers += 1;
                 self.first_bad.get_or_insert(refusal);
             }
+        }
+    }
+
+    fn begin(&mut self, picker: &Picker, picked: &[(usize, u64)]) {
+        for (number, &(index, token)) in picked.iter().enumerate() {
+            self.now_ns += STEP_NS;
+            let name = if is_of_gone_backend(number) { "gone" } else { &*picker.backends().specs()[index].name };
+            picker.start(&Start {
+                worker: Some((number % self.request.workers.max(1)) as u32),
+                backend_id: backend_id(name),
+                attempt: (number % 3) as u32,
+                own: is_own(number),
+                token,
+                body_length: [Some(0), Some(1 << 40), None][number % 3],
+                now_ns: self.now_ns,
+            });
         }
     }
 
@@ -255,16 +302,14 @@ impl<'a> Trial<'a> {
         for (number, &(index, token)) in picked.iter().enumerate() {
             self.now_ns += STEP_NS;
             let outcome = OUTCOMES[if number % 8 == 7 { number / 8 % OUTCOMES.len() } else { 0 }];
-            // Some finishes are for picks of a predecessor, or for a removed backend.
-            let own = number % 10 != 9;
-            let name = if number % 32 == 31 { "gone" } else { &*picker.backends().specs()[index].name };
+            let name = if is_of_gone_backend(number) { "gone" } else { &*picker.backends().specs()[index].name };
             picker.finish(&Finish {
                 worker: Some((number % self.request.workers.max(1)) as u32),
                 backend_id: backend_id(name),
                 outcome,
                 http_status: matches!(outcome, Outcome::Ok).then_some(200),
                 attempt: 0,
-                own,
+                own: is_own(number),
                 upgraded: number % 64 == 63,
                 token,
                 time_to_head_ns: 1_000_000,
@@ -272,6 +317,17 @@ impl<'a> Trial<'a> {
                 now_ns: self.now_ns,
             });
         }
+    }
+
+    /// The strategy's own metrics, if it has some. In a pool lb drops bad lines; here each is a finding.
+    fn collect(&mut self, strategy: &Strategy) -> Result<(), Refused> {
+        if !strategy.plugin().has_metrics() {
+            return Ok(());
+        }
+        (self.tell)(VetStage::Metrics);
+        let Some(text) = strategy.metrics() else { return Ok(()) };
+        let page = PluginPage::read(&text.map_err(at(VetStage::Metrics))?);
+        page.first_dropped().map_or(Ok(()), |bad| Err((VetStage::Metrics, bad.to_string())))
     }
 
     /// A second instance gets the learnt state and must then work.
@@ -302,6 +358,7 @@ impl<'a> Trial<'a> {
                     Some(Refusal::BadIndex) => "an index outside the list",
                     Some(Refusal::AlreadyTried) => "a backend that the request had tried",
                     Some(Refusal::NotEligible) => "a backend that is not eligible",
+                    Some(Refusal::Declined) => "no backend, although the list has an eligible one that was not tried",
                     _ => "a status that a pick cannot have",
                 };
                 refused(format!("returned a wrong result in {bad} of {} picks, first {what}", self.picks()))
@@ -310,9 +367,23 @@ impl<'a> Trial<'a> {
         }
     }
 
+    fn judge_other_hooks(&self) -> Result<(), Refused> {
+        self.first_failure.clone().map_or(Ok(()), Err)
+    }
+
     fn picks(&self) -> usize {
         self.times_ns.len() * BATCH
     }
+}
+
+/// Some attempts are picks of a predecessor.
+fn is_own(number: usize) -> bool {
+    number % 10 != 9
+}
+
+/// Some attempts are on a backend that has left the list.
+fn is_of_gone_backend(number: usize) -> bool {
+    number % 32 == 31
 }
 
 fn at(stage: VetStage) -> impl FnOnce(HookError) -> Refused {
@@ -320,5 +391,5 @@ fn at(stage: VetStage) -> impl FnOnce(HookError) -> Refused {
 }
 
 fn stand_in(number: usize) -> VetBackend {
-    VetBackend { id: format!("stand-in {number}"), address: "127.0.0.1:9".to_owned(), weight: 1 }
+    VetBackend { id: format!("stand-in {number}"), address: "127.0.0.1:9".to_owned(), weight: 1, labels: String::new() }
 }

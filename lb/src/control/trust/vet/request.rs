@@ -35,6 +35,9 @@ pub struct VetBackend {
     pub id: String,
     pub address: String,
     pub weight: u16,
+    /// JSON, or "".
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub labels: String,
 }
 
 /// The steps of a trial, in order.
@@ -48,8 +51,11 @@ pub enum VetStage {
     Options,
     Picker,
     Pick,
+    /// The begins of attempts, by `on_start`.
+    Begin,
     Finish,
     Tick,
+    Metrics,
     Explain,
     State,
     Free,
@@ -144,8 +150,10 @@ impl VetStage {
             Self::New | Self::Options => "making an instance",
             Self::Picker => "making a picker",
             Self::Pick => "picking",
+            Self::Begin => "taking begins of requests",
             Self::Finish => "taking finished requests",
             Self::Tick => "ticking",
+            Self::Metrics => "writing its metrics",
             Self::Explain => "explaining a pick",
             Self::State => "handing over its state",
             Self::Free => "being freed",
@@ -163,8 +171,10 @@ impl fmt::Display for VetStage {
             Self::Options => "options",
             Self::Picker => "picker",
             Self::Pick => "pick",
+            Self::Begin => "begin",
             Self::Finish => "finish",
             Self::Tick => "tick",
+            Self::Metrics => "metrics",
             Self::Explain => "explain",
             Self::State => "state",
             Self::Free => "free",

@@ -84,7 +84,7 @@ fn room_that_a_key_cannot_use_wakes_no_other_request_with_it() {
     let mut seen = Vec::new();
     while let Some(woken) = turns.iter().position(Turn::is_woken) {
         seen.push(woken);
-        turns[woken].look(|| true, || Ok::<Option<()>, ()>(None)).unwrap();
+        turns[woken].look(|| true, || Ok::<Option<()>, ()>(None), || false).unwrap();
     }
     assert_eq!(seen, [0, 3, 4], "one of each key in a row");
 }
@@ -95,6 +95,27 @@ fn a_second_look_that_fails_passes_its_wake_on() {
     let turns = [(); 2].map(|()| line.enter(100).unwrap());
     line.freed();
     let mut looks = [Ok(None), Err("raced")].into_iter();
-    let looked = turns[0].look(|| true, || looks.next().unwrap());
+    let looked = turns[0].look(|| true, || looks.next().unwrap(), || false);
     assert_eq!((looked, turns[1].is_woken()), (Err::<Option<()>, _>("raced"), true));
+}
+
+#[test]
+fn if_only_the_strategy_knows_the_room_it_is_asked_for_one_request_at_a_time() {
+    let line = line(0, 1, Instant::now(), &Lobbies::new(1), 9);
+    line.note_strategy_wait();
+    let [first, second, third] = [(); 3].map(|()| line.enter(100).unwrap());
+    let woken = || [&first, &second, &third].map(|turn| turn.is_woken());
+    line.freed();
+    line.call_next(None);
+    assert_eq!(woken(), [true, false, false], "one claim is enough");
+    let ask = |turn: &Turn, is_blocked: bool| turn.look(|| true, || Ok::<_, ()>(None::<()>), || is_blocked);
+    assert_eq!(ask(&first, true), Ok(None));
+    assert_eq!(woken(), [false; 3], "the others wait behind it");
+    line.call_next(None);
+    assert_eq!(ask(&first, false), Ok(None));
+    assert_eq!(woken(), [false, true, false], "it cannot use what the next one may");
+    second.serve(|| None);
+    assert!(first.is_woken() && !third.is_woken(), "then the next one is asked");
+    drop(first);
+    assert!(third.is_woken(), "it leaves");
 }

@@ -27,6 +27,7 @@ const MIN_HOST_MINOR: u32 = 1;
 
 /// The table of `S`. The host uses `version` and `build` only in messages.
 pub const fn table<S: Strategy>(version: &'static str, build: &'static str) -> LbStrategyTable {
+    assert!(S::BODY_BYTES <= LB_BODY_BYTES_MAX, "BODY_BYTES is more than 65,536");
     let (schema, state_version) = match S::STATE {
         Some(state) => (state.schema, state.version),
         None => ("", 0),
@@ -60,6 +61,7 @@ pub const fn table<S: Strategy>(version: &'static str, build: &'static str) -> L
         metrics: if S::METRICS { Some(metrics::<S>) } else { None },
         response_headers: Names::<S>::OF.as_ptr(),
         n_response_headers: S::RESPONSE_HEADERS.len() as u32,
+        body_bytes: S::BODY_BYTES,
     }
 }
 
@@ -232,6 +234,7 @@ unsafe extern "C" fn pick<S: Strategy>(
             Pick::BackendWithToken(index, token) => (index, token),
             Pick::NoBackend => return LB_NONE,
             Pick::Fallback => return LB_FALLBACK,
+            Pick::Wait => return LB_WAIT,
         };
         // The host refuses an index that is not in the list. So it also refuses one that does not fit 32 bits.
         out.index = u32::try_from(index).unwrap_or(u32::MAX);

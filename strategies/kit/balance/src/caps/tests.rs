@@ -43,6 +43,14 @@ impl Scene {
     }
 
     fn choose(&self, strategy: impl Fn(&PickRequest<'_>) -> Decision) -> Result<Choice, Unchosen> {
+        self.choose_with(true, strategy)
+    }
+
+    fn choose_with(
+        &self,
+        has_queue: bool,
+        strategy: impl Fn(&PickRequest<'_>) -> Decision,
+    ) -> Result<Choice, Unchosen> {
         let chooser = Chooser {
             backends: &self.backends,
             fallback: Fallback::RoundRobin,
@@ -52,13 +60,26 @@ impl Scene {
         let tried: Vec<_> =
             (0..).zip(&self.states).filter(|(_, state)| **state == State::Tried).map(|(i, _)| i).collect();
         let key = self.has_key.then_some((&b"key"[..], 7));
-        let request =
-            PickRequest { worker: None, attempt: 0, tried: &tried, key, random: 1, now_ns: 1, dry: false, lookup: &() };
+        let request = PickRequest {
+            worker: None,
+            attempt: 0,
+            tried: &tried,
+            key,
+            random: 1,
+            now_ns: 1,
+            dry: false,
+            body_length: Some(0),
+            lookup: &(),
+        };
         let has_room = |index: usize| self.states[index] != State::Full;
-        chooser.choose(&request, has_room, |request| {
+        let chosen = chooser.choose(&request, has_room, |request| {
             self.asked.borrow_mut().push(request.tried.to_vec());
             strategy(request)
-        })
+        });
+        match chosen {
+            Err(Unchosen::Wait) if !has_queue => chooser.choose_without_queue(&request, has_room),
+            chosen => chosen,
+        }
     }
 
     /// A strategy with a fixed order of backends from `first`, as a ring has for a key.
@@ -134,10 +155,11 @@ fn no_strategy_gets_a_tried_full_or_down_backend_chosen_or_is_asked_too_often() 
         Scene::every(|scene| {
             // What a picker returns after its checks: any untried backend, also a full one or one that is down.
             let any = |request: &PickRequest<'_>| {
-                let index = random.borrow_mut().usize(..8);
+                let index = random.borrow_mut().usize(..9);
                 match index {
                     6 => Decision::NoBackend,
                     7 => Decision::Refused(Refusal::Panic),
+                    8 => Decision::Wait,
                     tried if request.tried.contains(&(tried as u32)) => Decision::Refused(Refusal::AlreadyTried),
                     index => Decision::Backend { index, token: 1 },
                 }
@@ -148,7 +170,11 @@ fn no_strategy_gets_a_tried_full_or_down_backend_chosen_or_is_asked_too_often() 
                     assert!(scene.has(State::Tried) && !scene.has(State::Free) && !scene.has(State::Full));
                 }
                 Err(Unchosen::Overload) => assert!(scene.has(State::Full)),
-                // The strategy may decline at any time.
+                // A retry waits only for another backend, a first attempt for any.
+                Err(Unchosen::Wait) => {
+                    assert!(!scene.has(State::Tried) || scene.has(State::Free) || scene.has(State::Full));
+                }
+                // The list of the strategy may be older than the live flags, and have none.
                 Err(Unchosen::NoBackend) => {}
             }
             assert!(scene.asked.borrow().len() <= 1 + ASKS_AGAIN_MAX);
@@ -157,9 +183,14 @@ fn no_strategy_gets_a_tried_full_or_down_backend_chosen_or_is_asked_too_often() 
 }
 
 #[test]
-fn a_strategy_that_declines_at_once_gets_no_fallback_and_no_queue() {
+fn a_strategy_whose_list_has_no_backend_gets_no_fallback_and_one_that_declines_gets_it() {
     let scene = Scene::new(&[State::Free, State::Full], false, false);
     assert_eq!(scene.choose(|_| Decision::NoBackend), Err(Unchosen::NoBackend));
+    let declined = |_: &PickRequest<'_>| Decision::Refused(Refusal::Declined);
+    let choice = scene.choose(declined).unwrap();
+    assert_eq!((choice.index, choice.fallback), (0, Some(FallbackReason::Declined)), "the client is served");
+    let all_full = Scene::new(&[State::Full, State::Down], false, false);
+    assert_eq!(all_full.choose(declined), Err(Unchosen::Overload), "the request may wait");
     // It has only the full backend to offer, so waiting helps.
     let first = Cell::new(true);
     let only_full = |_: &PickRequest<'_>| match first.replace(false) {
@@ -167,6 +198,31 @@ fn a_strategy_that_declines_at_once_gets_no_fallback_and_no_queue() {
         false => Decision::NoBackend,
     };
     assert_eq!(scene.choose(only_full), Err(Unchosen::Overload));
+}
+
+#[test]
+fn a_strategy_may_let_a_request_wait_and_without_a_queue_the_fallback_picks() {
+    use State::{Down, Free, Full, Tried};
+    let wait = |states: &[State], has_queue| {
+        let chosen = Scene::new(states, false, false).choose_with(has_queue, |_| Decision::Wait);
+        chosen.map(|choice| (choice.index, choice.fallback.unwrap().as_str()))
+    };
+    assert_eq!(wait(&[Free, Free], true), Err(Unchosen::Wait), "although a backend has room");
+    assert_eq!(wait(&[Full, Down], true), Err(Unchosen::Wait));
+    assert_eq!(wait(&[Down, Down], true), Err(Unchosen::Wait), "one may recover");
+    assert_eq!(wait(&[Tried, Full], true), Err(Unchosen::Wait), "a retry, for the other one");
+    assert_eq!(wait(&[Tried, Down], true), Err(Unchosen::AllTried), "a retry has nothing to wait for");
+    assert_eq!(wait(&[Tried, Full, Free], false), Ok((2, "no_queue")));
+    assert_eq!(wait(&[Full, Down], false), Err(Unchosen::Overload));
+    assert_eq!(wait(&[Down], false), Err(Unchosen::NoBackend));
+    // A full pick, and then a wait.
+    let scene = Scene::new(&[Full, Free], false, false);
+    let first = Cell::new(true);
+    let chosen = scene.choose(|_| match first.replace(false) {
+        true => Decision::Backend { index: 0, token: 1 },
+        false => Decision::Wait,
+    });
+    assert_eq!(chosen, Err(Unchosen::Wait));
 }
 
 #[test]

@@ -5,7 +5,12 @@
 //! - exact: counts are even in every stretch of picks.
 //! - multinomial: a pick does not depend on the one before.
 //! - a ring, or by options: a key keeps its backend.
-//! - by load: a busy backend gets few requests.
+//! - by load, by latency: in a closed loop a slow backend gets few requests.
+//!
+//! The closed loop ([`ClosedLoop`](crate::ClosedLoop)) has 5 backends and 20 clients in virtual time. Four backends
+//! need 50 ms for a request on average, the fifth 250 ms. After 2,000 requests, in which the strategy may learn, 20,000
+//! count. The slow one may get half of an even share: 10 %. If it gets none, a strategy by latency will not notice that
+//! it has recovered, which is a warning.
 
 use std::collections::HashMap;
 
@@ -25,8 +30,10 @@ pub enum Balance {
     Multinomial,
     /// A ring with this number of points for each unit of weight.
     Ring(u32),
-    /// Busy backends get fewer requests.
+    /// Busy backends get fewer requests: the strategy counts requests in flight.
     ByLoad,
+    /// Slow backends get fewer requests: the strategy measures times, perhaps besides requests in flight.
+    ByLatency,
     /// A key keeps its backend, and the options determine the shares.
     ByOptions,
     #[default]
@@ -53,7 +60,12 @@ struct Declared {
 
 const PICKS: usize = 20_000;
 const KEYS: usize = 5_000;
-const BUSY: u32 = 50;
+const CLIENTS: usize = 20;
+const SERVICE_MS: [u64; 5] = [50, 50, 50, 50, 250];
+/// Requests of a closed loop that do not count, so that the strategy can learn.
+pub(super) const LEARNING: usize = 2_000;
+/// The largest share of the slow backend.
+const SLOW_SHARE_MAX: f64 = 0.1;
 /// The significance level of each test of a distribution.
 pub(super) const P_MIN: f64 = 0.0001;
 
@@ -63,9 +75,10 @@ pub(super) fn check(subject: &Subject) -> Found {
         Ok(expectation) => expectation,
         Err(reason) => return Ok(Finding::fail(declared, "the keys of the contract", reason)),
     };
-    if expectation.consistent && !subject.plugin().wants().hash {
-        let reason = "it declares consistent, but does not ask for the key (WANTS_HASH)";
-        return Ok(Finding::fail("consistent, no key", "consistent needs the key", reason));
+    let wants = subject.plugin().wants();
+    if expectation.consistent && !wants.hash && wants.body == 0 {
+        let reason = "it declares consistent, but asks neither for the key (WANTS_HASH) nor for the body (BODY_BYTES)";
+        return Ok(Finding::fail("consistent, no key", "consistent needs a key or a body", reason));
     }
     match expectation.balance {
         Balance::Undeclared => Ok(Finding::warn(
@@ -77,7 +90,8 @@ pub(super) fn check(subject: &Subject) -> Found {
         Balance::Multinomial => independent(subject),
         Balance::Ring(_) => keys_stay(subject, "ring"),
         Balance::ByOptions => keys_stay(subject, "by options"),
-        Balance::ByLoad => spares_the_busy(subject),
+        Balance::ByLoad => spares_the_slow(subject, "by load"),
+        Balance::ByLatency => spares_the_slow(subject, "by latency"),
     }
 }
 
@@ -123,14 +137,18 @@ fn keys_stay(subject: &Subject, law: &str) -> Found {
     Ok(Finding::judged(moved == 0, format!("{law}: {moved} of {KEYS} moved"), "0 keys move", good, bad))
 }
 
-fn spares_the_busy(subject: &Subject) -> Found {
-    let world = World::of(5);
-    world.set_load(4, BUSY);
-    let picks = subject.picks(&world, 14, PICKS)?;
-    let share = counts(5, picks.iter().copied())[4] as f64 / picks.len() as f64;
-    let figure = format!("by load: busy one got {:.1} %", share * 100.0);
-    let (good, bad) = ("the busy backend gets few requests", "declared by load, but the busy backend gets too many");
-    Ok(Finding::judged(share <= 0.1, figure, "at most 10 %", good, bad))
+fn spares_the_slow(subject: &Subject, law: &str) -> Found {
+    let mut pool = subject.pool(World::of(5), 14)?.clients(CLIENTS).service_ms(&SERVICE_MS);
+    pool.run(LEARNING)?;
+    let counts = pool.run(PICKS)?;
+    let share = counts[4] as f64 / counts.iter().sum::<u64>() as f64;
+    let (figure, bar) = (format!("{law}: slow one got {:.1} %", share * 100.0), "at most 10 %");
+    if counts[4] == 0 && subject.expectation.balance == Balance::ByLatency {
+        let sentence = "a slow backend gets no request at all, so a recovery is not noticed: send it a few";
+        return Ok(Finding::warn(figure, bar, sentence));
+    }
+    let (good, bad) = ("a slow backend gets few requests", "a slow backend gets too many requests");
+    Ok(Finding::judged(share <= SLOW_SHARE_MAX, figure, bar, good, bad))
 }
 
 // === impl Expectation ===
@@ -148,12 +166,13 @@ impl Expectation {
             Some("exact") => Balance::Exact,
             Some("multinomial") => Balance::Multinomial,
             Some("by_load") => Balance::ByLoad,
+            Some("by_latency") => Balance::ByLatency,
             Some("by_options") => Balance::ByOptions,
             Some(other) => match other.strip_prefix("ring:").and_then(|points| points.parse().ok()) {
                 Some(points) if points > 0 => Balance::Ring(points),
                 _ => {
                     return Err(format!(
-                        "balance {other:?} is none of exact, multinomial, ring:K, by_load, by_options"
+                        "balance {other:?} is none of exact, multinomial, ring:K, by_load, by_latency, by_options"
                     ));
                 }
             },
@@ -174,6 +193,7 @@ mod tests {
             ("multinomial", Balance::Multinomial),
             ("ring:160", Balance::Ring(160)),
             ("by_load", Balance::ByLoad),
+            ("by_latency", Balance::ByLatency),
             ("by_options", Balance::ByOptions),
         ] {
             assert_eq!(balance(text), Ok(law));

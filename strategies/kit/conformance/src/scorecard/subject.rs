@@ -3,16 +3,20 @@
 //! Invariant: each check makes its own instances, so no check depends on an earlier one. Only statics of the plugin
 //! could connect two checks; the row `instances` finds them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use lb_strategy_host::{PickRequest, Plugin};
+use lb_strategy_host::{Lookup, Part, PickRequest, Plugin, Remains};
 use serde_json::Value;
 
 use super::expectation::Expectation;
-use crate::{Decision, Picker, Requests, Strategy, World, strategy};
+use crate::{ClosedLoop, Decision, Picker, Requests, Strategy, World, strategy};
 
 /// The largest number of threads that pick at the same time. The plugin gets it as the number of workers.
 pub(super) const WORKERS: u32 = 4;
+
+/// The checks with very many picks end after this time, and judge the picks until then.
+const LONG_CHECK: Duration = Duration::from_secs(5);
 
 pub(super) struct Subject {
     plugin: Arc<Plugin>,
@@ -20,7 +24,18 @@ pub(super) struct Subject {
     pub(super) seed: u64,
     /// The declared expectation. If it cannot be parsed, nothing is declared, and the row `expectation` fails.
     pub(super) expectation: Expectation,
+    /// The threads and files of this process before code of the plugin ran.
+    pub(super) before: Remains,
+    /// The time of a pick, from the check that measures it.
+    pub(super) pick_time: OnceLock<Duration>,
 }
+
+/// The end of a check with very many picks.
+#[derive(Clone, Copy)]
+pub(super) struct Deadline(Instant);
+
+/// A request of which only the body can be looked up: the bytes of its key.
+struct Body([u8; 8]);
 
 /// A pick with the least overhead in the test, for checks with very many picks.
 pub(super) fn lean_pick(picker: &Picker, worker: u32, number: u64, random: u64) -> Decision {
@@ -32,20 +47,40 @@ pub(super) fn lean_pick(picker: &Picker, worker: u32, number: u64, random: u64) 
         random: random.rotate_left(32).wrapping_mul(0x9E37_79B9_7F4A_7C15),
         now_ns: number * 1000,
         dry: false,
-        lookup: &(),
+        body_length: Some(8),
+        lookup: &Body(random.to_le_bytes()),
     })
+}
+
+// === impl Body ===
+
+impl Lookup for Body {
+    fn header(&self, _: &[u8], _: usize) -> Option<&[u8]> {
+        None
+    }
+
+    fn part(&self, part: Part) -> Option<&[u8]> {
+        (part == Part::Body).then_some(&self.0)
+    }
 }
 
 // === impl Subject ===
 
 impl Subject {
-    pub(super) fn new(plugin: Arc<Plugin>, options: Value, seed: u64) -> Self {
+    pub(super) fn new(plugin: Arc<Plugin>, options: Value, seed: u64, before: Remains) -> Self {
         let expectation = Expectation::parse(plugin.expectation()).unwrap_or_default();
-        Self { plugin, options, seed, expectation }
+        Self { plugin, options, seed, expectation, before, pick_time: OnceLock::new() }
     }
 
     pub(super) fn plugin(&self) -> &Arc<Plugin> {
         &self.plugin
+    }
+
+    /// A check of `picks` picks must do only each `stride`th part of its work, so that it ends in time. Odd, so that
+    /// the parts differ.
+    pub(super) fn stride(&self, picks: u64) -> usize {
+        let time = self.pick_time.get().copied().unwrap_or_default().as_secs_f64() * picks as f64;
+        (time / LONG_CHECK.as_secs_f64()) as usize | 1
     }
 
     /// A new instance.
@@ -56,6 +91,11 @@ impl Subject {
     /// A picker of a new instance.
     pub(super) fn picker(&self, world: &World) -> Result<Picker, String> {
         world.picker(&self.instance()?)
+    }
+
+    /// A pool in virtual time with a new instance.
+    pub(super) fn pool(&self, world: World, salt: u64) -> Result<ClosedLoop, String> {
+        ClosedLoop::new(&self.instance()?, world, self.seed.wrapping_add(salt << 32))
     }
 
     /// The requests of a check. Each check has another `salt`.
@@ -77,5 +117,17 @@ impl Subject {
             return Err(format!("{} of {n} picks named a backend that may serve: too few to judge", picks.len()));
         }
         Ok(picks)
+    }
+}
+
+// === impl Deadline ===
+
+impl Deadline {
+    pub(super) fn of_a_long_check() -> Self {
+        Self(Instant::now() + LONG_CHECK)
+    }
+
+    pub(super) fn has_passed(self) -> bool {
+        Instant::now() >= self.0
     }
 }

@@ -1,12 +1,14 @@
 //! Thread stress: four workers pick from one picker at the same time, as they do in the balancer.
 
 use super::expectation::Balance;
-use super::subject::{Subject, WORKERS, lean_pick};
+use super::subject::{Deadline, Subject, WORKERS, lean_pick};
 use super::{Finding, Found};
 use crate::statistics::spread;
-use crate::{Decision, Picker, World};
+use crate::{Decision, Picker, World, pulse};
 
 const PICKS_PER_THREAD: u64 = 25_000;
+/// Picks between two looks at the clock. Between them the threads share nothing but the strategy.
+const BATCH: u64 = 100;
 
 /// The picks of one thread by backend, and the number of unusable decisions.
 type Counted = (Vec<u64>, u64);
@@ -45,10 +47,18 @@ pub(super) fn check(subject: &Subject) -> Found {
 fn work(picker: &Picker, seed: u64, worker: u32) -> Counted {
     let mut random = fastrand::Rng::with_seed(seed ^ u64::from(worker));
     let (mut counts, mut bad) = (vec![0; picker.backends().len()], 0);
-    for number in 0..PICKS_PER_THREAD {
-        match lean_pick(picker, worker, number, random.u64(..)) {
-            Decision::Backend { index, .. } => counts[index] += 1,
-            _ => bad += 1,
+    let deadline = Deadline::of_a_long_check();
+    for batch in 0..PICKS_PER_THREAD / BATCH {
+        for number in 0..BATCH {
+            match lean_pick(picker, worker, batch * BATCH + number, random.u64(..)) {
+                Decision::Backend { index, .. } => counts[index] += 1,
+                Decision::Wait => {}
+                _ => bad += 1,
+            }
+        }
+        pulse::beat(BATCH);
+        if deadline.has_passed() {
+            break;
         }
     }
     (counts, bad)

@@ -35,6 +35,7 @@ pub(super) fn lend<'a>(request: &PickRequest<'a>) -> Lent<'a> {
             now_ns: request.now_ns,
             header: Some(header),
             part: Some(part),
+            body_length: request.body_length.unwrap_or(u64::MAX),
         },
         lookup: request.lookup,
     }

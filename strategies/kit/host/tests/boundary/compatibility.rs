@@ -197,7 +197,7 @@ fn plugins_built_against_version_1_0_work_in_c_and_in_rust() {
         ] {
             picker.finish(&bad);
         }
-        let words = picker.explain(&request(&[], &none)).expect("it explains");
+        let words = picker.explain(&request(&[], &none)).expect("it explains").unwrap();
         assert_eq!(words, r#"{"finished":2,"failed":3,"of_the_first":4}"#, "{build}");
 
         let state = strategy.export_state().expect("it exports").unwrap();

@@ -47,6 +47,7 @@ pub(crate) fn request<'a>(tried: &'a [u32], lookup: &'a HeaderList<'a>) -> PickR
         random: 1,
         now_ns: 1,
         dry: false,
+        body_length: Some(4),
         lookup,
     }
 }
@@ -133,6 +134,7 @@ impl Lookup for HeaderList<'_> {
             Part::Method => Some(b"PATCH"),
             Part::Path => Some(b"/a?b=c"),
             Part::Host => Some(b"shop.example"),
+            Part::Body => Some(b"a\0b"),
             Part::Client => Some(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 7]),
         }
     }

@@ -24,9 +24,11 @@ fn every_answer_of_a_pick_becomes_its_documented_decision() {
         ("0 2", Decision::Refused(Refusal::NotEligible)),
         ("0 4", Decision::Refused(Refusal::BadIndex)),
         ("0 4294967295", Decision::Refused(Refusal::BadIndex)),
-        ("1 0", Decision::NoBackend),
+        ("1 0", Decision::Refused(Refusal::Declined)),
         ("2 0", Decision::Refused(Refusal::Undecided)),
         ("3 0", Decision::Refused(Refusal::Undecided)),
+        ("4 0", Decision::Wait),
+        ("5 0", Decision::Refused(Refusal::Undecided)),
         ("77 0", Decision::Refused(Refusal::Undecided)),
         ("2147483647 0", Decision::Refused(Refusal::Undecided)),
         ("-1 0", Decision::Refused(Refusal::Error)),
@@ -38,6 +40,20 @@ fn every_answer_of_a_pick_becomes_its_documented_decision() {
         assert_eq!(picker.pick(&request(&[1], &headers)), decision, "status and index {answer}");
     }
     assert_eq!(picker.pick(&request(&[], &HeaderList(&[]))), Decision::Refused(Refusal::Error), "no header");
+}
+
+#[test]
+fn no_backend_is_right_only_if_the_list_has_no_eligible_untried_one() {
+    let bench = Bench::new();
+    let strategy = Strategy::new(bench.load_fixture("broken/hostile_picks"), &json!({})).unwrap();
+    let none = HeaderList(&[("answer", "1 0")]);
+    let decision = |len, eligible: &[u32], tried: &[u32]| {
+        Picker::new(strategy.clone(), list(len, eligible)).unwrap().pick(&request(tried, &none))
+    };
+    let declined = Decision::Refused(Refusal::Declined);
+    assert_eq!([decision(0, &[], &[]), decision(3, &[], &[])], [Decision::NoBackend; 2], "none is eligible");
+    assert_eq!(decision(3, &[0, 2], &[2, 0]), Decision::NoBackend, "all eligible ones were tried");
+    assert_eq!([decision(3, &[0, 2], &[2]), decision(3, &[1], &[])], [declined; 2], "one is left");
 }
 
 #[test]

@@ -34,6 +34,7 @@ fn a_broken_table_is_refused_at_stage_version_with_what_is_wrong() {
         ("missing_hook", ["lacks the required hook", "picker_free"]),
         ("refuses_host", ["refuses this host", "1.1"]),
         ("needs_newer_host", ["1.99 or newer", "update lb"]),
+        ("greedy_body", ["65537 bytes of each body (body_bytes)", "at most 65536"]),
     ] {
         let path = bench.compile(&format!("broken/{fixture}"));
         assert_refused(&refusal(&bench, &path), Stage::Version, &words);

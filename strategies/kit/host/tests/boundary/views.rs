@@ -88,6 +88,7 @@ impl lb_strategy::Strategy for Witness {
             "headers": [text(request.header("x-key", 0)), text(request.header("X-Key", 1)), text(request.header("x-key", 2)),
                 text(request.header("", 0))],
             "parts": [request.method(), request.path(), request.host(), &request.client().expect("a client").to_string()],
+            "body": [json!(request.body()), json!(request.body_length())],
             "candidates": backends.candidates(request).map(|(index, _)| index).collect::<Vec<_>>(),
             "eligible": backends.eligible(),
         })
@@ -96,7 +97,7 @@ impl lb_strategy::Strategy for Witness {
 }
 
 fn testimony(picker: &Picker, request: &PickRequest<'_>) -> Value {
-    serde_json::from_str(&picker.explain(request).expect("it explains")).expect("JSON")
+    serde_json::from_str(&picker.explain(request).expect("it explains").unwrap()).expect("JSON")
 }
 
 fn witness() -> Arc<Strategy> {
@@ -166,6 +167,7 @@ fn every_field_of_a_request_arrives() {
         random: 88,
         now_ns: 99,
         dry: true,
+        body_length: None,
         lookup: &headers,
     };
     let seen = testimony(&picker, &full);
@@ -175,7 +177,10 @@ fn every_field_of_a_request_arrives() {
     assert_eq!((&seen["candidates"], &seen["eligible"]), (&json!([1]), &json!([0, 1, 2])));
     assert_eq!(picker.pick(&full), Decision::Backend { index: 1, token: 88 });
     let bare = PickRequest { worker: None, key: None, tried: &[], dry: false, lookup: &HeaderList(&[]), ..full };
+    assert_eq!(seen["body"], json!([b"a\0b", null]));
     assert_eq!(testimony(&picker, &bare)["request"], json!([null, null, 88, 99, 2, [], false, null]));
+    let length = |length| testimony(&picker, &PickRequest { body_length: length, ..bare })["body"][1].clone();
+    assert_eq!((length(Some(0)), length(Some(7))), (json!(0), json!(7)));
     let empty_key = PickRequest { key: Some((b"", 5)), ..bare };
     assert_eq!(testimony(&picker, &empty_key)["request"][0], "", "an empty key is a key");
 }

@@ -9,8 +9,9 @@ use crate::abi::{LbSink, LbStr};
 
 /// Where a strategy writes its metrics. `lb` exports each as `lb_plugin_<name>{pool,strategy[,backend]}`.
 ///
-/// `name` is 1 to 64 bytes of `[a-z0-9_]`, and begins with a letter. `help` is one sentence. Give a name always the
-/// same kind and help. At most 64 names and 1,000 samples are kept; `lb` counts what it drops.
+/// `name` is 1 to 64 bytes of `[a-z0-9_]`, and begins with a letter. By the custom of Prometheus a counter's name ends
+/// in `_total`. `help` is one sentence. Give a name always the same kind and help. A value must be finite. At most 64
+/// names and 1,000 samples are kept; `lb` counts what it drops.
 pub struct Metrics<'a> {
     host: Host,
     sink: &'a mut LbSink,
@@ -23,7 +24,7 @@ impl<'a> Metrics<'a> {
         Self { host, sink }
     }
 
-    /// A value that only grows while the instance lives.
+    /// A value that only grows while the instance lives. It is never negative.
     pub fn counter(&mut self, name: &str, help: &str, value: f64) {
         self.write(json!({ "name": name, "type": "counter", "help": help, "value": value }));
     }

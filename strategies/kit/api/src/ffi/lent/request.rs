@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::bytes;
 use crate::abi::{
-    LB_PART_CLIENT, LB_PART_HOST, LB_PART_METHOD, LB_PART_PATH, LB_REQ_DRY, LB_REQ_HASH, LB_WORKER_ANY, LbRequest,
-    LbStr,
+    LB_PART_BODY, LB_PART_CLIENT, LB_PART_HOST, LB_PART_METHOD, LB_PART_PATH, LB_REQ_DRY, LB_REQ_HASH, LB_WORKER_ANY,
+    LbRequest, LbStr,
 };
 
 /// The request that a strategy routes.
@@ -44,6 +44,8 @@ pub enum Part {
     Host = LB_PART_HOST,
     /// The client's address: 16 bytes of IPv6; IPv4 is mapped (`::ffff:a.b.c.d`).
     Client = LB_PART_CLIENT,
+    /// The first bytes of the body, see [`BODY_BYTES`](crate::Strategy::BODY_BYTES).
+    Body = LB_PART_BODY,
 }
 
 // === impl Part ===
@@ -51,7 +53,8 @@ pub enum Part {
 impl Part {
     /// The part with this number of the contract.
     pub fn of(number: u32) -> Option<Self> {
-        [Self::Method, Self::Path, Self::Host, Self::Client].into_iter().find(|part| *part as u32 == number)
+        const ALL: [Part; 5] = [Part::Method, Part::Path, Part::Host, Part::Client, Part::Body];
+        ALL.into_iter().find(|part| *part as u32 == number)
     }
 }
 
@@ -161,6 +164,19 @@ impl<'a> Request<'a> {
     pub fn client(&self) -> Option<IpAddr> {
         let bytes: [u8; 16] = self.part(Part::Client)?.try_into().ok()?;
         Some(Ipv6Addr::from(bytes).to_canonical())
+    }
+
+    /// The first [`BODY_BYTES`](crate::Strategy::BODY_BYTES) bytes of the body, or all of a shorter one, after the
+    /// transfer coding and before the content coding. Empty without a body.
+    ///
+    /// Right after a swap it may be shorter, because these bytes were read for the strategy before.
+    pub fn body(&self) -> &'a [u8] {
+        self.part(Part::Body).unwrap_or_default()
+    }
+
+    /// The length of the whole body in bytes; 0 without a body. `None` if it is not known yet.
+    pub fn body_length(&self) -> Option<u64> {
+        (self.raw().body_length != u64::MAX).then_some(self.raw().body_length)
     }
 
     fn part(&self, part: Part) -> Option<&'a [u8]> {

@@ -1,6 +1,7 @@
 //! Finds what a plugin leaves in the process: threads, open descriptors, children.
 //!
 //! Why: a plugin must start no thread and keep no descriptor. Images are never unloaded, so each reload would add more.
+//! Invariant: the caller starts no thread and opens no file between two looks.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +14,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Threads, descriptors and children at one moment.
 #[derive(Debug)]
-pub(super) struct Remains {
+pub struct Remains {
     threads: usize,
     /// The target of each descriptor.
     descriptors: BTreeMap<String, PathBuf>,
@@ -23,7 +24,7 @@ pub(super) struct Remains {
 // === impl Remains ===
 
 impl Remains {
-    pub(super) fn look() -> Self {
+    pub fn look() -> Self {
         let own = PathBuf::from(format!("/proc/{}/fd", std::process::id()));
         let descriptors = entries("/proc/self/fd").filter_map(|entry| {
             let leads_to = fs::read_link(entry.path()).ok()?;
@@ -37,7 +38,17 @@ impl Remains {
     }
 
     /// Describes the first addition since then; `None` if there is none.
-    pub(super) fn added_since(&self) -> Option<String> {
+    pub fn added_since(&self) -> Option<String> {
+        let now = match self.started_since() {
+            Ok(now) => now,
+            Err(started) => return Some(started),
+        };
+        let opened = now.descriptors.iter().find(|(number, _)| !self.descriptors.contains_key(*number))?;
+        Some(format!("leaves descriptor {} ({}) open", opened.0, opened.1.display()))
+    }
+
+    /// Describes threads or children that were started since then and still run. If there are none, what is there now.
+    pub fn started_since(&self) -> Result<Self, String> {
         let mut now = Self::look();
         for _ in 0..LOOKS_MAX {
             if now.threads <= self.threads {
@@ -49,13 +60,12 @@ impl Remains {
         if now.threads > self.threads {
             let count = now.threads - self.threads;
             let s = if count == 1 { "" } else { "s" };
-            return Some(format!("leaves {count} thread{s} running: a strategy works in its hooks alone"));
+            return Err(format!("leaves {count} thread{s} running: a strategy works in its hooks alone"));
         }
         if now.children > self.children {
-            return Some("leaves a child process running".to_owned());
+            return Err("leaves a child process running".to_owned());
         }
-        let opened = now.descriptors.iter().find(|(number, _)| !self.descriptors.contains_key(*number))?;
-        Some(format!("leaves descriptor {} ({}) open", opened.0, opened.1.display()))
+        Ok(now)
     }
 }
 

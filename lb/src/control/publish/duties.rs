@@ -1,0 +1,207 @@
+//! Duties: the hooks that the builder calls at regular times, `tick` and `metrics`, for each strategy in charge.
+//!
+//! Why on the builder: both may be slow, and the contract allows one such call at a time.
+//!
+//! Invariants: only strategies in charge have duties. A late call is not made up for. After a call the builder is free
+//! for at least as long as the call took. However often a strategy asks for a new picker, the actor gets one request.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lb_strategy_host::{HookError, Strategy};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::complaints::Complaints;
+use crate::control::pools::{PoolKey, PoolState};
+use crate::telemetry::{DutyHook, Metrics, PluginPage};
+
+/// Between two calls of `metrics`.
+const METRICS_EVERY: Duration = Duration::from_secs(1);
+
+/// The duties of all pools. They belong to the builder's thread.
+#[derive(Default)]
+pub(super) struct Duties(Vec<Duty>);
+
+/// The instance in charge of a pool.
+#[derive(Clone)]
+pub(super) struct Post {
+    pool: PoolKey,
+    name: Arc<str>,
+    strategy: Arc<Strategy>,
+}
+
+/// Where duties report.
+pub(super) struct Office {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) rebuilds: Rebuilds,
+    /// Zero of the clock that strategies see.
+    pub(super) opened: Instant,
+}
+
+/// The instances that ask for a new picker, until the actor takes them.
+#[derive(Default)]
+pub(super) struct Rebuilds {
+    asking: Mutex<Vec<(PoolKey, u64)>>,
+    changed: Notify,
+}
+
+/// One hook of one instance.
+struct Duty {
+    post: Post,
+    office: Arc<Office>,
+    hook: DutyHook,
+    every: Duration,
+    due: Instant,
+    complaints: Complaints,
+}
+
+// === impl Post ===
+
+impl Post {
+    /// `None` if the pool's strategy has no such hook.
+    pub(super) fn of(key: PoolKey, pool: &PoolState) -> Option<Self> {
+        let post = Self { pool: key, name: pool.name.clone(), strategy: pool.strategy.clone() };
+        post.hooks().next().is_some().then_some(post)
+    }
+
+    /// Whether both are the same instance in the same pool.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.pool == other.pool && self.strategy.instance() == other.strategy.instance()
+    }
+
+    /// The hooks that it has, and the time between two calls.
+    fn hooks(&self) -> impl Iterator<Item = (DutyHook, Duration)> + use<> {
+        let plugin = self.strategy.plugin();
+        let tick = Duration::from_millis(plugin.tick_ms().into());
+        let tick = (!tick.is_zero()).then_some((DutyHook::Tick, tick));
+        let metrics = plugin.has_metrics().then_some((DutyHook::Metrics, METRICS_EVERY));
+        tick.into_iter().chain(metrics)
+    }
+}
+
+// === impl Duties ===
+
+impl Duties {
+    /// The instances of `posts` have the duties from now on. Duties of others end, and their metrics are removed. An
+    /// instance that stays keeps its times.
+    pub(super) fn replace(&mut self, posts: Vec<Post>, office: &Arc<Office>, now: Instant) {
+        let is_of = |duty: &Duty, posts: &[Post]| posts.iter().any(|post| post.is(&duty.post));
+        let (stay, end) = std::mem::take(&mut self.0).into_iter().partition(|duty| is_of(duty, &posts));
+        self.0 = stay;
+        end.into_iter().for_each(Duty::end);
+        for post in posts {
+            if !self.0.iter().any(|duty| duty.post.is(&post)) {
+                self.0.extend(post.hooks().map(|(hook, every)| Duty::begin(&post, office, hook, every, now)));
+            }
+        }
+    }
+
+    /// When the next call is due; `None` without duties.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.0.iter().map(|duty| duty.due).min()
+    }
+
+    /// Makes the call that is due longest, if one is due. One at a time, so that jobs come in between.
+    pub(super) fn run_one(&mut self, now: Instant) {
+        if let Some(duty) = self.0.iter_mut().filter(|duty| duty.due <= now).min_by_key(|duty| duty.due) {
+            duty.run(now);
+        }
+    }
+}
+
+// === impl Duty ===
+
+impl Duty {
+    /// Metrics are due at once, so that a scrape finds them soon. The first tick is due after its time.
+    fn begin(post: &Post, office: &Arc<Office>, hook: DutyHook, every: Duration, now: Instant) -> Self {
+        let due = match hook {
+            DutyHook::Tick => now + every,
+            DutyHook::Metrics => now,
+        };
+        office.metrics.duty_failures(&post.name, post.strategy.plugin().name(), hook, 0);
+        Self { post: post.clone(), office: office.clone(), hook, every, due, complaints: Complaints::default() }
+    }
+
+    fn end(self) {
+        if self.hook == DutyHook::Metrics {
+            self.office.metrics.plugin_page_ends(&self.post.name);
+        }
+    }
+
+    fn run(&mut self, now: Instant) {
+        let began = Instant::now();
+        match self.hook {
+            DutyHook::Tick => self.tick(now),
+            DutyHook::Metrics => self.collect(now),
+        }
+        let took = began.elapsed();
+        let ended = now + took;
+        let in_time = self.due + self.every;
+        self.due = if in_time > ended { in_time } else { ended + self.every }.max(ended + took);
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let Post { pool, strategy, .. } = &self.post;
+        match strategy.tick((now - self.office.opened).as_nanos() as u64) {
+            Ok(false) => {}
+            Ok(true) => self.office.rebuilds.ask(*pool, strategy.instance()),
+            Err(error) => self.failed(&error, now),
+        }
+    }
+
+    fn collect(&mut self, now: Instant) {
+        let (metrics, Post { name, strategy, .. }) = (&self.office.metrics, &self.post);
+        match strategy.metrics() {
+            None => {}
+            Some(Ok(text)) => {
+                let page = PluginPage::read(&text);
+                if let Some(first) = page.first_dropped()
+                    && let Some(untold) = self.complaints.may_tell(now)
+                {
+                    let (strategy, dropped) = (strategy.plugin().name(), page.dropped());
+                    tracing::warn!(pool = %name, strategy, dropped, untold, "metrics of the strategy are dropped: {first}");
+                }
+                metrics.plugin_page(name, strategy.plugin().name(), page);
+            }
+            Some(Err(error)) => {
+                // Old numbers would look like new ones.
+                metrics.plugin_page_ends(name);
+                self.failed(&error, now);
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &HookError, now: Instant) {
+        let (name, strategy) = (&self.post.name, self.post.strategy.plugin().name());
+        self.office.metrics.duty_failures(name, strategy, self.hook, 1);
+        if let Some(untold) = self.complaints.may_tell(now) {
+            tracing::error!(pool = %name, untold, "{error}; requests go on");
+        }
+    }
+}
+
+// === impl Rebuilds ===
+
+impl Rebuilds {
+    fn ask(&self, pool: PoolKey, instance: u64) {
+        let mut asking = self.asking.lock();
+        if !asking.contains(&(pool, instance)) {
+            asking.push((pool, instance));
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits until an instance asks. Can be dropped and called again.
+    pub(super) async fn asked(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The instances that ask. They may ask again.
+    pub(super) fn take(&self) -> Vec<(PoolKey, u64)> {
+        std::mem::take(&mut self.asking.lock())
+    }
+}
+
+#[cfg(test)]
+mod tests;

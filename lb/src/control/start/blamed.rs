@@ -1,0 +1,143 @@
+//! What a start loads if a strategy crashed in an earlier run.
+//!
+//! Rules: a strategy that crashed on probation is not loaded. The last proven one of its pool is loaded instead, from
+//! the operator's file or from the private copy of its bytes. If there is none, the built-in fallback picks. A strategy
+//! that crashed after it was proven is loaded again, with a warning.
+//!
+//! Invariant: the configuration that is returned describes the strategies in force. Their other settings than plugin
+//! and options are those of the file.
+
+use lb_strategy_host::{Loader, Staged, Wanted};
+
+use crate::config::{Config, Plugin, PoolConfig};
+use crate::control::api::RolledBack;
+use crate::control::trust::{Crash, Found, Records};
+use crate::telemetry::{FilesVerdict, Metrics, ReloadEnd, ReloadKind, ReloadOutcome};
+
+/// What decides if there is nothing to load.
+const BUILT_IN: &str = "no proven strategy can be loaded, and the built-in fallback picks";
+
+/// What is to be in charge of a pool.
+pub(super) enum Choice {
+    /// The plugin of the configuration.
+    Wanted(Staged),
+    /// The last proven one, because that of the configuration crashed.
+    LastProven(Staged),
+    /// None of them may be loaded.
+    BuiltIn,
+}
+
+/// The strategies of a start.
+pub(super) struct Chosen {
+    /// With the plugins that are chosen.
+    pub(super) config: Config,
+    /// One for each pool.
+    pub(super) choices: Vec<Choice>,
+    /// The crashes that mattered.
+    pub(super) found: Vec<Found>,
+    /// The strategies of the files that are not in charge.
+    pub(super) rolled_back: Vec<RolledBack>,
+}
+
+/// Blocks: reads files.
+pub(super) fn choose(mut config: Config, staged: Vec<Staged>, loader: &Loader, records: &Records) -> Chosen {
+    let mut choices = Vec::with_capacity(staged.len());
+    let (mut found, mut rolled_back) = (Vec::new(), Vec::new());
+    for (pool, staged) in config.pools.iter_mut().zip(staged) {
+        let sha256 = staged.sha256_hex();
+        let Some(crash) = records.crash_of(&pool.name, &sha256, &pool.strategy.options).cloned() else {
+            choices.push(Choice::Wanted(staged));
+            continue;
+        };
+        let mut instead = None;
+        if crash.proven {
+            choices.push(Choice::Wanted(staged));
+        } else {
+            rolled_back.push(rolled_back_of(pool, sha256, &crash));
+            let (choice, name) = stand_in(pool, loader, records);
+            instead = Some(name);
+            choices.push(choice);
+        }
+        found.push(Found { pool: pool.name.clone(), status: crash.status(&pool.name, instead), crash });
+    }
+    Chosen { config, choices, found, rolled_back }
+}
+
+fn rolled_back_of(pool: &PoolConfig, sha256: String, crash: &Crash) -> RolledBack {
+    RolledBack {
+        pool: pool.name.clone(),
+        strategy: crash.strategy().to_owned(),
+        sha256: Some(sha256),
+        options: pool.strategy.options.clone(),
+        reason: crash.cause(),
+        generation: 1,
+    }
+}
+
+/// The choice instead of the strategy that crashed, and a clause about it. Changes plugin and options of `pool`.
+fn stand_in(pool: &mut PoolConfig, loader: &Loader, records: &Records) -> (Choice, String) {
+    if let Some((proven, files)) = records.proven_in(&pool.name) {
+        for path in files {
+            let name = Some(proven.strategy.as_str());
+            let sha256 = sha256_of(&proven.sha256);
+            if let Ok(staged) = loader.stage(&Wanted { path: &path, name, sha256 }) {
+                pool.strategy.plugin = Plugin::Path { path, name: Some(proven.strategy.clone()) };
+                pool.strategy.sha256 = sha256;
+                pool.strategy.options = proven.options.clone();
+                return (Choice::LastProven(staged), format!("{}, the last proven one, decides", proven.name()));
+            }
+        }
+    }
+    (Choice::BuiltIn, BUILT_IN.to_owned())
+}
+
+/// The last proven strategy was refused, too.
+pub(super) fn built_in_instead(found: &mut Found) {
+    found.status = found.crash.status(&found.pool, Some(BUILT_IN.to_owned()));
+}
+
+/// The digest of 64 hexadecimal digits.
+fn sha256_of(digits: &str) -> Option<[u8; 32]> {
+    let mut sum = [0; 32];
+    for (index, byte) in sum.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(digits.get(index * 2..index * 2 + 2)?, 16).ok()?;
+    }
+    Some(sum)
+}
+
+// === impl Chosen ===
+
+impl Chosen {
+    /// Logs the crashes, and counts strategies of the files that are not in force.
+    pub(super) fn reported(self, metrics: &Metrics) -> Self {
+        for Found { status, .. } in &self.found {
+            if status.is_loaded {
+                tracing::warn!("{}", status.message);
+            } else {
+                tracing::error!("{}", status.message);
+            }
+        }
+        if !self.rolled_back.is_empty() {
+            metrics.reload_ended(ReloadEnd {
+                kind: ReloadKind::Strategy,
+                outcome: ReloadOutcome::RolledBack,
+                verdict: FilesVerdict::NotInForce,
+                is_change: false,
+                took: std::time::Duration::ZERO,
+            });
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_has_64_digits() {
+        let digits = "0f".repeat(32);
+        assert_eq!(sha256_of(&digits), Some([15; 32]));
+        assert_eq!([sha256_of(&digits[1..]), sha256_of(""), sha256_of(&"x".repeat(64))], [None; 3]);
+    }
+}

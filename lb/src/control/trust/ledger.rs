@@ -1,0 +1,171 @@
+//! The ledger: which strategies crashed in earlier runs, and which one was proven last in each pool.
+//!
+//! A start reads [`Records`] and decides what to load. Then the [`Ledger`] follows the run: it records strategies that
+//! were proven, and an operator's reload removes crashes from it. Invariants: disk is written outside of the actor's
+//! thread. A strategy whose record is lost is only on probation again. Crashes of proven strategies are reported by one
+//! start and then removed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use lb_strategy_host::Strategy;
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use super::crash::{Crash, Proven};
+use crate::control::api::{CrashStatus, RolledBack};
+use crate::control::state::{BlameFile, OverlayWriter, StateDir};
+
+/// What a start finds in the state directory.
+pub(in crate::control) struct Records {
+    crashes: Vec<Crash>,
+    /// By pool.
+    proven: BTreeMap<String, Proven>,
+    blame: BlameFile,
+    /// The folder of private copies, which may have bytes that the operator's file no longer has.
+    copies: PathBuf,
+    pub(in crate::control) warnings: Vec<String>,
+}
+
+/// A crash that this start found, with the pool that it is about.
+#[derive(Clone, Debug)]
+pub(in crate::control) struct Found {
+    pub(in crate::control) pool: String,
+    pub(in crate::control) crash: Crash,
+    pub(in crate::control) status: CrashStatus,
+}
+
+pub(in crate::control) struct Ledger {
+    /// Those that are on disk, too. None is of a proven strategy.
+    crashes: Vec<Crash>,
+    proven: BTreeMap<String, Proven>,
+    /// For `/status`.
+    found: Vec<Found>,
+    blame: BlameFile,
+    writer: OverlayWriter,
+    /// The last change of the blame file.
+    change: Option<JoinHandle<()>>,
+}
+
+// === impl Records ===
+
+impl Records {
+    /// Blocks.
+    pub(in crate::control) fn read(state: &StateDir) -> Self {
+        let (proven, warning) =
+            state.proven().read(|text| serde_json::from_str(text).map_err(|error| error.to_string()));
+        let blame = state.blame();
+        let mut warnings: Vec<String> = warning.into_iter().collect();
+        let lines = blame.lines().unwrap_or_else(|error| {
+            warnings
+                .push(format!("crashes of earlier runs in {blame} cannot be read ({error}): starting without them"));
+            Vec::new()
+        });
+        let crashes = lines.iter().filter_map(|line| {
+            serde_json::from_str(line)
+                .map_err(|error| warnings.push(format!("a line of {blame} is no crash ({error}): it is ignored")))
+                .ok()
+        });
+        Self { crashes: crashes.collect(), proven, blame, copies: state.plugins(), warnings }
+    }
+
+    /// The newest crash of a plugin with these bytes and options in this pool. One on probation goes first.
+    pub(in crate::control) fn crash_of(&self, pool: &str, sha256: &str, options: &Value) -> Option<&Crash> {
+        let of = |proven| {
+            let is_meant = move |crash: &&Crash| crash.proven == proven && crash.is_of(pool, Some(sha256), options);
+            self.crashes.iter().rev().find(is_meant)
+        };
+        of(false).or_else(|| of(true))
+    }
+
+    /// The last proven strategy of the pool, unless it is to blame as well, and the files that may contain it.
+    pub(in crate::control) fn proven_in(&self, pool: &str) -> Option<(&Proven, impl Iterator<Item = PathBuf>)> {
+        let proven = self.proven.get(pool)?;
+        let is_blamed = self.crash_of(pool, &proven.sha256, &proven.options).is_some_and(|crash| !crash.proven);
+        let copy = self.copies.join(format!("{}.so", proven.sha256));
+        let files = proven.file.clone().into_iter().chain([copy]).filter(|path: &PathBuf| Path::exists(path));
+        (!is_blamed).then_some((proven, files))
+    }
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// `found`: what this start has reported.
+    pub(in crate::control) fn new(records: Records, found: Vec<Found>, writer: OverlayWriter) -> Self {
+        let Records { mut crashes, proven, blame, .. } = records;
+        let before = crashes.len();
+        crashes.retain(|crash| !crash.proven);
+        let mut ledger = Self { crashes, proven, found, blame, writer, change: None };
+        if ledger.crashes.len() < before {
+            ledger.write_crashes();
+        }
+        ledger
+    }
+
+    /// The strategy in charge of the pool has begun, or its standing has changed.
+    pub(in crate::control) fn note(&mut self, pool: &str, strategy: &Strategy, options: &Value, is_proven: bool) {
+        let Some(now) = Proven::of(strategy, options) else { return };
+        let is_recorded = self.proven.get(pool).is_some_and(|recorded| recorded.is_same(&now));
+        if is_proven || is_recorded {
+            strategy.set_proven();
+        }
+        if is_proven && !is_recorded {
+            self.proven.insert(pool.to_owned(), now);
+            match serde_json::to_string(&self.proven) {
+                Ok(text) => self.writer.write(text),
+                Err(error) => tracing::error!(%error, "the record of proven strategies cannot be written"),
+            }
+        }
+    }
+
+    /// The crash of this candidate, if it may not be loaded without an operator's request.
+    pub(in crate::control) fn crash_of(&self, pool: &str, sha256: Option<&str>, options: &Value) -> Option<RolledBack> {
+        self.crashes.iter().find(|crash| !crash.proven && crash.is_of(pool, sha256, options)).map(|crash| RolledBack {
+            pool: pool.to_owned(),
+            strategy: crash.strategy().to_owned(),
+            sha256: crash.sha256.clone(),
+            options: options.clone(),
+            reason: crash.cause(),
+            generation: 1,
+        })
+    }
+
+    /// An operator's reload has put its strategies in charge: removes the crashes that are `forgiven`, and hangs of
+    /// this run.
+    pub(in crate::control) fn forgive(&mut self, forgiven: impl Fn(&Crash) -> bool) {
+        self.found.retain(|one| !forgiven(&one.crash));
+        self.crashes.retain(|crash| !forgiven(crash));
+        self.write_crashes();
+    }
+
+    /// The crash that the start has reported for this pool.
+    pub(in crate::control) fn found_in(&self, pool: &str) -> Option<&CrashStatus> {
+        self.found.iter().find(|one| one.pool == pool).map(|one| &one.status)
+    }
+
+    /// Waits until everything is on disk.
+    pub(in crate::control) async fn finish(self) {
+        if let Some(change) = self.change {
+            let _ = change.await;
+        }
+        self.writer.finish().await;
+    }
+
+    /// Writes the crashes, after the change before.
+    fn write_crashes(&mut self) {
+        let lines: Vec<String> = self.crashes.iter().filter_map(|crash| serde_json::to_string(crash).ok()).collect();
+        let (before, blame) = (self.change.take(), self.blame.clone());
+        self.change = Some(tokio::spawn(async move {
+            if let Some(before) = before {
+                let _ = before.await;
+            }
+            let written = tokio::task::spawn_blocking(move || {
+                blame
+                    .replace(&lines)
+                    .map_err(|error| tracing::error!(file = %blame, %error, "crashes cannot be removed"))
+            });
+            let _ = written.await;
+        }));
+    }
+}

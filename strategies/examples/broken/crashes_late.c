@@ -1,0 +1,59 @@
+/* crashes_late.c: picks the first candidate, and crashes at a given request. It counts only requests with the header x-real, which a
+ * trial does not send. Its options: {"way": "null" | "abort" | "overflow" | "spin", "at": "1000"}. "null" writes to address 8, "overflow"
+ * needs more stack than a thread has, and "spin" does not return.
+ * Why it exists: such a plugin passes its trial and ends the process later. */
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sound.h"
+
+struct late { lb_strategy base; char way[16]; long at; atomic_long seen; };
+
+/* The string after name and colon in the options, or "". The name has its quotes. */
+static void option(lb_str config, const char *name, char *value, size_t room) {
+  char text[512] = {0};
+  memcpy(text, config.ptr, config.len < sizeof text ? config.len : sizeof text - 1);
+  value[0] = 0;
+  const char *found = strstr(text, name);
+  if (found == NULL) return;
+  found += strlen(name) + 2;
+  size_t length = strcspn(found, "\"");
+  if (length < room) memcpy(value, found, length), value[length] = 0;
+}
+static lb_status late_new(const lb_host *host, lb_str config, lb_sink *err, lb_strategy **out) {
+  struct late *late = calloc(1, sizeof *late);
+  char at[16];
+  (void)host, (void)err;
+  option(config, "\"way\"", late->way, sizeof late->way);
+  option(config, "\"at\"", at, sizeof at);
+  late->at = atol(at);
+  *out = &late->base;
+  return LB_OK;
+}
+static void late_free(lb_strategy *strategy) { free(strategy); }
+static int deeper(int depth) {
+  volatile char frame[1000];
+  frame[0] = (char)depth;
+  return depth < 0 ? frame[0] : deeper(depth + 1) + frame[0];
+}
+static void crash(const char *way) {
+  if (strcmp(way, "null") == 0) *(volatile int *)8 = 1;
+  if (strcmp(way, "abort") == 0) abort();
+  if (strcmp(way, "overflow") == 0) deeper(0);
+  if (strcmp(way, "spin") == 0) for (volatile int on = 1; on;) {}
+}
+static lb_status late_pick(lb_strategy *strategy, const lb_picker *picker, const lb_backends *backends, const lb_request *request,
+                           lb_pick *out) {
+  static const lb_str real = TEXT("x-real");
+  struct late *late = (struct late *)strategy;
+  lb_str value;
+  (void)picker;
+  if (request->header(request, real, 0, &value) && atomic_fetch_add(&late->seen, 1) + 1 == late->at) crash(late->way);
+  if (lb_candidate_count(backends, request) == 0) return LB_NONE;
+  out->index = lb_candidate(backends, request, 0);
+  return LB_OK;
+}
+static const lb_strategy_table TABLE = {
+    SOUND, .name = TEXT("late"), .strategy_new = late_new, .strategy_free = late_free, .pick = late_pick};
+ENTRY(&TABLE)
