@@ -16,7 +16,6 @@ use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::failing::{Outlier, Panic, PartialOutlier, PartialPanic, PartialRetry, Retry};
-use super::load_reports::LoadReports;
 use super::queue::{PartialQueue, Queue, default_priority};
 use super::schema;
 use super::section::{Scope, section};
@@ -84,7 +83,7 @@ pub(super) struct Strategy {
     pub(super) hash: HashFunction,
     #[schemars(schema_with = "schema::fallback")]
     pub(super) fallback: Fallback,
-    pub(super) load_reports: LoadReports,
+    pub(super) load_reports: super::load_reports::LoadReports,
     /// Options by strategy name.
     #[schemars(with = "BTreeMap<String, BTreeMap<String, serde_json::Value>>")]
     pub(super) config: BTreeMap<String, toml::Table>,
@@ -299,7 +298,7 @@ impl Default for Strategy {
             hash_on: vec!["header:x-key".to_owned(), "random_id".to_owned()],
             hash: HashFunction::Xxh3,
             fallback: Fallback::LeastConnections,
-            load_reports: LoadReports::default(),
+            load_reports: Default::default(),
             config: BTreeMap::new(),
         }
     }

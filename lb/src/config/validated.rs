@@ -118,7 +118,6 @@ pub struct Strategy {
     pub hash_on: Vec<KeySource>,
     pub hash: HashFunction,
     pub fallback: Fallback,
-    /// `None`: the load reports of backends are not read.
     pub load_reports: Option<Arc<super::LoadReportPolicy>>,
     /// A JSON object: the options of the strategy; the case of keys is kept.
     pub options: serde_json::Value,

@@ -331,20 +331,6 @@ fn a_backend_that_returns_goes_on_counting() {
 }
 
 #[test]
-fn a_pools_load_reports_outlive_its_backends() {
-    let (metrics, seconds) = hub_with_clock();
-    let count = |text: &Text, result| text.value("lb_load_reports_total", &[("pool", "p"), ("result", result)]);
-    metrics.backend(0, "p", "b").load_report(ReportResult::Ok);
-    metrics.backend_gauges("p", "b").load_report(ReportResult::Malformed);
-    metrics.retire_backend("p", "b");
-    for at in [300, 600, 900] {
-        seconds.store(at, Ordering::Relaxed);
-        let text = scrape(&metrics);
-        assert_eq!((count(&text, "ok"), count(&text, "malformed")), (1.0, 1.0));
-    }
-}
-
-#[test]
 fn a_pools_connect_times_outlive_its_backends() {
     let (metrics, seconds) = hub_with_clock();
     let count = |text: &Text| text.value("lb_backend_connect_seconds_count", &[("pool", "p")]);
