@@ -166,7 +166,8 @@ fn status_backends_and_rollback_work_with_an_invalid_strategy_in_the_file() {
     assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()[2]["id"], "b3");
     assert_eq!(lb(&["rollback", "--pool", "x"]).0, Some(1));
     let (code, page, _) = lb(&["rollback"]);
-    assert!(code == Some(0) && page.starts_with("rolled back: generation 3 after "), "{page}");
+    assert!(code == Some(0) && page.starts_with("pool default: the rollback restores round_robin "), "{page}");
+    assert!(page.contains("\nrolled back: generation 3 after "), "{page}");
     assert_eq!(bench.strategy(), "round_robin");
     let (code, _, complaint) = lb(&["rollback"]);
     assert!(

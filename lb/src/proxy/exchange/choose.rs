@@ -92,19 +92,7 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
     };
     for _ in 0..RACES_MAX {
         let has_room = |index: usize| !has_caps || current.members[index].has_room(caps);
-        let mut choice = shared.choose(&request, has_room, |request| ask(exchange, shared, request));
-        // A hedge is not made then.
-        if choice == Err(Unchosen::Wait) && !plan.is_hedge && !exchange.pool.line.has_queue() {
-            choice = shared.choose_without_queue(&request, has_room);
-        }
-        let choice = choice.map_err(|none| match none {
-            Unchosen::NoBackend | Unchosen::AllTried => Unpicked::NoBackend,
-            Unchosen::Overload => Unpicked::Overload,
-            Unchosen::Wait => {
-                exchange.pool.line.note_strategy_wait();
-                Unpicked::Held
-            }
-        })?;
+        let choice = ask_for(exchange, plan, shared, &request, has_room)?;
         let Some((slot, means)) = reserve(exchange, plan, &current.members[choice.index], caps, now) else { continue };
         let instance = match choice.fallback {
             None => shared.picker.strategy().instance(),
@@ -144,6 +132,30 @@ fn parts(exchange: &Exchange, body_bytes: u32) -> RequestParts<'_> {
         client: &exchange.context.peer.client,
         body: exchange.body.prefix(body_bytes),
     }
+}
+
+/// The strategy's choice. Without a queue, the host chooses for a request that the strategy lets wait.
+#[inline]
+fn ask_for(
+    exchange: &Exchange,
+    plan: &Plan,
+    shared: &PoolGeneration,
+    request: &PickRequest<'_>,
+    has_room: impl Fn(usize) -> bool,
+) -> Result<Choice, Unpicked> {
+    let mut choice = shared.choose(request, &has_room, |request| ask(exchange, shared, request));
+    // A hedge is not made then.
+    if choice == Err(Unchosen::Wait) && !plan.is_hedge && !exchange.pool.line.has_queue() {
+        choice = shared.choose_without_queue(request, has_room);
+    }
+    choice.map_err(|none| match none {
+        Unchosen::NoBackend | Unchosen::AllTried => Unpicked::NoBackend,
+        Unchosen::Overload => Unpicked::Overload,
+        Unchosen::Wait => {
+            exchange.pool.line.note_strategy_wait();
+            Unpicked::Held
+        }
+    })
 }
 
 /// The strategy's pick, counted, and sometimes timed.

@@ -45,8 +45,8 @@ impl Turn {
     /// Looks for room with `pick`, which returns `None` if there is none for this request. Then it waits on.
     ///
     /// Room that appears while it is woken wakes another request or none. So it looks again as soon as it is visible as
-    /// waiting, if `is_worth_a_look` says so. If that room is not for it, it passes its wake on, unless `is_blocked` says
-    /// that the requests behind it cannot use it either.
+    /// waiting, if `is_worth_a_look` says so. If that room is not for it, it passes its wake on, unless `is_blocked`
+    /// says that the requests behind it cannot use it either.
     pub(in crate::proxy) fn look<T, E>(
         &self,
         is_worth_a_look: impl FnOnce() -> bool,

@@ -6,9 +6,9 @@
 //!
 //! Why it exists: as an example of [`Pick::Wait`]. `central_queue.c` is the same in C, with the same picks.
 //!
-//! Invariants: a backend is idle if it has fewer than `most` requests in flight. The search begins at a random backend,
-//! so an idle pool is drawn evenly. The count is read and not reserved, so workers that pick at the same time may exceed
-//! `most`. Where it must never be exceeded, set `limits.requests_in_flight_per_backend` to the same number.
+//! Invariants: a backend is idle if it has fewer than `most` requests in flight. The search begins at a random
+//! backend, so an idle pool is drawn evenly. The count is read and not reserved, so workers that pick at the same time
+//! may exceed `most`. Where it must never be exceeded, set `limits.requests_in_flight_per_backend` to the same number.
 
 use lb_strategy::{Backends, Error, Host, Pick, Request, Strategy};
 use serde::Deserialize;

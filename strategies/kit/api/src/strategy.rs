@@ -142,9 +142,9 @@ pub enum Pick {
     NoBackend,
     /// No decision, for example because the request has no key: the host's built-in fallback picks.
     Fallback,
-    /// The request waits in the pool's queue, and the host asks again: when an attempt of the pool ends, when a list is
-    /// published, and each second. After the queue's time limit the client gets 503. In a pool without a queue the
-    /// built-in fallback picks. A host of version 1.0 takes it for [`Pick::Fallback`].
+    /// The request waits in the pool's queue, and the host asks again. It asks when an attempt of the pool ends, when a
+    /// list is published, and each second. After the queue's time limit the client gets 503. In a pool without a queue
+    /// the built-in fallback picks. A host of version 1.0 takes it for [`Pick::Fallback`].
     Wait,
 }
 

@@ -143,7 +143,7 @@ fn is_header_name(name: &[u8]) -> bool {
     (1..=HEADER_NAME_MAX_BYTES).contains(&name.len()) && name.iter().all(is_token)
 }
 
-/// The names of response headers in a table, in lower case. None if there are too many, which the version check refuses.
+/// The names of response headers in a table, in lower case. None if there are too many: the version check refuses that.
 ///
 /// # Safety
 /// The table's names must be null or valid.

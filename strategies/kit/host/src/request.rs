@@ -1,6 +1,7 @@
 //! What a strategy is asked and told, and what it answers, as types of the host.
 //!
-//! Invariant: plain data without `unsafe`; [`handle`](crate::handle) turns it into the structs of the contract and back.
+//! Invariant: plain data without `unsafe`. [`handle`](crate::handle) turns it into the structs of the contract and
+//! back.
 
 use lb_strategy::Outcome;
 use lb_strategy::Part;
