@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::super::{ErrorReason, FallbackReason, HedgeResult, Metrics, QueueRefusal, RetryReason, SessionResult};
-use super::{hub_with_clock, scrape, series_of};
+use super::super::{
+    ErrorReason, FallbackReason, HedgeResult, Metrics, QueueRefusal, ReportResult, RetryReason, SessionResult,
+};
+use super::{Text, hub_with_clock, scrape, series_of};
 
 #[test]
 fn a_closed_listener_stays_five_minutes_after_its_last_connection() {
