@@ -20,6 +20,7 @@ mod pace;
 mod policies;
 mod pools;
 mod probation;
+mod promises;
 mod reach;
 mod refused;
 mod soak;

@@ -9,6 +9,7 @@ mod functions;
 mod lexer;
 mod packaging;
 mod plain;
+mod promises;
 mod prose;
 mod reasons;
 mod sources;

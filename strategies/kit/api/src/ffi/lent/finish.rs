@@ -40,7 +40,8 @@ pub enum Outcome {
     /// The client left or was too slow, or a tunnel was idle for too long. Also if another attempt of the request
     /// responded first, so that this one was not needed.
     ClientGone,
-    /// The backend is not to blame: a keep-alive connection was closed before the request, or lb itself failed.
+    /// The backend is not to blame: a keep-alive connection was closed before the request, or lb itself failed. Also
+    /// if the deadline of a drain cut the attempt.
     NotSent,
     /// A value that this version does not know.
     Other(u32),
