@@ -21,7 +21,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::access_log::AccessLog;
-use crate::config::{Fallback, HashFunction, HostMatch, IpNetwork, KeySource, Limits, Policy, Route, Timeouts};
+use crate::config::{
+    Fallback, HashFunction, HostMatch, IpNetwork, KeySource, Limits, LoadReportPolicy, Policy, Route, Timeouts,
+};
 use crate::listener::Listener;
 use crate::pool::Backend;
 
@@ -63,6 +65,8 @@ pub struct PoolGeneration {
     pub wants: Wants,
     /// When a worker reports a backend that fails.
     pub thresholds: Thresholds,
+    /// `None`: the load reports of its backends are not read.
+    pub load_reports: Option<Arc<LoadReportPolicy>>,
 }
 
 /// The place of a request by its route.

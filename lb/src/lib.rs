@@ -2,8 +2,8 @@
 //!
 //! `proxy` is the data wing, `control` the control wing; neither names the other. `generation` is the hall between
 //! them: the immutable snapshot that control publishes and workers use. `admin` is the admin port: it calls control and
-//! reads the hall. `course` is the assignment. `listener`, `pool`, `access_log`, `telemetry`, `config`, `http1` and
-//! `net` are leaves. docs/architecture.md has a drawing.
+//! reads the hall. `course` is the assignment. `listener`, `load_report`, `pool`, `access_log`, `telemetry`, `config`,
+//! `http1` and `net` are leaves. docs/architecture.md has a drawing.
 
 pub mod access_log;
 pub mod admin;
@@ -14,6 +14,7 @@ pub mod course;
 pub mod generation;
 pub mod http1;
 pub mod listener;
+pub mod load_report;
 mod net;
 pub mod pool;
 pub mod proxy;

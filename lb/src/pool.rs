@@ -5,4 +5,4 @@
 
 pub mod key;
 
-pub use lb_balance::{Backend, Eligibility, Key};
+pub use lb_balance::{Backend, Eligibility, Key, Load};

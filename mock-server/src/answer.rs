@@ -6,11 +6,11 @@
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
 use serde_json::json;
 
@@ -29,9 +29,13 @@ pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json"
 
 pub(crate) struct AnswerBody {
     content: Content,
+    trailers: Option<Trailers>,
     slot: Option<Slot>,
     last: Option<LastAnswer>,
 }
+
+/// Makes the trailers when the content is over.
+pub(crate) type Trailers = Box<dyn FnOnce() -> HeaderMap>;
 
 enum Content {
     Whole(Bytes),
@@ -69,7 +73,7 @@ pub(crate) fn error(status: StatusCode, reason: &str) -> Answer {
 
 impl AnswerBody {
     pub(crate) fn stream(stream: Stream) -> Self {
-        Self { content: Content::Stream(Box::new(stream)), slot: None, last: None }
+        Self { content: Content::Stream(Box::new(stream)), trailers: None, slot: None, last: None }
     }
 
     /// Keeps the worker busy until this body is over.
@@ -80,6 +84,16 @@ impl AnswerBody {
     /// Ends the connection, without notice, when this body is over.
     pub(crate) fn end_connection(&mut self, session: Rc<Session>) {
         self.last = Some(LastAnswer(session));
+    }
+
+    /// Whether its length is not known in advance. Only such a body may have trailers.
+    pub(crate) fn is_chunked(&self) -> bool {
+        self.size_hint().exact().is_none()
+    }
+
+    /// Sends trailers when the content is over.
+    pub(crate) fn end_with(&mut self, trailers: Trailers) {
+        self.trailers = Some(trailers);
     }
 
     /// The length of a whole body; 0 for a stream, whose bytes are made while it is sent.
@@ -93,7 +107,7 @@ impl AnswerBody {
 
 impl From<Bytes> for AnswerBody {
     fn from(bytes: Bytes) -> Self {
-        Self { content: Content::Whole(bytes), slot: None, last: None }
+        Self { content: Content::Whole(bytes), trailers: None, slot: None, last: None }
     }
 }
 
@@ -105,11 +119,17 @@ impl Body for AnswerBody {
         match &mut self.content {
             Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Content::Stream(stream) => stream.poll_next(cx).map(|next| next.map(|data| data.map(Frame::data))),
+            Content::Stream(stream) => match ready!(stream.poll_next(cx)) {
+                Some(data) => Poll::Ready(Some(data.map(Frame::data))),
+                None => Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers())))),
+            },
         }
     }
 
     fn is_end_stream(&self) -> bool {
+        if self.trailers.is_some() {
+            return false;
+        }
         match &self.content {
             Content::Whole(bytes) => bytes.is_empty(),
             Content::Stream(stream) => stream.is_over(),

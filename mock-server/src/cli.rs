@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueHint};
 use lb_manual::{CompletionsArgs, ManArgs};
-use mock_server::{Options, ServiceTime, parse_duration};
+use mock_server::{Options, ReportForm, ServiceTime, parse_duration};
 
 const ROUTES: &str = "\
 Routes:
@@ -82,6 +82,21 @@ pub(crate) struct Cli {
     #[arg(long, env = "MOCK_SERVER_GRACE", default_value = "5s", value_parser = parse_duration, value_name = "TIME")]
     grace: Duration,
 
+    /// Send a load report in the header endpoint-load-metrics of every response to work and to probes: text, json or
+    /// bin. It has the share of busy workers (waiting requests included), requests and errors a second, and the metrics
+    /// in_flight and queued. Without --concurrency, 100 requests count as full
+    #[arg(long, env = "MOCK_SERVER_LOAD_REPORT", value_name = "FORM")]
+    load_report: Option<ReportForm>,
+
+    /// Send the report of a chunked response as a trailer, in place of the header. Only clients that send the header
+    /// "te: trailers" get trailers
+    #[arg(long, env = "MOCK_SERVER_LOAD_REPORT_TRAILER", requires = "load_report")]
+    load_report_trailer: bool,
+
+    /// Answer probes at this path, such as /probe, at once: the load as JSON. A probe is not counted as a request
+    #[arg(long, env = "MOCK_SERVER_PROBE_PATH", value_name = "PATH")]
+    probe_path: Option<String>,
+
     /// Stop when stdin ends. If the parent holds the other end of the pipe, the server ends with it
     #[arg(long, env = "MOCK_SERVER_EXIT_WITH_PARENT")]
     pub(crate) exit_with_parent: bool,
@@ -119,6 +134,9 @@ impl Cli {
             seed,
             keep_alive_requests,
             grace,
+            load_report,
+            load_report_trailer,
+            probe_path,
             exit_with_parent: _,
             ready_file: _,
             command: _,
@@ -135,6 +153,9 @@ impl Cli {
             seed: *seed,
             keep_alive_requests: *keep_alive_requests,
             grace: *grace,
+            load_report: *load_report,
+            load_report_trailer: *load_report_trailer,
+            probe_path: probe_path.clone(),
         }
     }
 }
@@ -153,7 +174,8 @@ mod tests {
     #[test]
     fn every_flag_reaches_the_options() {
         let line = "mock-server --port 0 --host 0.0.0.0 --id s7 --home-id 7 --service-time lognormal:10ms,0.5 --concurrency 4 --queue 9 \
-                    --failure-rate 0.25 --seed 3 --keep-alive-requests 5 --grace 100ms";
+                    --failure-rate 0.25 --seed 3 --keep-alive-requests 5 --grace 100ms --load-report bin --load-report-trailer \
+                    --probe-path /probe";
         let options = Cli::parse_from(line.split_whitespace()).options();
         let expected = Options {
             host: "0.0.0.0".parse().unwrap(),
@@ -167,6 +189,9 @@ mod tests {
             seed: Some(3),
             keep_alive_requests: 5,
             grace: Duration::from_millis(100),
+            load_report: Some(ReportForm::Binary),
+            load_report_trailer: true,
+            probe_path: Some("/probe".to_owned()),
         };
         assert_eq!(format!("{options:?}"), format!("{expected:?}"));
     }

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
@@ -25,7 +26,7 @@ use tokio::net::TcpStream;
 use crate::answer::{Answer, X_SERVER_ID};
 use crate::endpoint::Endpoint;
 use crate::shared::Session;
-use crate::{control, work};
+use crate::{control, report, work};
 
 /// Whether and when a connection ends. It is atomic only because hyper requires its IO to be `Send`.
 #[derive(Debug, Default)]
@@ -60,15 +61,20 @@ pub(crate) async fn serve(stream: TcpStream, session: Rc<Session>, stopping: imp
 }
 
 async fn answer(session: Rc<Session>, request: Request<Incoming>) -> Result<Answer, Infallible> {
-    let endpoint = Endpoint::of(request.uri().path());
     let shared = &session.local.shared;
+    let endpoint = Endpoint::of(request.uri().path(), shared.options.probe_path.as_deref());
     shared.counters.saw(endpoint);
     let mut answer = match endpoint {
-        Endpoint::Heartbeat | Endpoint::Stats | Endpoint::Metrics | Endpoint::Control => {
+        Endpoint::Heartbeat | Endpoint::Stats | Endpoint::Metrics | Endpoint::Control | Endpoint::Probe => {
             control::serve(&session, endpoint, request).await
         }
-        _ => work::serve(&session, endpoint, request).await,
+        _ => measured(&session, endpoint, request).await,
     };
+    if endpoint == Endpoint::Probe
+        && let Some(form) = shared.options.load_report
+    {
+        report::add(&session, form, &mut answer);
+    }
     answer.headers_mut().insert(X_SERVER_ID, session.local.server_id.clone());
     let answers = session.answers.get() + 1;
     session.answers.set(answers);
@@ -77,6 +83,18 @@ async fn answer(session: Rc<Session>, request: Request<Incoming>) -> Result<Answ
         answer.body_mut().end_connection(session);
     }
     Ok(answer)
+}
+
+/// Work, which counts for the load and whose response reports it.
+async fn measured(session: &Rc<Session>, endpoint: Endpoint, request: Request<Incoming>) -> Answer {
+    let (local, began) = (&session.local, Instant::now());
+    local.meter.borrow_mut().arrives(began);
+    let mut answer = work::serve(session, endpoint, request).await;
+    local.meter.borrow_mut().ends(began, Instant::now(), answer.status().is_server_error());
+    if let Some(form) = local.shared.options.load_report {
+        report::add(session, form, &mut answer);
+    }
+    answer
 }
 
 // === impl ConnectionEnd ===

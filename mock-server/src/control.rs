@@ -1,8 +1,8 @@
-//! The paths that are not work: `/heartbeat`, `/stats`, `/metrics`, `/control`.
+//! The paths that are not work: `/heartbeat`, `/stats`, `/metrics`, `/control`, and the path of probes.
 //!
 //! They never queue, take no service time, draw no lot and are not counted as requests. So a reader of these paths does
-//! not change the results of a run. A stalled server does not respond to heartbeats. It does respond to stats, metrics
-//! and control, because `/control` must be able to end the stall.
+//! not change the results of a run. A stalled server does not respond to heartbeats and probes. It does respond to
+//! stats, metrics and control, because `/control` must be able to end the stall.
 
 use std::rc::Rc;
 
@@ -22,7 +22,7 @@ const BODY_MAX_BYTES: usize = 64 * 1024;
 
 pub(crate) async fn serve(session: &Rc<Session>, endpoint: Endpoint, request: Request<Incoming>) -> Answer {
     let shared = &session.local.shared;
-    if endpoint == Endpoint::Heartbeat {
+    if matches!(endpoint, Endpoint::Heartbeat | Endpoint::Probe) {
         shared.switches.until_not_stalled().await;
     }
     if !endpoint.allows(request.method()) {
@@ -30,6 +30,7 @@ pub(crate) async fn serve(session: &Rc<Session>, endpoint: Endpoint, request: Re
     }
     match endpoint {
         Endpoint::Heartbeat => answer::empty(StatusCode::OK),
+        Endpoint::Probe => json(&session.local.load()),
         Endpoint::Metrics => {
             let mut answer = answer::ok(metrics_text(&Stats::of(shared)));
             answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));

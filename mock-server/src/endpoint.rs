@@ -20,10 +20,12 @@ pub(crate) enum Endpoint {
     Stats,
     Metrics,
     Control,
+    /// [`crate::Options::probe_path`].
+    Probe,
 }
 
 /// All endpoints and their names in `/stats` and `/metrics`.
-pub(crate) const ENDPOINTS: [(Endpoint, &str); 12] = [
+pub(crate) const ENDPOINTS: [(Endpoint, &str); 13] = [
     (Endpoint::Home, "/home"),
     (Endpoint::Upload, "/upload"),
     (Endpoint::Stream, "/stream"),
@@ -36,12 +38,14 @@ pub(crate) const ENDPOINTS: [(Endpoint, &str); 12] = [
     (Endpoint::Stats, "/stats"),
     (Endpoint::Metrics, "/metrics"),
     (Endpoint::Control, "/control"),
+    (Endpoint::Probe, "probe"),
 ];
 
 // === impl Endpoint ===
 
 impl Endpoint {
-    pub(crate) fn of(path: &str) -> Self {
+    /// `probe` is the path of probes, if there is one.
+    pub(crate) fn of(path: &str, probe: Option<&str>) -> Self {
         match path {
             "/home" => Self::Home,
             "/heartbeat" => Self::Heartbeat,
@@ -54,6 +58,7 @@ impl Endpoint {
             "/metrics" => Self::Metrics,
             "/control" => Self::Control,
             _ if path.starts_with("/status/") => Self::Status,
+            _ if probe == Some(path) => Self::Probe,
             _ => Self::Other,
         }
     }
@@ -61,7 +66,9 @@ impl Endpoint {
     /// The methods in the form of an `Allow` header; `None` means any method.
     pub(crate) fn allow(self) -> Option<&'static str> {
         match self {
-            Self::Home | Self::Stream | Self::Heartbeat | Self::Stats | Self::Metrics => Some("GET, HEAD"),
+            Self::Home | Self::Stream | Self::Heartbeat | Self::Stats | Self::Metrics | Self::Probe => {
+                Some("GET, HEAD")
+            }
             Self::Echo => Some("GET"),
             Self::Control => Some("GET, HEAD, POST"),
             Self::Upload | Self::Status | Self::Headers | Self::Close | Self::Other => None,
@@ -82,14 +89,14 @@ mod tests {
         for (place, (endpoint, name)) in ENDPOINTS.into_iter().enumerate() {
             assert_eq!(endpoint as usize, place, "{name}");
             let path = if endpoint == Endpoint::Status { "/status/200" } else { name };
-            assert_eq!(Endpoint::of(path), endpoint, "{name}");
+            assert_eq!(Endpoint::of(path, Some("probe")), endpoint, "{name}");
         }
     }
 
     #[test]
     fn a_path_that_is_only_similar_does_not_match() {
-        for path in ["", "/", "/home/", "/Home", "/homes", "*", "/status", "/control/x"] {
-            assert_eq!(Endpoint::of(path), Endpoint::Other, "{path}");
+        for path in ["", "/", "/home/", "/Home", "/homes", "*", "/status", "/control/x", "/probe/"] {
+            assert_eq!(Endpoint::of(path, Some("/probe")), Endpoint::Other, "{path}");
         }
     }
 

@@ -28,6 +28,9 @@
 //! | `/status/CODE`, `/headers`, `/close` | this code; the request's headers as JSON; `connection: close` |
 //! | `/stats`, `/metrics` | [`Stats`] as JSON; the same for Prometheus |
 //! | `GET /control`, `POST /control` | [`State`]; applies a [`Change`], such as `{"slow":3.0}` or `{"stall":true}` |
+//! | [`Options::probe_path`] | the load as JSON, at once; not counted as a request |
+//!
+//! With [`Options::load_report`] each response to work has the server's load in the form of ORCA.
 //!
 //! A request may set its own service time: `x-service-time-us: 1500`. [`Options::concurrency`] bounds the workers. If
 //! all are busy, a request waits in one queue. If the queue is full, it gets a 503 (`x-mock-error: queue_full`).
@@ -50,7 +53,9 @@ mod echo;
 mod endpoint;
 mod error_histogram;
 mod gate;
+mod load;
 mod options;
+mod report;
 mod server;
 mod service_time;
 mod shared;
@@ -60,6 +65,7 @@ mod switches;
 mod timer;
 mod work;
 
+pub use load::{BadReportForm, ReportForm};
 pub use options::{BadOption, Options};
 pub use server::{MockServer, Running, StartError};
 pub use service_time::{BadServiceTime, ServiceTime, parse_duration};

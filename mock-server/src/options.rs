@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::endpoint::Endpoint;
+use crate::load::ReportForm;
 use crate::service_time::ServiceTime;
 
 /// How a server starts. `Options::default()` is a fast, unbounded server on any free port.
@@ -35,6 +37,12 @@ pub struct Options {
     pub keep_alive_requests: u64,
     /// The time for requests in progress to finish at a graceful end. Default 5 s.
     pub grace: Duration,
+    /// Each response to work or to a probe has a load report of this form. Default `None`: no report.
+    pub load_report: Option<ReportForm>,
+    /// Chunked responses have their report in the trailers, in place of the head. Default false.
+    pub load_report_trailer: bool,
+    /// The path of probes, which get the load as JSON. Default `None`: no probes.
+    pub probe_path: Option<String>,
 }
 
 /// Why options cannot be used.
@@ -46,6 +54,8 @@ pub enum BadOption {
     FailureRate(f64),
     #[error("a concurrency of {0} is more than {CONCURRENCY_MAX}; 0 means no bound")]
     Concurrency(usize),
+    #[error("the probe path {0:?} must begin with / and be no other path of this server, such as /probe")]
+    ProbePath(String),
 }
 
 /// A larger bound has the same effect as no bound.
@@ -67,6 +77,9 @@ impl Default for Options {
             seed: None,
             keep_alive_requests: 0,
             grace: Duration::from_secs(5),
+            load_report: None,
+            load_report_trailer: false,
+            probe_path: None,
         }
     }
 }
@@ -85,6 +98,12 @@ impl Options {
         }
         if self.concurrency > CONCURRENCY_MAX {
             return Err(BadOption::Concurrency(self.concurrency));
+        }
+        if let Some(path) = &self.probe_path {
+            let is_path = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'?');
+            if !is_path || Endpoint::of(path, None) != Endpoint::Other {
+                return Err(BadOption::ProbePath(path.clone()));
+            }
         }
         Ok(())
     }
@@ -118,5 +137,15 @@ mod tests {
             assert_eq!(options.check(), Err(BadOption::FailureRate(rate)));
         }
         assert!(Options { failure_rate: f64::NAN, ..Options::default() }.check().is_err());
+    }
+
+    #[test]
+    fn a_probe_path_that_is_no_path_or_belongs_to_another_route_is_refused() {
+        for path in ["", "probe", "/a b", "/probe?x", "/é", "/home", "/heartbeat", "/status/200"] {
+            let options = Options { probe_path: Some(path.to_owned()), ..Options::default() };
+            assert_eq!(options.check(), Err(BadOption::ProbePath(path.to_owned())));
+        }
+        let options = Options { probe_path: Some("/probe".to_owned()), ..Options::default() };
+        assert_eq!(options.check(), Ok(()));
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use crate::connection::ConnectionEnd;
 use crate::counters::{Counters, Gauge};
 use crate::gate::Gate;
+use crate::load::{Load, Meter};
 use crate::options::Options;
 use crate::service_time::Generator;
 use crate::stream::filler;
@@ -41,6 +42,7 @@ pub(crate) struct Local {
     pub(crate) gate: Gate,
     pub(crate) generator: RefCell<Generator>,
     pub(crate) server_id: HeaderValue,
+    pub(crate) meter: RefCell<Meter>,
     pub(crate) home: Bytes,
     filler: OnceCell<Bytes>,
 }
@@ -93,11 +95,17 @@ impl Local {
             gate: Gate::new(*concurrency, *queue, shared.counters.clone()),
             generator: RefCell::new(Generator::new(shared.seed)),
             server_id,
+            meter: RefCell::new(Meter::new(Instant::now())),
             home: home.into(),
             filler: OnceCell::new(),
             timer,
             shared,
         }
+    }
+
+    /// The load now.
+    pub(crate) fn load(&self) -> Load {
+        self.meter.borrow_mut().load(&self.shared.counters, self.shared.options.concurrency, Instant::now())
     }
 
     /// The bytes from which streams are cut, made at the first stream.

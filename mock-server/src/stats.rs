@@ -33,7 +33,7 @@ pub struct Stats {
     pub concurrency: u64,
     /// The number of requests that may wait.
     pub queue: u64,
-    /// All requests except `/heartbeat`, `/stats`, `/metrics`, `/control`.
+    /// All requests except `/heartbeat`, `/stats`, `/metrics`, `/control` and probes.
     pub requests: u64,
     /// Got their response after their service time.
     pub served: u64,

@@ -144,7 +144,12 @@ fn plan(endpoint: Endpoint, request: &Request<Incoming>) -> Result<Task, Box<Ans
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
             Err(Box::new(answer))
         }
-        Endpoint::Other | Endpoint::Heartbeat | Endpoint::Stats | Endpoint::Metrics | Endpoint::Control => {
+        Endpoint::Other
+        | Endpoint::Heartbeat
+        | Endpoint::Stats
+        | Endpoint::Metrics
+        | Endpoint::Control
+        | Endpoint::Probe => {
             let reason = format!("'{path}' endpoint does not exist in server replicas");
             Err(Box::new(answer::error(StatusCode::NOT_FOUND, &reason)))
         }

@@ -50,10 +50,13 @@ static uint64_t mix(uint64_t number) {
   return number ^ (number >> 31);
 }
 
-/* The next 8 bytes or fewer as a number, the first byte lowest. */
-static uint64_t word_of(const uint8_t *bytes, size_t len) {
+/* The next 8 bytes or fewer as a number, the first byte lowest. Compilers make one load of the long line. */
+static uint64_t word_of(const uint8_t *b, size_t len) {
   uint64_t word = 0;
-  for (size_t i = 0; i < len && i < 8; i++) word |= (uint64_t)bytes[i] << (8 * i);
+  if (len >= 8)
+    return (uint64_t)b[0] | (uint64_t)b[1] << 8 | (uint64_t)b[2] << 16 | (uint64_t)b[3] << 24 | (uint64_t)b[4] << 32 |
+           (uint64_t)b[5] << 40 | (uint64_t)b[6] << 48 | (uint64_t)b[7] << 56;
+  for (size_t i = 0; i < len; i++) word |= (uint64_t)b[i] << (8 * i);
   return word;
 }
 

@@ -174,6 +174,7 @@ fn backends_table(backends: &[&Value], with_labels: bool) -> String {
             () if backend["checked"] == false => "unchecked".to_owned(),
             () => "up".to_owned(),
         };
+        let state = state + &reported(&backend["load_report"]);
         let (weight, in_flight) = (&backend["weight"], &backend["in_flight"]);
         let [pool, id, address, origin] = ["pool", "id", "address", "origin"].map(|key| text(&backend[key]).to_owned());
         [pool, id, address, weight.to_string(), origin, state, in_flight.to_string(), labels(&backend["labels"])]
@@ -234,6 +235,14 @@ fn draining(drain: &Value) -> String {
 fn starting(slow_start: &Value) -> String {
     let seconds = slow_start["left_ms"].as_u64().unwrap_or_default().div_ceil(1_000);
     format!("up, {} % of its share, slow start ends in {seconds} s", slow_start["percent"])
+}
+
+/// The load that the backend reported, if it did.
+fn reported(report: &Value) -> String {
+    let (Some(used), Some(age_ms)) = (report["utilization"].as_f64(), report["age_ms"].as_u64()) else {
+        return String::new();
+    };
+    format!(", {:.0} % in use {} s ago", used * 100.0, age_ms / 1_000)
 }
 
 pub(super) fn list(value: &Value) -> &[Value] {
@@ -329,10 +338,11 @@ access log          stdout: 1 line, 0 dropped
         rows[5]["eligible"] = false.into();
         rows[2]["drain"] = json!({ "for_ms": 2_000, "left_ms": 28_000 });
         rows[4]["slow_start"] = json!({ "percent": 40, "left_ms": 5_800 });
+        rows[0]["load_report"] = json!({ "age_ms": 2_900, "utilization": 1.256, "qps": 3.0, "eps": 0.0 });
         let page = backends_page(&json!({ "pools": [{ "name": "default", "backends": rows.to_vec() }] }), false);
         let wanted = "\
 POOL     BACKEND  ADDRESS      WEIGHT  FROM  STATE                                          IN FLIGHT
-default  a        127.0.0.1:1  1       file  up                                             0
+default  a        127.0.0.1:1  1       file  up, 126 % in use 2 s ago                       0
 default  b2       127.0.0.1:1  1       file  down: connection refused                       0
 default  c        127.0.0.1:1  1       file  draining for 2 s, deadline in 28 s             0
 default  d        127.0.0.1:1  0       file  no new requests                                0

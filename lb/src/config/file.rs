@@ -83,6 +83,7 @@ pub(super) struct Strategy {
     pub(super) hash: HashFunction,
     #[schemars(schema_with = "schema::fallback")]
     pub(super) fallback: Fallback,
+    pub(super) load_reports: super::load_reports::LoadReports,
     /// Options by strategy name.
     #[schemars(with = "BTreeMap<String, BTreeMap<String, serde_json::Value>>")]
     pub(super) config: BTreeMap<String, toml::Table>,
@@ -297,6 +298,7 @@ impl Default for Strategy {
             hash_on: vec!["header:x-key".to_owned(), "random_id".to_owned()],
             hash: HashFunction::Xxh3,
             fallback: Fallback::LeastConnections,
+            load_reports: Default::default(),
             config: BTreeMap::new(),
         }
     }

@@ -85,7 +85,7 @@ fn check_together(form: &file::Health, own: &file::PartialHealth, section: &KeyP
     }
 }
 
-fn check_path(path: &str) -> Result<String, String> {
+pub(super) fn check_path(path: &str) -> Result<String, String> {
     if !path.starts_with('/') || path.parse::<http::uri::PathAndQuery>().is_err() {
         return Err(format!("{path:?} is not a path, such as \"/heartbeat\""));
     }

@@ -8,8 +8,8 @@
 //! text ─ document (strict, with lines) ─ layers (config crate) ─ file form ─ validate, pools, policy ─ Config
 //! ```
 //!
-//! Invariant: a leaf. Nothing here imports from the rest of `lb`, starts anything or keeps state, and no input causes a
-//! panic.
+//! Invariant: a leaf. Nothing here starts anything or keeps state, and no input causes a panic. Of the rest of `lb` it
+//! uses only the names of metrics in `load_report`.
 
 mod document;
 mod error;
@@ -21,6 +21,7 @@ mod key_path;
 mod labels;
 mod layers;
 mod load;
+mod load_reports;
 mod mistakes;
 mod overrides;
 mod path;
@@ -46,6 +47,7 @@ pub use key_path::{KeyPath, Step};
 pub use labels::{LABEL_KEY_BYTES_MAX, LABELS_BYTES_MAX, LABELS_MAX, Labels, WrongLabels};
 pub use layers::Origin;
 pub use load::{Loaded, Source, load, load_admin, load_bytes, load_text, process_environment, read};
+pub use load_reports::{LoadPoll, LoadReportPolicy};
 pub use path::normal_path;
 pub use reach::{OwnAddress, Reach};
 pub use regular::open_regular;

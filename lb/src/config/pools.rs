@@ -198,7 +198,7 @@ fn check_strategy(
     around: &Surroundings,
     warnings: &mut Vec<String>,
 ) -> Result<Strategy, Fault> {
-    let file::Strategy { name, path, sha256, hash_on, hash, fallback, config } = form;
+    let file::Strategy { name, path, sha256, hash_on, hash, fallback, load_reports, config } = form;
     if let Some(name) = name {
         check_name(name).map_err(|what| Fault::new(section.key("name"), what))?;
     }
@@ -236,6 +236,7 @@ fn check_strategy(
         hash_on: check_hash_on(hash_on, &section.key("hash_on"), warnings)?,
         hash: *hash,
         fallback: *fallback,
+        load_reports: load_reports.check(&section.key("load_reports"), warnings)?,
         options,
     })
 }

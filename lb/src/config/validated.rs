@@ -118,6 +118,7 @@ pub struct Strategy {
     pub hash_on: Vec<KeySource>,
     pub hash: HashFunction,
     pub fallback: Fallback,
+    pub load_reports: Option<Arc<super::LoadReportPolicy>>,
     /// A JSON object: the options of the strategy; the case of keys is kept.
     pub options: serde_json::Value,
 }

@@ -11,6 +11,7 @@ mod changes;
 mod checks;
 mod drains;
 mod joins;
+mod loads;
 mod outliers;
 mod overlay;
 mod plan;
@@ -31,7 +32,7 @@ use self::drains::Drains;
 use self::joins::Joins;
 use crate::config::{Config, Course};
 use crate::control::api::{BackendStatus, ControlError, EjectionStatus, Replicas, SlowStartStatus};
-use crate::control::health::{Checked, Checkers};
+use crate::control::health::{Checked, Checkers, Polls};
 use crate::control::launcher::{Death, Launcher};
 use crate::control::pools::{Entry, Member, Origin, PoolKey, Replaced};
 use crate::control::publish::{FollowUp, Publisher};
@@ -60,6 +61,7 @@ pub(super) struct Reports {
 
 pub(super) struct Membership {
     checkers: Checkers<BackendKey>,
+    polls: Polls<BackendKey>,
     gauges: HashMap<BackendKey, Arc<BackendGauges>>,
     launcher: Option<Launcher>,
     /// The last death of replicas that have not joined since.
@@ -95,6 +97,7 @@ impl Membership {
         let Reports { checked, resolved, drained } = reports;
         let mut membership = Self {
             checkers: Checkers::new(checked),
+            polls: Polls::new(),
             gauges: HashMap::new(),
             launcher,
             deaths: HashMap::new(),
@@ -134,6 +137,7 @@ impl Membership {
             self.drains.note(pool, member);
         }
         self.show(pool, member);
+        self.poll(desk, pool, member);
         let is_launched = member.entry.origin == Origin::Launched;
         if !is_launched || self.is_up(member.id()) {
             let joins = is_launched && !member.standing.is_healthy();
@@ -147,6 +151,7 @@ impl Membership {
     pub(super) fn goes(&mut self, pool: PoolKey, member: &Member) {
         let key = (pool, member.id().clone());
         self.checkers.forget(&key);
+        self.polls.follow(key.clone(), None);
         self.gauges.remove(&key);
         if pool == PoolKey::DEFAULT {
             self.deaths.remove(member.id());
@@ -198,6 +203,9 @@ impl Membership {
             let same = before.pools.iter().find(|old| *old.name == *desk.pools[pool].name);
             if same.is_some_and(|old| old.health != rules) {
                 self.check_by_new_rules(desk, pool, &rules);
+            }
+            for member in desk.pools[pool].members.snapshot() {
+                self.poll(desk, pool, &member);
             }
         }
         self.follow_new_rules(desk);
@@ -305,6 +313,7 @@ impl Membership {
             slow_start: self.slow_start(desk, pool, member),
             in_flight: member.backend.in_flight(),
             consecutive_errors: member.backend.stats.consecutive_errors.load(Relaxed),
+            load_report: self.load_report(desk, pool, member),
             reason: member.standing.reason().map(str::to_owned),
             pid: launcher.and_then(|launcher| launcher.pid(&member.entry.id)),
         }

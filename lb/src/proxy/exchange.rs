@@ -23,6 +23,7 @@ mod notes;
 mod own_routes;
 mod pace;
 mod parts;
+mod reports;
 mod request_id;
 mod response;
 mod retry;
@@ -190,6 +191,7 @@ impl Exchange {
         let has_body = !self.body.has_ended();
         let settings = &self.guard.settings;
         self.upgrade = headers::forward_request(&mut self.head, classes, has_body, &self.context.peer, settings);
+        self.ask_for_report();
         let rules = &self.policy.retry.rules;
         // Only a key that the backend gets: `Connection` may have named it.
         let key = || self.head.fields.get(b"idempotency-key").is_some_and(|key| !key.trim_ascii().is_empty());

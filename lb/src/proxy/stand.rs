@@ -114,6 +114,7 @@ fn pool(strategy: &Arc<Strategy>, backend: &Arc<Backend>) -> Arc<PoolGeneration>
         fallback_cursor: AtomicUsize::new(0),
         wants: plugin.wants(),
         thresholds: lb_balance::Thresholds::OFF,
+        load_reports: None,
     })
 }
 

@@ -24,6 +24,7 @@ use super::sessions::Sessions;
 use super::upstream::{Idle, Waiting};
 use crate::config::{Policy, StickySessions};
 use crate::generation::{Generation, Place, PoolGeneration, Settings};
+use crate::load_report;
 use crate::pool::Backend;
 use crate::telemetry::{BackendShard, Metrics, PoolShard};
 
@@ -249,6 +250,7 @@ impl PoolView {
             self.budget.replace(full_budget(owner, rules));
         }
         let mut current = self.current.borrow_mut();
+        let has_new_metrics = current.as_ref().is_some_and(|old| metrics_of(&old.shared) != metrics_of(&shared));
         let (old, old_sessions) = current.take().map_or_else(Default::default, |old| (old.members, old.sessions));
         let sessions = sticky.as_ref().map(|rules| sessions(rules, &shared, old_sessions));
         let mut old: HashMap<_, _> = old.into_iter().map(|member| (Arc::as_ptr(&member.backend), member)).collect();
@@ -269,6 +271,10 @@ impl PoolView {
         let thresholds = shared.thresholds;
         for member in &current.insert(Current { shared, members, sessions }).members {
             member.thresholds.set(thresholds);
+            // Each worker does this. So the last one forgets the reports that a worker read by the old list.
+            if has_new_metrics {
+                member.backend.forget_report();
+            }
             member.look();
         }
         drop(current);
@@ -300,6 +306,11 @@ fn priorities(generation: &Generation, index: usize) -> impl Iterator<Item = u8>
     // A request without a route is for `default`.
     let unrouted = (index == 0).then_some(0);
     routed.chain(unrouted).map(|policy| generation.policies[policy].priority)
+}
+
+/// The metrics in the load reports of a pool; `None`: reports are not read.
+fn metrics_of(shared: &PoolGeneration) -> Option<&load_report::Metrics> {
+    shared.load_reports.as_ref().map(|policy| &*policy.metrics)
 }
 
 fn sessions(rules: &Arc<StickySessions>, shared: &PoolGeneration, old: Option<Sessions>) -> Sessions {

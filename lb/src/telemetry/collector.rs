@@ -16,7 +16,7 @@ use super::hub::Shared;
 use super::names;
 use super::reason::{
     EjectionReason, ErrorReason, FallbackReason, HedgeResult, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome,
-    RetryReason, SessionResult, SwapKind,
+    ReportResult, RetryReason, SessionResult, SwapKind,
 };
 use super::reloads::Reloads;
 use super::shard::{BackendInfo, METHODS};
@@ -121,7 +121,7 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
         e.number(&names::RETRIES, &[name, reason.as_str()], count as f64);
     }
     e.number(&names::RETRIES_DENIED, &[name], pool.retries_denied as f64);
-    // Most pools have no hedges, and no sticky sessions.
+    // Most pools have no hedges, no sticky sessions and no load reports.
     if pool.hedges.iter().any(|count| *count > 0) {
         for (result, count) in HedgeResult::ALL.iter().zip(pool.hedges) {
             e.number(&names::HEDGES, &[name, result.as_str()], count as f64);
@@ -130,6 +130,11 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
     if pool.sessions.iter().any(|count| *count > 0) {
         for (result, count) in SessionResult::ALL.iter().zip(pool.sessions) {
             e.number(&names::SESSIONS, &[name, result.as_str()], count as f64);
+        }
+    }
+    if pool.load_reports.iter().any(|count| *count > 0) {
+        for (result, count) in ReportResult::ALL.iter().zip(pool.load_reports) {
+            e.number(&names::LOAD_REPORTS, &[name, result.as_str()], count as f64);
         }
     }
     e.number(&names::QUEUE_REQUESTS, &[name], pool.queued as f64);

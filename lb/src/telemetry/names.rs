@@ -108,6 +108,11 @@ pub const BACKEND_REQUESTS: Metric =
     counter("lb_backend_requests_total", &["pool", "backend", "code"], "Responses received from a backend, by status.");
 pub const BACKEND_ERRORS: Metric =
     counter("lb_backend_errors_total", &["pool", "backend", "reason"], "Attempts without a response, by cause.");
+pub const LOAD_REPORTS: Metric = counter(
+    "lb_load_reports_total",
+    &["pool", "result"],
+    "Load reports that came with responses, in pools with strategy.load_reports, by result.",
+);
 pub const BACKEND_RESPONSE: Metric = histogram(
     "lb_backend_response_seconds",
     &["pool", "backend"],
@@ -257,6 +262,7 @@ pub const HUB: &[&Metric] = &[
     &BACKEND_INFO,
     &BACKEND_REQUESTS,
     &BACKEND_ERRORS,
+    &LOAD_REPORTS,
     &BACKEND_RESPONSE,
     &BACKEND_CONNECT,
     &BACKEND_REQUESTS_IN_FLIGHT,

@@ -132,6 +132,16 @@ words! {
 }
 
 words! {
+    /// What became of a load report of a backend.
+    pub enum ReportResult {
+        /// Strategies see it.
+        Ok = "ok",
+        /// It is too long, has another form, or has no usable value.
+        Malformed = "malformed",
+    }
+}
+
+words! {
     /// Why a request got no backend from the queue of its pool.
     pub enum QueueRefusal {
         /// The queue was full.

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::cell::{Counter, Gauge, Histogram, PAUSE_BOUNDS_NS, PICK_BOUNDS_NS, REQUEST_BOUNDS_NS, SLOW_PICK_NS};
 use super::code::{ByClass, CodeTable};
 use super::reason::{
-    EjectionReason, ErrorReason, FallbackReason, HedgeResult, QueueRefusal, RetryReason, SessionResult,
+    EjectionReason, ErrorReason, FallbackReason, HedgeResult, QueueRefusal, ReportResult, RetryReason, SessionResult,
 };
 
 /// A worker's counts about itself.
@@ -81,6 +81,7 @@ pub struct BackendShard {
     pub(super) errors: [Counter; ErrorReason::COUNT],
     pub(super) to_head: Histogram,
     pub(super) connect: Histogram,
+    pub(super) load_reports: [Counter; ReportResult::COUNT],
 }
 
 /// Control's gauges of one backend; one thread writes.
@@ -96,6 +97,8 @@ pub struct BackendGauges {
     pub(super) transitions_down: Counter,
     pub(super) ejected: Gauge,
     pub(super) ejections: [Counter; EjectionReason::COUNT],
+    /// From polls.
+    pub(super) load_reports: [Counter; ReportResult::COUNT],
     /// Locked by control and by scrapes only.
     pub(super) info: Mutex<Option<BackendInfo>>,
 }
@@ -277,6 +280,7 @@ impl BackendShard {
             errors: [const { Counter::new() }; ErrorReason::COUNT],
             to_head: Histogram::new(REQUEST_BOUNDS_NS),
             connect: Histogram::new(REQUEST_BOUNDS_NS),
+            load_reports: [const { Counter::new() }; ReportResult::COUNT],
         }
     }
 
@@ -292,6 +296,11 @@ impl BackendShard {
     #[inline]
     pub fn error(&self, reason: ErrorReason) {
         self.errors[reason as usize].inc();
+    }
+
+    /// A load report came with a response.
+    pub fn load_report(&self, result: ReportResult) {
+        self.load_reports[result as usize].inc();
     }
 
     /// The time to open a connection; `connections_opened` counts the connection.
@@ -317,6 +326,11 @@ impl BackendGauges {
     /// The part of its weight that it gets, in thousandths.
     pub fn set_share(&self, share: u32) {
         self.share.set(i64::from(share));
+    }
+
+    /// A load report came with the response to a poll.
+    pub fn load_report(&self, result: ReportResult) {
+        self.load_reports[result as usize].inc();
     }
 
     /// The address, the name of the source, and the labels: a JSON object, or "".

@@ -14,7 +14,9 @@ use super::cell::{HistogramSum, PAUSE_BOUNDS_NS, REQUEST_BOUNDS_NS};
 use super::code::{KNOWN_BACKEND_CODES, KNOWN_CODES};
 use super::hook_panics::{Instances, PanicSums};
 use super::hub::{self, State};
-use super::reason::{EjectionReason, ErrorReason, HedgeResult, QueueRefusal, RetryReason, SessionResult, SwapKind};
+use super::reason::{
+    EjectionReason, ErrorReason, HedgeResult, QueueRefusal, ReportResult, RetryReason, SessionResult, SwapKind,
+};
 use super::reloads::Reloads;
 use super::retired::{Past, add};
 use super::shard::{BackendInfo, BackendShard, GET, PoolShard};
@@ -77,6 +79,7 @@ pub(super) struct PoolSum {
     /// `None`: it has none.
     pub adaptive_limit: Option<u64>,
     pub connect: HistogramSum,
+    pub load_reports: [u64; ReportResult::COUNT],
     /// A strategy is in charge: the pool is in service.
     pub has_strategy: bool,
     /// The strategy's name and version, if known.
@@ -172,12 +175,17 @@ impl Snapshot {
             let pool = snapshot.pools.entry(name.clone()).or_default();
             snapshot.unshown.push(past.requests(name));
             pool.connect = past.connects.clone();
+            pool.load_reports = past.load_reports;
             pool.take_over(past);
         }
         for ((pool, name), backend) in &state.backends {
             // hidden ones still count here: the pool's histogram does not end with a backend
-            let connect = &mut snapshot.pools.entry(pool.clone()).or_default().connect;
-            backend.shards.values().for_each(|shard| connect.add(&shard.connect));
+            let of_pool = snapshot.pools.entry(pool.clone()).or_default();
+            for shard in backend.shards.values() {
+                of_pool.connect.add(&shard.connect);
+                add(&mut of_pool.load_reports, &shard.load_reports);
+            }
+            backend.gauges.iter().for_each(|gauges| add(&mut of_pool.load_reports, &gauges.load_reports));
             if !backend.retired.is_some_and(|retired| retired.hidden) {
                 snapshot.backends.push(BackendSum::of(pool.clone(), name.clone(), backend));
             }
@@ -280,6 +288,7 @@ impl Default for PoolSum {
             queue_refusals: [0; QueueRefusal::COUNT],
             adaptive_limit: None,
             connect: EMPTY,
+            load_reports: [0; ReportResult::COUNT],
             has_strategy: true,
             strategy: None,
             answers: BTreeMap::new(),
@@ -333,8 +342,8 @@ impl BackendSum {
             health: None,
         };
         for shard in backend.shards.values() {
-            // Every count is named here, so that a new one does not compile before it is summed. `connect` is summed by
-            // pool, in `Snapshot::take` and `Past`.
+            // Every count is named here, so that a new one does not compile before it is summed. `connect` and
+            // `load_reports` are summed by pool, in `Snapshot::take` and `Past`.
             let BackendShard {
                 in_flight,
                 connections_opened,
@@ -344,6 +353,7 @@ impl BackendSum {
                 errors,
                 to_head,
                 connect: _,
+                load_reports: _,
             } = &**shard;
             sum.in_flight += in_flight.get();
             sum.opened += connections_opened.get();

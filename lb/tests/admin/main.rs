@@ -26,4 +26,5 @@ mod openapi;
 mod outliers;
 mod places;
 mod queue;
+mod reports;
 mod slow_start;

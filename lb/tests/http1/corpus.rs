@@ -36,3 +36,8 @@ fn differential_seeds_differ_only_for_listed_reasons() {
     run("differential", checks::differential);
     run("request", checks::differential);
 }
+
+#[test]
+fn load_report_seeds_keep_the_invariants() {
+    run("load_report", checks::load_report);
+}

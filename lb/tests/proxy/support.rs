@@ -126,6 +126,7 @@ pub(crate) fn pool(setup: &PoolSetup) -> Arc<PoolGeneration> {
         fallback_cursor: AtomicUsize::new(0),
         wants,
         thresholds: lb_balance::Thresholds::OFF,
+        load_reports: None,
     })
 }
 

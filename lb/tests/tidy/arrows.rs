@@ -31,7 +31,8 @@ const ROOTS: &[(&str, Modules)] = &[("lb/src/", LB), ("loadgen/src/", LOADGEN)];
 
 const LB: Modules = &[
     // leaves
-    ("config", &[]),
+    ("load_report", &[]),
+    ("config", &["load_report"]),
     ("telemetry", &[]),
     ("http1", &[]),
     ("net", &[]),
@@ -39,10 +40,10 @@ const LB: Modules = &[
     ("pool", &["http1"]),
     ("access_log", &["config", "telemetry"]),
     // the hall
-    ("generation", &["access_log", "config", "http1", "listener", "pool", "telemetry"]),
+    ("generation", &["access_log", "config", "http1", "listener", "load_report", "pool", "telemetry"]),
     // the wings, neither of which names the other
-    ("proxy", &["access_log", "config", "http1", "listener", "net", "pool", "generation", "telemetry"]),
-    ("control", &["access_log", "config", "http1", "listener", "pool", "generation", "telemetry"]),
+    ("proxy", &["access_log", "config", "http1", "listener", "load_report", "net", "pool", "generation", "telemetry"]),
+    ("control", &["access_log", "config", "http1", "listener", "load_report", "pool", "generation", "telemetry"]),
     // the course
     ("course", &["config", "generation", "control"]),
     // the admin port, for people and scripts

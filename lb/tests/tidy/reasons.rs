@@ -4,7 +4,7 @@
 
 use lb::telemetry::{
     DutyHook, ErrorReason, FallbackReason, HedgeResult, INSTANCE_HOOKS, LogDropReason, QueueRefusal, ReloadKind,
-    ReloadOutcome, RetryReason, SwapKind, names,
+    ReloadOutcome, ReportResult, RetryReason, SwapKind, names,
 };
 
 use crate::docs::outside_fences;
@@ -21,6 +21,7 @@ fn other_sets() -> Vec<(String, Vec<&'static str>)> {
         set!(RETRIES, "reason", RetryReason),
         set!(HEDGES, "result", HedgeResult),
         set!(QUEUE_REFUSALS, "reason", QueueRefusal),
+        set!(LOAD_REPORTS, "result", ReportResult),
         set!(STRATEGY_FALLBACKS, "reason", FallbackReason),
         set!(STRATEGY_HOOK_FAILURES, "hook", DutyHook),
         (key(names::STRATEGY_HOOK_PANICS.name, "hook"), INSTANCE_HOOKS.iter().map(|hook| hook.as_str()).collect()),

@@ -7,6 +7,7 @@ mod answers;
 mod client;
 mod faults;
 mod lifecycle;
+mod load;
 mod program;
 mod service;
 mod streams;

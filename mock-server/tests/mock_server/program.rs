@@ -143,6 +143,9 @@ fn bad_usage_is_exit_2_and_says_what_was_wrong() {
         (&["--port", "0", "--service-time", "uniform:5ms"], "lognormal:10ms,0.5"),
         (&["--port", "0", "--failure-rate", "2"], "failure rate 2"),
         (&["--port", "0", "--id", ""], "id"),
+        (&["--port", "0", "--load-report", "xml"], "text, json or bin"),
+        (&["--port", "0", "--load-report-trailer"], "--load-report"),
+        (&["--port", "0", "--probe-path", "probe"], "/probe"),
         (&["--nonsense"], "--nonsense"),
     ] {
         let output = output(arguments);

@@ -28,6 +28,27 @@ fn a_wrong_value_is_reported_with_line_key_and_remedy() {
         ("[strategy]\npath = \"~/x.so\"", ":2:1: strategy.path: ~ is not expanded"),
         ("[strategy]\nsha256 = \"abc\"", ":2:1: strategy.sha256: must be 64 hexadecimal digits"),
         (digest.as_str(), ":2:1: strategy.sha256: must be 64 hexadecimal digits"),
+        (
+            "[strategy.load_reports]\nmetrics = [\"a\", \"b c\"]",
+            ":2:17: strategy.load_reports.metrics[1]: \"b c\" is no name of a metric: use 1 to 128 visible",
+        ),
+        (
+            "[strategy.load_reports]\nmetrics = [\"a\", \"named_metrics.a\"]",
+            ":2:17: strategy.load_reports.metrics[1]: \"a\" and \"named_metrics.a\" name one value",
+        ),
+        (
+            "[strategy.load_reports]\nmetrics = [\"eps\"]",
+            ":2:12: strategy.load_reports.metrics[0]: \"eps\" is always in",
+        ),
+        (
+            "[strategy.load_reports]\nmetrics = [\"a\", \"b\", \"c\", \"d\", \"e\"]",
+            ":2:1: strategy.load_reports.metrics: 5 metrics are listed, and a pool may list at most 4",
+        ),
+        (
+            "[strategy.load_reports]\npoll_path = \"load\"",
+            ":2:1: strategy.load_reports.poll_path: \"load\" is not a path",
+        ),
+        ("[strategy.load_reports]\npoll_every_ms = 9", ":2:1: strategy.load_reports.poll_every_ms: must be from 10 to"),
         ("[strategy]\nhash_on = [\"heade:x\"]", ":2:12: strategy.hash_on[0]: \"heade:x\" is none of"),
         ("[strategy]\nhash_on = [\"header:a b\"]", ":2:12: strategy.hash_on[0]: \"a b\" is not the n"),
         ("[strategy]\nhash_on = [\"cookie:\"]", ":2:12: strategy.hash_on[0]: \"\" is not the name of"),

@@ -112,6 +112,20 @@ fn probable_mistakes_cause_warnings() {
 }
 
 #[test]
+fn load_reports_are_off_by_default_and_their_keys_alone_cause_a_warning() {
+    let policy =
+        |text: &str| config(&format!("[strategy.load_reports]\n{text}")).pools[0].strategy.load_reports.clone();
+    assert_eq!(policy(""), None);
+    let policy = policy("enabled = true\nrequest_header = true\nmetrics = [\"a\", \"utilization.gpu\"]\n").unwrap();
+    assert!(policy.request_header && policy.metrics.names().eq(["a", "utilization.gpu"]) && policy.poll.is_none());
+    let pool = config("[pools.p.strategy.load_reports]\nenabled = true\n");
+    assert!(pool.pools[0].strategy.load_reports.is_none() && pool.pools[1].strategy.load_reports.is_some());
+    let loaded = load_text(&source(&[], &[]), "[strategy.load_reports]\nmetrics = [\"a\"]\n").unwrap();
+    let warning = "strategy.load_reports has no effect: set enabled = true in it";
+    assert!(loaded.warnings.iter().any(|line| line == warning), "{:?}", loaded.warnings);
+}
+
+#[test]
 fn a_mistyped_table_of_options_causes_a_warning() {
     let warnings = |table: &str| {
         let text = format!("[strategy]\nname = \"consistent_hash\"\n[strategy.config.{table}]\nvirtual_nodes = 9\n");

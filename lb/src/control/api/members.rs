@@ -1,11 +1,13 @@
 //! Backends in requests and results, and the changes that a caller may request.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Labels;
+use crate::config::{Labels, LoadReportPolicy};
+use crate::pool::{Backend, Load};
 
 /// `GET /rep`: the ids of the pool `default`, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +85,9 @@ pub struct BackendStatus {
     /// Its part of its share, and for how long, while it starts slowly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<SlowStartStatus>,
+    /// Its newest load report, if it sent one and its pool reads them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_report: Option<LoadReportStatus>,
     /// Why the last check failed, while the backend is down.
     pub reason: Option<String>,
     /// The pid, if lb launched the process.
@@ -123,6 +128,33 @@ pub struct SlowStartStatus {
     pub left_ms: u64,
 }
 
+/// The newest load report of a backend.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct LoadReportStatus {
+    /// Since it arrived.
+    pub age_ms: u64,
+    /// The share of its capacity that is in use; 1 is full.
+    pub utilization: f64,
+    /// Requests a second.
+    pub qps: f64,
+    /// Errors a second.
+    pub eps: f64,
+    /// The metrics that the pool lists, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, f64>,
+}
+
 fn weight_one() -> u16 {
     1
+}
+
+// === impl LoadReportStatus ===
+
+impl LoadReportStatus {
+    /// `now_ns` is on the clock of the strategies.
+    pub(in crate::control) fn of(backend: &Backend, policy: &LoadReportPolicy, now_ns: u64) -> Option<Self> {
+        let (Load { utilization, qps, eps, named }, at_ns) = backend.report()?;
+        let metrics = policy.metrics.names().map(str::to_owned).zip(named).collect();
+        Some(Self { age_ms: now_ns.saturating_sub(at_ns) / 1_000_000, utilization, qps, eps, metrics })
+    }
 }

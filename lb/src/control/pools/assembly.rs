@@ -63,6 +63,7 @@ impl Assembly {
             fallback: self.settings.fallback,
             fallback_cursor: AtomicUsize::new(self.fallback_cursor),
             thresholds: self.thresholds,
+            load_reports: self.settings.load_reports,
             wants,
         });
         Ok(Assembled { generation, members: self.members })

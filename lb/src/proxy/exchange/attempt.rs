@@ -32,8 +32,8 @@ pub(super) struct Answer {
 
 /// The guard.
 pub(super) struct Attempt {
-    context: Rc<Context>,
-    slot: Slot,
+    pub(super) context: Rc<Context>,
+    pub(super) slot: Slot,
     /// When it began, on the clock of the strategies.
     started_ns: u64,
     number: u32,
@@ -180,6 +180,7 @@ impl Attempt {
         self.time_to_head_ns = elapsed_ns;
         self.member().shard.response(status, elapsed_ns);
         self.member().backend.answered(elapsed_ns, now_ns);
+        self.take_report(&head.fields, || now_ns);
         self.slot.pool.sample(now_ns, elapsed_ns);
         if self.member().backend.head_arrived(status, self.member().thresholds.get()) {
             self.context.local.alarm.notify_one();
@@ -209,6 +210,7 @@ impl Attempt {
         if let Some(account) = &mut self.account {
             account.take(trailers);
         }
+        self.take_report(trailers, || self.context.local.clock_ns(Instant::now()));
     }
 
     /// Whether the deadline of the backend's drain has passed since it began. The task is woken for a look.

@@ -90,7 +90,7 @@ pub(super) async fn discard(
         });
         match next.await {
             Some(Ok(Frame::Data(data))) => bytes += data.len(),
-            Some(Ok(Frame::Trailers(_))) => {}
+            Some(Ok(Frame::Trailers(trailers))) => attempt.trailers(&trailers),
             Some(Err(fault)) => return attempt.fail(fault),
             None => break,
         }
@@ -113,7 +113,7 @@ pub(super) async fn put_away(answer: Answer, context: &Context, policy: &Policy)
         while left > 0 && !upstream.is_at_end() {
             match upstream.poll_frame(cx, &mut nothing) {
                 Poll::Ready(Some(Ok(Frame::Data(data)))) => left = left.saturating_sub(data.len()),
-                Poll::Ready(Some(Ok(Frame::Trailers(_)))) => {}
+                Poll::Ready(Some(Ok(Frame::Trailers(trailers)))) => attempt.trailers(&trailers),
                 Poll::Ready(None) => return Poll::Ready(true),
                 Poll::Ready(Some(Err(_))) | Poll::Pending => return Poll::Ready(false),
             }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::super::{ErrorReason, FallbackReason, HedgeResult, Metrics, QueueRefusal, RetryReason, SessionResult};
-use super::{hub_with_clock, scrape, series_of};
+use super::super::{
+    ErrorReason, FallbackReason, HedgeResult, Metrics, QueueRefusal, ReportResult, RetryReason, SessionResult,
+};
+use super::{Text, hub_with_clock, scrape, series_of};
 
 #[test]
 fn a_closed_listener_stays_five_minutes_after_its_last_connection() {
@@ -172,5 +174,19 @@ fn a_retired_backend_is_neither_up_nor_down_and_has_no_labels() {
     assert!(series_of(&text, "b") > 0);
     for name in ["lb_backend_up", "lb_backend_weight", "lb_backend_info"] {
         assert!(!text.families.contains_key(name), "{name}");
+    }
+}
+
+#[test]
+fn a_pools_load_reports_outlive_its_backends() {
+    let (metrics, seconds) = hub_with_clock();
+    let count = |text: &Text, result| text.value("lb_load_reports_total", &[("pool", "p"), ("result", result)]);
+    metrics.backend(0, "p", "b").load_report(ReportResult::Ok);
+    metrics.backend_gauges("p", "b").load_report(ReportResult::Malformed);
+    metrics.retire_backend("p", "b");
+    for at in [300, 600, 900] {
+        seconds.store(at, Ordering::Relaxed);
+        let text = scrape(&metrics);
+        assert_eq!((count(&text, "ok"), count(&text, "malformed")), (1.0, 1.0));
     }
 }

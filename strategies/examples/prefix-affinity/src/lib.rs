@@ -55,12 +55,15 @@ impl Strategy for PrefixAffinity {
 /// The hash of a text: four sums, so that the processor can work on four words at a time.
 fn hash(text: &[u8]) -> u64 {
     let mut sums = [1_u64, 2, 3, 4];
-    for (number, piece) in text.chunks(8).enumerate() {
-        let mut word = [0; 8];
-        word[..piece.len()].copy_from_slice(piece);
-        let sum = &mut sums[number % 4];
-        *sum = (*sum ^ u64::from_le_bytes(word)).wrapping_mul(MULTIPLIER).rotate_left(29);
+    let add = |sum: &mut u64, word: u64| *sum = (*sum ^ word).wrapping_mul(MULTIPLIER).rotate_left(29);
+    let (blocks, rest) = text.as_chunks::<32>();
+    for block in blocks {
+        let words = block.as_chunks::<8>().0;
+        sums.iter_mut().zip(words).for_each(|(sum, word)| add(sum, u64::from_le_bytes(*word)));
     }
+    // The first byte is the lowest one. Bytes that are missing in the last word are 0.
+    let word = |piece: &[u8]| piece.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    sums.iter_mut().zip(rest.chunks(8)).for_each(|(sum, piece)| add(sum, word(piece)));
     sums.into_iter().fold(text.len() as u64, |hash, sum| mix(hash ^ sum))
 }
 

@@ -103,6 +103,11 @@ pub struct LbStats {
     pub consecutive_errors: AtomicU32,
     pub ewma_latency_ns: AtomicU64,
     pub ewma_at_ns: AtomicU64,
+    pub report_at_ns: AtomicU64,
+    pub utilization: AtomicU64,
+    pub qps: AtomicU64,
+    pub eps: AtomicU64,
+    pub metric: [AtomicU64; 4],
 }
 
 /// Eight words for each backend, for a strategy's own numbers. The host sets them to 0 first.
@@ -273,7 +278,7 @@ const _: () = {
     use std::mem::{align_of, offset_of};
     assert!(size_of::<LbStr>() == 16);
     assert!(size_of::<LbHost>() == 48);
-    assert!(size_of::<LbStats>() == 24);
+    assert!(size_of::<LbStats>() == 88);
     assert!(size_of::<LbSlot>() == 64 && align_of::<LbSlot>() == 64);
     assert!(size_of::<LbBackend>() == 88);
     assert!(size_of::<LbBackends>() == 56);

@@ -17,5 +17,7 @@ pub mod export;
 pub mod ffi;
 pub mod strategy;
 
-pub use ffi::lent::{Backend, Backends, Finish, Host, LogLevel, Metrics, Outcome, Part, Request, Slot, Start};
+pub use ffi::lent::{
+    Backend, Backends, Finish, Host, LoadReport, LogLevel, Metrics, Outcome, Part, Request, Slot, Start,
+};
 pub use strategy::{Error, NoOptions, Pick, RING_ARCS_MAX, StateSchema, Strategy, Tick};

@@ -15,6 +15,7 @@ mod fallback;
 mod gradient;
 mod hedge;
 pub mod key;
+mod load;
 mod outlier;
 mod pool_health;
 mod queue;
@@ -31,6 +32,7 @@ pub use fallback::{Fallback, pick as fallback_pick};
 pub use gradient::{Gradient, GradientRules};
 pub use hedge::{Hedge, Quantile};
 pub use key::{HashFunction, Key, KeySource, KeyedRequest};
+pub use load::Load;
 pub use outlier::{
     Cause, Ejection, Look, OutlierEvent, OutlierRules, OutlierState, Outliers, ReturnReason, SparedBy, SuccessRateRule,
 };

@@ -171,6 +171,15 @@ impl World {
         self.members[index].stats.in_flight.store(in_flight, Relaxed);
     }
 
+    /// A load report with this utilisation, which is new at any time; `None`: no report. Existing pickers see it at
+    /// once.
+    pub fn set_report(&self, index: usize, utilization: Option<f64>) {
+        let stats = &self.members[index].stats;
+        stats.utilization.store(utilization.unwrap_or_default().to_bits(), Relaxed);
+        // A time far ahead of the clock, so that the report has no age.
+        stats.report_at_ns.store(utilization.map_or(0, |_| u64::MAX), Relaxed);
+    }
+
     /// The indexes that may be picked for a request that has tried `tried`.
     pub fn candidates(&self, tried: &[u32]) -> Vec<usize> {
         (0..self.len()).filter(|&index| self.is_eligible(index) && !tried.contains(&(index as u32))).collect()

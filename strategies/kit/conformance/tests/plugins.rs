@@ -188,10 +188,27 @@ fn the_examples_with_ticks_pick_alike_and_have_the_same_metrics() {
 #[test]
 fn the_example_in_rust_and_the_one_in_c_pick_alike() {
     let (directory, loader) = loader();
-    for name in ["two_choices", "prefix_affinity"] {
+    for name in ["two_choices", "prefix_affinity", "least_utilized"] {
         let twins = twins(&directory, &loader, name, &json!({}));
         assert_alike(&twins, small_worlds([1, 1, 1, 1]), 47);
     }
+}
+
+#[test]
+fn the_least_utilized_examples_pick_alike_by_any_load_reports() {
+    let (directory, loader) = loader();
+    let twins = twins(&directory, &loader, "least_utilized", &json!({}));
+    let mut random = fastrand::Rng::with_seed(48);
+    let world = |_| {
+        let world = World::of(4).weights(&[1, 2, 0, 3]);
+        for index in 0..4 {
+            let utilization = [None, Some(random.f64()), Some(random.f64()), Some(random.f64() * 2.0)];
+            world.set_report(index, *random.choice(&utilization).unwrap());
+            world.set_load(index, random.u32(0..3));
+        }
+        world
+    };
+    assert_alike(&twins, (0..500).map(world), 48);
 }
 
 #[test]

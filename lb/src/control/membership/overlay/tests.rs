@@ -32,6 +32,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
             hash_on: Vec::new(),
             hash: HashFunction::Xxh3,
             fallback: Fallback::LeastConnections,
+            load_reports: None,
             options: serde_json::json!({}),
         },
         backends: backends.iter().map(backend).collect(),

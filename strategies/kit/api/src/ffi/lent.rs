@@ -11,7 +11,7 @@ mod metrics;
 mod request;
 mod start;
 
-pub use backends::{Backend, Backends, Slot};
+pub use backends::{Backend, Backends, LoadReport, Slot};
 pub use finish::{Finish, Outcome};
 pub use host::{Host, LogLevel};
 pub use metrics::Metrics;

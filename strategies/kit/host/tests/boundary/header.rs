@@ -56,6 +56,7 @@ fn the_header_compiles_as_cpp17_without_a_warning() {
 fn the_examples_in_c_compile_without_a_warning() {
     for example in [
         "first_eligible",
+        "least_utilized",
         "two_choices",
         "fastest_half",
         "prefix_affinity",
@@ -73,7 +74,8 @@ fn every_field_of_the_mirror_lies_where_the_header_puts_it() {
         &layout!(LbStr, "lb_str": ptr, len)[..],
         &layout!(LbHost, "lb_host": size, abi_major, abi_minor, n_workers, request_size, ctx, log, sink_write, pick_size,
             stats_size),
-        &layout!(LbStats, "lb_stats": in_flight, consecutive_errors, ewma_latency_ns, ewma_at_ns),
+        &layout!(LbStats, "lb_stats": in_flight, consecutive_errors, ewma_latency_ns, ewma_at_ns,
+            report_at_ns, utilization, qps, eps, metric),
         &layout!(LbSlot, "lb_slot": word),
         &layout!(LbBackend, "lb_backend": id, name, addr, weight, effective, flags, reserved, stats, slot,
             labels_json),

@@ -30,7 +30,7 @@ use crate::abi::{
 /// |---|---|
 /// | each list (`epoch`) | eligible backends, effective weights |
 /// | each list with other members (`members_epoch`) | ids, addresses, weights, labels, indexes |
-/// | at any time, in one list | requests in flight, errors in a row, average latency, words of slots |
+/// | at any time, in one list | requests in flight, errors in a row, average latency, load reports, words of slots |
 #[derive(Clone, Copy)]
 pub struct Backends<'a> {
     raw: &'a LbBackends,
@@ -40,6 +40,21 @@ pub struct Backends<'a> {
 #[derive(Clone, Copy)]
 pub struct Backend<'a> {
     raw: &'a LbBackend,
+}
+
+/// The newest load report of one backend. A number that the report does not have is 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoadReport {
+    /// When it arrived, on the clock of [`Request::now_ns`].
+    pub at_ns: u64,
+    /// The share of the backend's capacity that is in use: 1 means full, and it may be above 1.
+    pub utilization: f64,
+    /// Requests a second, as the backend counts them.
+    pub qps: f64,
+    /// Errors a second.
+    pub eps: f64,
+    /// The metrics that the configuration lists, in its order.
+    pub metrics: [f64; 4],
 }
 
 /// Eight words of one backend, for the strategy's own numbers. They start at 0.
@@ -259,6 +274,33 @@ impl<'a> Backend<'a> {
         }
     }
 
+    /// The newest load report of this backend. `None` without one, and in pools without `[strategy.load_reports]`. Each
+    /// value is whole; while a report arrives, two values may be of two reports.
+    ///
+    /// ```
+    /// use lb_strategy::{Backend, Request};
+    ///
+    /// fn utilization(backend: Backend<'_>, request: &Request<'_>) -> Option<f64> {
+    ///     let report = backend.report().filter(|report| report.age_ns(request) < 10_000_000_000)?;
+    ///     Some(report.utilization)
+    /// }
+    /// ```
+    #[inline]
+    pub fn report(&self) -> Option<LoadReport> {
+        let stats = self.stats();
+        let value = |word: &AtomicU64| f64::from_bits(word.load(Relaxed));
+        match stats.report_at_ns.load(Relaxed) {
+            0 => None,
+            at_ns => Some(LoadReport {
+                at_ns,
+                utilization: value(&stats.utilization),
+                qps: value(&stats.qps),
+                eps: value(&stats.eps),
+                metrics: stats.metric.each_ref().map(value),
+            }),
+        }
+    }
+
     /// This strategy's own words for this backend.
     pub fn slot(&self) -> Slot<'a> {
         // SAFETY: in every list each backend has a valid slot.
@@ -269,6 +311,16 @@ impl<'a> Backend<'a> {
     fn stats(&self) -> &'a LbStats {
         // SAFETY: in every list each backend has valid statistics.
         unsafe { &*self.raw.stats }
+    }
+}
+
+// === impl LoadReport ===
+
+impl LoadReport {
+    /// The time since it arrived, in nanoseconds.
+    #[inline]
+    pub fn age_ns(&self, request: &Request<'_>) -> u64 {
+        request.now_ns().saturating_sub(self.at_ns)
     }
 }
 

@@ -1,0 +1,134 @@
+//! Polls of load reports: one task for each backend of a pool that polls.
+//!
+//! A backend reports in its responses, so one that gets no requests would have no report. Why apart from health checks:
+//! a pool may need reports more often than checks, and from another path.
+//!
+//! Invariants: a poll changes nothing except the report and its counter. A task ends when its entry here is dropped. A
+//! poll that fails leaves the report as it is, and the age of that report shows it.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONNECTION, HOST, USER_AGENT};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::config::{LoadPoll, LoadReportPolicy};
+use crate::load_report::{self, FIELD_REQUEST, LoadReport, REQUESTED_FORM};
+use crate::pool::{Backend, Load};
+use crate::telemetry::{BackendGauges, ReportResult};
+
+/// The running polls. `K` identifies a backend.
+pub(in crate::control) struct Polls<K> {
+    running: HashMap<K, Poll>,
+}
+
+/// What one task polls.
+#[derive(Clone)]
+pub(in crate::control) struct Polled {
+    pub(in crate::control) backend: Arc<Backend>,
+    pub(in crate::control) policy: Arc<LoadReportPolicy>,
+    pub(in crate::control) gauges: Arc<BackendGauges>,
+    /// Zero of the clock that strategies see.
+    pub(in crate::control) opened: Instant,
+}
+
+struct Poll {
+    polled: Polled,
+    task: AbortHandle,
+}
+
+/// A slower backend is polled less often.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
+
+// === impl Polls ===
+
+impl<K: Eq + Hash> Polls<K> {
+    pub(in crate::control) fn new() -> Self {
+        Self { running: HashMap::new() }
+    }
+
+    /// Polls this backend from now on, or not any more. A poll of the same backend by the same policy goes on.
+    pub(in crate::control) fn follow(&mut self, key: K, polled: Option<Polled>) {
+        let Some(polled) = polled else {
+            self.running.remove(&key);
+            return;
+        };
+        if self.running.get(&key).is_some_and(|running| running.polled.is_same(&polled)) {
+            return;
+        }
+        let task = tokio::spawn(polled.clone().run()).abort_handle();
+        self.running.insert(key, Poll { polled, task });
+    }
+}
+
+impl Drop for Poll {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+// === impl Polled ===
+
+impl Polled {
+    fn is_same(&self, other: &Self) -> bool {
+        let is_same_place = Arc::ptr_eq(&self.backend, &other.backend) && Arc::ptr_eq(&self.gauges, &other.gauges);
+        is_same_place && self.policy == other.policy
+    }
+
+    async fn run(self) {
+        let Some(LoadPoll { path, every }) = &self.policy.poll else { return };
+        let mut ticks = interval(*every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Ok(Some(head)) = timeout(TIME_LIMIT, head_of(&self.backend, path)).await {
+                self.take(&head);
+            }
+        }
+    }
+
+    fn take(&self, head: &HeaderMap) {
+        let first = |name: &[u8]| Some(head.get(std::str::from_utf8(name).ok()?)?.as_bytes());
+        let Some(report) = load_report::of_fields(first, &self.policy.metrics) else { return };
+        let result = match report {
+            Ok(LoadReport { utilization, qps, eps, named }) => {
+                let now_ns = self.opened.elapsed().as_nanos() as u64;
+                self.backend.reported(&Load { utilization, qps, eps, named }, now_ns);
+                ReportResult::Ok
+            }
+            Err(_) => ReportResult::Malformed,
+        };
+        self.gauges.load_report(result);
+    }
+}
+
+/// The fields of the response to a GET request on a connection of its own; `None` without a response.
+async fn head_of(backend: &Backend, path: &str) -> Option<HeaderMap> {
+    let stream = TcpStream::connect(backend.socket).await.ok()?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let request = http::Request::get(path)
+        .header(HOST, &*backend.address)
+        .header(USER_AGENT, "lb-load-poll")
+        .header(CONNECTION, "close")
+        .header(FIELD_REQUEST, REQUESTED_FORM)
+        .body(Empty::<Bytes>::new())
+        .ok()?;
+    let driver = async {
+        // The request returns an error of the connection. Its end may come before the response was taken.
+        let _ = connection.await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        answer = sender.send_request(request) => Some(answer.ok()?.into_parts().0.headers),
+        () = driver => None,
+    }
+}

@@ -1,0 +1,54 @@
+//! Load reports of backends, taken from the heads and trailers of their responses.
+//!
+//! Invariants: a pool that does not ask for reports pays a look at one option for each response, and nothing is read. A
+//! report that is refused changes nothing except a counter. The fields stay in the response, because the client may use
+//! them too.
+
+use super::Exchange;
+use super::attempt::Attempt;
+use crate::config::LoadReportPolicy;
+use crate::http1::Fields;
+use crate::load_report::{self, FIELD_REQUEST, LoadReport, REQUESTED_FORM};
+use crate::pool::Load;
+use crate::telemetry::ReportResult;
+
+// === impl Attempt: load reports ===
+
+impl Attempt {
+    /// Takes the report in a section of fields of its backend. The clock is read only if there is one.
+    #[inline]
+    pub(super) fn take_report(&self, fields: &Fields, now_ns: impl FnOnce() -> u64) {
+        let current = self.slot.pool.current();
+        if let Some(policy) = current.as_ref().and_then(|current| current.shared.load_reports.as_deref()) {
+            self.read_report(policy, fields, now_ns);
+        }
+    }
+
+    #[inline(never)]
+    fn read_report(&self, policy: &LoadReportPolicy, fields: &Fields, now_ns: impl FnOnce() -> u64) {
+        let Some(report) = load_report::of_fields(|name| fields.get(name), &policy.metrics) else { return };
+        let result = match report {
+            Ok(LoadReport { utilization, qps, eps, named }) => {
+                self.member().backend.reported(&Load { utilization, qps, eps, named }, now_ns());
+                ReportResult::Ok
+            }
+            Err(_) => ReportResult::Malformed,
+        };
+        self.member().shard.load_report(result);
+    }
+}
+
+// === impl Exchange: load reports ===
+
+impl Exchange {
+    /// Asks the backend for a report, if the pool is configured to ask. The client may have asked for another form.
+    #[inline]
+    pub(super) fn ask_for_report(&mut self) {
+        let current = self.pool.current();
+        let policy = current.as_ref().and_then(|current| current.shared.load_reports.as_ref());
+        let fields = &mut self.head.fields;
+        if policy.is_some_and(|policy| policy.request_header) && !fields.has(FIELD_REQUEST) {
+            fields.push(FIELD_REQUEST, REQUESTED_FORM);
+        }
+    }
+}
