@@ -9,7 +9,7 @@ mod hooks;
 use std::collections::BTreeMap;
 
 use lb_strategy_host::backend_id;
-use lb_test_support::{Client, Reply, get, metrics, send, wait_for, wait_until};
+use lb_test_support::{Balancer, Client, Reply, folder, get, metrics, send, wait_for, wait_until};
 use mock_server::Change;
 use serde_json::{Value, json};
 
@@ -29,8 +29,16 @@ struct Stand {
 
 impl Stand {
     fn start(language: &'static str) -> Self {
-        let library = compiled("reporter.c", &[]);
-        let bench = Bench::start_with(&named("round_robin"), &[("c.so", &library)]);
+        Self::start_with(language, 1)
+    }
+
+    fn start_with(language: &'static str, workers: usize) -> Self {
+        let bench = Bench::start_by("", &named("round_robin"), |text| {
+            let folder = folder(text);
+            std::fs::write(folder.path().join("c.so"), compiled("reporter.c", &[])).unwrap();
+            let workers = format!("proxy.workers={workers}");
+            Balancer::start_in(folder, &["--set", "reload.watch=false", "--set", &workers])
+        });
         let stand = Self { bench, language };
         stand.change(language, "");
         stand

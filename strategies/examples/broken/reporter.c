@@ -20,7 +20,8 @@ struct lb_strategy {
   atomic_flag busy;
   struct text picked, started, finished;
   uint64_t ticks, tick_ns, pickers, imported, starts, finishes, outcomes[6];
-  _Atomic uint64_t waits;
+  _Atomic uint64_t waits, overlaps, workers; /* workers: a bit for each one that picked */
+  _Atomic uint32_t inside[64];               /* calls of a worker now */
 };
 struct lb_picker { const lb_host *host; };
 
@@ -52,6 +53,12 @@ static void lock(lb_strategy *strategy) {
 static void unlock(lb_strategy *strategy) { atomic_flag_clear(&strategy->busy); }
 static void say(const lb_host *host, uint32_t level, const char *line) {
   host->log(host->ctx, level, (lb_str){(const uint8_t *)line, strlen(line)});
+}
+static void enter(lb_strategy *strategy, uint32_t worker) {
+  if (worker < 64 && strategy->inside[worker]++ != 0) strategy->overlaps++;
+}
+static void leave(lb_strategy *strategy, uint32_t worker) {
+  if (worker < 64) strategy->inside[worker]--;
 }
 static int is_worker(const lb_host *host, uint32_t worker) { return worker < host->n_workers; }
 
@@ -120,9 +127,12 @@ static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_b
   lb_str value = {NULL, 0};
   (void)picker;
   if (!(request->flags & LB_REQ_DRY)) {
+    enter(strategy, request->worker);
+    if (request->worker < 64) strategy->workers |= UINT64_C(1) << request->worker;
     lock(strategy);
     report_request(strategy, request);
     unlock(strategy);
+    leave(strategy, request->worker);
   }
   if (request->header(request, name, 0, &value)) {
     char text[16] = {0};
@@ -139,6 +149,7 @@ static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_b
 
 static void on_start(lb_strategy *strategy, const lb_start *start) {
   if (!LB_HAS(start, lb_start, now_ns)) return;
+  enter(strategy, start->worker);
   lock(strategy);
   struct text *to = &strategy->started;
   to->len = 0;
@@ -150,10 +161,12 @@ static void on_start(lb_strategy *strategy, const lb_start *start) {
   put(to, "\"now_ns\":%llu}", NUMBER(start->now_ns));
   strategy->starts++;
   unlock(strategy);
+  leave(strategy, start->worker);
 }
 static void on_finish(lb_strategy *strategy, const lb_finish *finish) {
   if (!LB_HAS(finish, lb_finish, n_response_headers)) return;
   if (finish->http_status == 418) say(strategy->host, 1, "panicked at a teapot");
+  enter(strategy, finish->worker);
   lock(strategy);
   struct text *to = &strategy->finished;
   to->len = 0;
@@ -171,6 +184,7 @@ static void on_finish(lb_strategy *strategy, const lb_finish *finish) {
   strategy->finishes++;
   if (finish->outcome < 6) strategy->outcomes[finish->outcome]++;
   unlock(strategy);
+  leave(strategy, finish->worker);
   if (finish->slot != NULL) __atomic_fetch_add(&finish->slot->word[0], 1, __ATOMIC_RELAXED);
 }
 
@@ -247,9 +261,10 @@ static lb_status explain(lb_strategy *strategy, const lb_picker *picker, const l
   }
   put(&text, ",\"outcomes\":[%llu,%llu,%llu,%llu,%llu,%llu],", NUMBER(strategy->outcomes[0]), NUMBER(strategy->outcomes[1]),
       NUMBER(strategy->outcomes[2]), NUMBER(strategy->outcomes[3]), NUMBER(strategy->outcomes[4]), NUMBER(strategy->outcomes[5]));
-  put(&text, "\"counts\":{\"ticks\":%llu,\"tick_ns\":%llu,\"pickers\":%llu,\"imported\":%llu,\"starts\":%llu,\"finishes\":%llu,\"waits\":%llu},",
+  put(&text, "\"counts\":{\"ticks\":%llu,\"tick_ns\":%llu,\"pickers\":%llu,\"imported\":%llu,\"starts\":%llu,\"finishes\":%llu,\"waits\":%llu},"
+       "\"workers\":%llu,\"overlaps\":%llu,",
       NUMBER(strategy->ticks), NUMBER(strategy->tick_ns), NUMBER(strategy->pickers), NUMBER(strategy->imported),
-      NUMBER(strategy->starts), NUMBER(strategy->finishes), NUMBER(strategy->waits));
+      NUMBER(strategy->starts), NUMBER(strategy->finishes), NUMBER(strategy->waits), NUMBER(strategy->workers), NUMBER(strategy->overlaps));
   unlock(strategy);
   put(&text, "\"host\":{\"is_right\":%d,\"n_workers\":%u},\"asked\":[%d,%d],\"list\":",
       host->size >= sizeof *host && host->abi_major == LB_ABI_MAJOR && host->abi_minor >= LB_ABI_MINOR &&

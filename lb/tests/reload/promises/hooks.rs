@@ -94,6 +94,26 @@ fn ticks_metrics_and_refused_options_in_rust() {
     ticks_metrics_and_refused_options("Rust");
 }
 
+fn a_worker_makes_one_call_at_a_time(language: &'static str) {
+    let stand = Stand::start_with(language, 2);
+    stand.bench.under_load(4, |more| {
+        wait_until("both workers to pick", || stand.told()["workers"] == 0b11);
+        (0..5).for_each(|_| more());
+    });
+    let told = stand.told();
+    assert_eq!((&told["overlaps"], &told["host"]["n_workers"]), (&json!(0), &json!(2)), "{language}");
+}
+
+#[test]
+fn a_worker_makes_one_call_at_a_time_in_c() {
+    a_worker_makes_one_call_at_a_time("C");
+}
+
+#[test]
+fn a_worker_makes_one_call_at_a_time_in_rust() {
+    a_worker_makes_one_call_at_a_time("Rust");
+}
+
 /// State and slots survive, because schema and version are equal. Each instance and its pickers are freed.
 #[test]
 fn state_and_slots_go_from_c_to_rust_and_back() {

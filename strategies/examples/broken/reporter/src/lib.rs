@@ -21,6 +21,11 @@ pub struct Reporter {
     pickers: AtomicU64,
     imported: AtomicU64,
     waits: AtomicU64,
+    /// A bit for each worker that picked.
+    workers: AtomicU64,
+    /// The picks of each worker now.
+    inside: [AtomicU64; 64],
+    overlaps: AtomicU64,
 }
 
 /// Says when it is freed.
@@ -59,8 +64,9 @@ impl Strategy for Reporter {
 
     fn new(_: NoOptions, host: Host) -> Result<Self, Error> {
         let zero = || AtomicU64::new(0);
-        let (ticks, tick_ns, pickers, imported, waits) = (zero(), zero(), zero(), zero(), zero());
-        Ok(Self { host, reports: Mutex::default(), ticks, tick_ns, pickers, imported, waits })
+        let [ticks, tick_ns, pickers, imported, waits, workers, overlaps] = [(); 7].map(|()| zero());
+        let (reports, inside) = (Mutex::default(), [(); 64].map(|()| zero()));
+        Ok(Self { host, reports, ticks, tick_ns, pickers, imported, waits, workers, inside, overlaps })
     }
 
     fn picker(&self, _: &Backends<'_>) -> Result<Freed, Error> {
@@ -70,7 +76,7 @@ impl Strategy for Reporter {
 
     fn pick(&self, _: &Freed, backends: &Backends<'_>, request: &Request<'_>) -> Pick {
         if !request.is_dry() {
-            self.reports().picked = report_of(request, self.host);
+            self.report(request);
         }
         match request.header("x-status", 0) {
             None => backends
@@ -173,6 +179,8 @@ impl Strategy for Reporter {
                 "ticks": ticks, "tick_ns": tick_ns, "pickers": pickers, "imported": imported, "waits": waits,
                 "starts": reports.starts, "finishes": reports.finishes,
             },
+            "workers": self.workers.load(Relaxed),
+            "overlaps": self.overlaps.load(Relaxed),
             // The SDK checks the sizes and versions itself.
             "host": { "is_right": 1, "n_workers": self.host.workers() },
             "asked": [u8::from(request.is_dry()), u8::from(request.worker().is_none())],
@@ -184,6 +192,18 @@ impl Strategy for Reporter {
 }
 
 impl Reporter {
+    fn report(&self, request: &Request<'_>) {
+        let worker = request.worker().filter(|worker| *worker < self.inside.len());
+        if let Some(worker) = worker {
+            self.workers.fetch_or(1 << worker, Relaxed);
+            self.overlaps.fetch_add(u64::from(self.inside[worker].fetch_add(1, Relaxed) > 0), Relaxed);
+        }
+        self.reports().picked = report_of(request, self.host);
+        if let Some(worker) = worker {
+            self.inside[worker].fetch_sub(1, Relaxed);
+        }
+    }
+
     fn reports(&self) -> MutexGuard<'_, Reports> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
