@@ -98,7 +98,7 @@ fn a_worker_makes_one_call_at_a_time(language: &'static str) {
     let stand = Stand::start_with(language, 2);
     stand.bench.under_load(4, |more| {
         wait_until("both workers to pick", || stand.told()["workers"] == 0b11);
-        (0..5).for_each(|_| more());
+        (0..20).for_each(|_| more());
     });
     let told = stand.told();
     assert_eq!((&told["overlaps"], &told["host"]["n_workers"]), (&json!(0), &json!(2)), "{language}");
