@@ -182,8 +182,8 @@ impl<'a> Backends<'a> {
         self.raw.epoch
     }
 
-    /// A number that changes only if ids, addresses, weights, labels or their order change. While it is equal, a ring or
-    /// table that was made for an earlier list is valid, and so are its indexes.
+    /// A number that changes only if ids, addresses, weights, labels or their order change. While it is equal, a ring
+    /// that was made for an earlier list is valid, and so are its indexes.
     pub fn members_epoch(&self) -> u64 {
         self.raw.members_epoch
     }
