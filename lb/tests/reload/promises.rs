@@ -61,7 +61,9 @@ impl Stand {
         let entry = |((id, fields), server): (&(&str, &str), &mock_server::Running)| {
             format!("[[backends]]\nid = \"{id}\"\naddress = \"{}\"\n{fields}", server.addr)
         };
-        let rest = "[reload]\nprobation_ms = 0\n[queue]\nwait_ms = 50\n[retry]\nattempts = 3\n\
+        // Without idle connections, an attempt at a server that is gone is a connect error in any case.
+        let rest = "[limits]\nupstream_idle_connections = 0\n[reload]\nprobation_ms = 0\n\
+                    [queue]\nwait_ms = 50\n[retry]\nattempts = 3\n\
                     [health]\ninterval_ms = 86400000\n[proxy]\nupgrades = [\"echo\"]\n";
         let entries: String = servers.map(entry).collect();
         let text = format!("{strategy}hash_on = [\"header:x-key\"]\n{options}{rest}{entries}");
