@@ -68,8 +68,7 @@ impl Deref for Stats {
 
 impl BackendList {
     /// `epoch` changes with every list, `members_epoch` only if ids, addresses, weights, labels or their order change.
-    /// Both are counted per pool. If the members of two lists for one strategy differ, their `members_epoch` must differ
-    /// too.
+    /// Both are counted per pool. If the members of two lists for one strategy differ, so must their `members_epoch`.
     pub fn new(specs: Vec<BackendSpec>, epoch: u64, members_epoch: u64) -> Self {
         let owners = specs.into_boxed_slice();
         let items: Box<[LbBackend]> = owners
