@@ -4,7 +4,7 @@
 //! If it crashes or hangs, the earlier rows are still known. The check that began and did not end has failed.
 //!
 //! Why the time of a pick comes first: the checks with very many picks make fewer of them if one takes long. If it
-//! takes longer than [`TESTABLE_PICK`], the other checks do not run.
+//! takes longer than `TESTABLE_PICK`, the other checks do not run.
 //!
 //! Invariants: a check returns a result and does not panic. Requests come from a seed. Each row is reported once.
 

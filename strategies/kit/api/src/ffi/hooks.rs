@@ -1,5 +1,5 @@
 //! The table of a [`Strategy`], and the body of the exported entry. The functions in the table are those of
-//! [`calls`](super::calls).
+//! `calls`.
 //!
 //! Invariant: a host that lends less than this version reads is refused at the entry, so no call checks it.
 
