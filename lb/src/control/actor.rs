@@ -21,7 +21,7 @@ use crate::control::membership::{BackendKey, Drained, Membership, Resolved};
 use crate::control::pools::close;
 use crate::control::publish::{Built, Ended, FollowUp, Progress, Publisher};
 use crate::control::reload::{PreparationResult, Reloads};
-use crate::control::state::StateDir;
+use crate::control::state::{OverlayWriter, StateDir};
 
 /// Reports of one kind that may wait for the actor. More wait at their sender.
 pub(super) const REPORTS_MAX: usize = 1_024;
@@ -46,6 +46,8 @@ pub(super) struct Actor {
     membership: Membership,
     reloads: Reloads,
     started: StdInstant,
+    /// Writes what strategies have learnt, if that is to be kept.
+    learnt: Option<OverlayWriter>,
     /// Held for its lock.
     _state: StateDir,
 }
@@ -89,10 +91,10 @@ impl Actor {
         desk: Publisher,
         membership: Membership,
         reloads: Reloads,
-        state: StateDir,
+        (state, learnt): (StateDir, Option<OverlayWriter>),
     ) -> Self {
         let (held_back, started) = (VecDeque::new(), StdInstant::now());
-        Self { inbox, held_back, desk, membership, reloads, started, _state: state }
+        Self { inbox, held_back, desk, membership, reloads, started, learnt, _state: state }
     }
 
     /// Runs until it is told to stop, or until no [`Handle`](super::Handle) is left.
@@ -235,8 +237,14 @@ impl Actor {
 
     /// Ends everything that lb started. Commands that arrive later get an error: lb is stopping.
     async fn stop(self) {
-        let Self { inbox, held_back, desk, membership, reloads, started: _, _state } = self;
+        let Self { inbox, held_back, desk, membership, reloads, started: _, learnt, _state } = self;
         drop((inbox, held_back));
+        if let Some(learnt) = learnt {
+            if let Some(text) = desk.learnt().await {
+                learnt.write(text);
+            }
+            learnt.finish().await;
+        }
         let ledger = reloads.stop(&desk);
         membership.stop().await;
         ledger.finish().await;

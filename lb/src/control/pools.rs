@@ -4,10 +4,14 @@ mod arranged;
 mod assembly;
 mod member;
 mod members;
+mod memory;
 mod pool;
+mod saved;
 
 pub(super) use arranged::{PoolKey, Pools};
 pub(super) use assembly::{Assembled, Assembly};
 pub(super) use member::{Entry, Member, Origin};
 pub(super) use members::{Members, Replaced, close};
+pub(super) use memory::Learnt;
 pub(super) use pool::{Kept, PoolState, SlotsOf};
+pub(super) use saved::{Saved, saved_text};

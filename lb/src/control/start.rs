@@ -63,7 +63,8 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         .run(move || prepare(config, &reach, fresh, vet, loaded))
         .await
         .ok_or(StartError::BuilderBroke("preparing the pools"))??;
-    let Prepared { state, loader, on_disk, overlay, plan, attempt, records, mut chosen, vetter, warnings } = prepared;
+    let Prepared { state, loader, on_disk, overlay, plan, attempt, records, saved, mut chosen, vetter, warnings } =
+        prepared;
     try_plugins(&mut chosen, vetter.as_ref(), &plan).await?;
     let Chosen { config, choices, found, rolled_back } = chosen.reported(&metrics);
 
@@ -74,8 +75,8 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let (lapsed, plan) = (plan.lapsed, Plan::of(&config, &overlay, &[&launched]));
 
     let (for_builder, members) = (config.clone(), members_of(&plan, &config));
-    let Opened { loader, mut pools, strategies } = builder
-        .run(move || open(&for_builder, loader, choices, members))
+    let Opened { loader, mut pools, strategies, warnings: lost } = builder
+        .run(move || open(&for_builder, loader, choices, members, saved))
         .await
         .ok_or(StartError::BuilderBroke("making the strategies"))??;
     let parts = first_pickers(&builder, &mut pools).await?;
@@ -84,10 +85,12 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let hall = Hall::new(first(&config, parts, listeners.clone(), settings, own_routes.clone(), awaited));
     metrics.set_generation(1);
     let overlay = Overlay::of(&config, &plan.pools).status();
+    let warnings = [warnings, lost].concat();
     let report = report(&metrics, StartReport { strategies, overlay, lapsed, launching: plan.launched(), warnings });
 
     let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
     let writer = config.state.keep.then(|| state.overlay().writer());
+    let learnt = config.state.keep.then(|| state.learnt().writer());
     let watch = watch(&config, attempt, &commands)?;
     let (prepared, prepared_queue) = mpsc::channel(REPORTS_MAX);
     let tools = Tools { source, loader: Arc::new(loader), vetter: vetter.map(Arc::new), watch, prepared };
@@ -118,7 +121,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         prepared: prepared_queue,
     };
     let reloading = reloads.progress();
-    let task = tokio::spawn(Actor::new(inbox, desk, membership, reloads, state).run());
+    let task = tokio::spawn(Actor::new(inbox, desk, membership, reloads, (state, learnt)).run());
     Ok(Control { hall, handle: Handle { commands }, started: report, reloading, task })
 }
 

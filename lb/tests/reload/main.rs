@@ -12,6 +12,7 @@ mod files;
 mod hooks;
 mod kept;
 mod labels;
+mod learnt;
 mod listen;
 mod lives;
 mod load;

@@ -4,14 +4,15 @@
 //! kept if only health changed. `epoch` changes with every list. A slot belongs to one strategy instance and one id
 //! while both exist.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use lb_balance::Thresholds;
-use lb_strategy_host::{Slot, Strategy};
+use lb_strategy_host::Strategy;
 
 use super::assembly::spec;
+use super::memory::{Learnt, Memory, Slots};
+use super::saved::{Learning, Saved};
 use crate::config::{self, Labels};
 use crate::control::api::Overriding;
 use crate::control::pools::{Assembled, Assembly, Member, Members};
@@ -28,14 +29,14 @@ pub(in crate::control) struct PoolState {
     tenure: Tenure,
     /// The last proven strategy, alive, so that it can be put back.
     kept: Option<Kept>,
+    /// What strategies of other schemas have left.
+    memory: Memory,
     epoch: u64,
     members_epoch: u64,
     /// The content of the lists has changed since the last build began.
     pub(in crate::control) is_dirty: bool,
     published: Option<Published>,
 }
-
-type Slots = HashMap<Arc<str>, Arc<Slot>>;
 
 /// A strategy that was in charge, with its learnt state.
 pub(in crate::control) struct Kept {
@@ -55,6 +56,8 @@ pub(in crate::control) enum SlotsOf {
     InCharge,
     /// The slots of the strategy that is put back.
     Kept,
+    /// The slots that the last strategy with the schema of the new one has left.
+    Remembered,
     /// Empty slots.
     Empty,
 }
@@ -79,10 +82,51 @@ impl PoolState {
             slots: Slots::new(),
             tenure: Tenure::Proven,
             kept: None,
+            memory: Memory::default(),
             epoch: 0,
             members_epoch: 0,
             is_dirty: true,
             published: None,
+        }
+    }
+
+    /// Takes over what earlier strategies of the pool have learnt. One of them may be that of the present one: its
+    /// bytes are imported, and its slots are used. Calls into the plugin. Returns a warning for what is lost.
+    pub(in crate::control) fn take_up(&mut self, saved: &mut Saved) -> Option<String> {
+        let lost = |why: String| Some(format!("pool {:?}: the learnt state begins anew: {why}", self.name));
+        self.memory = match saved.take(&self.name) {
+            Ok(memory) => memory,
+            Err(error) => return lost(error),
+        };
+        let (schema, version) = self.strategy.plugin().state_schema()?;
+        let learnt = self.memory.of(schema)?.clone();
+        self.memory.forget(schema);
+        if !learnt.bytes.is_empty()
+            && let Err(error) = self.strategy.import_state(learnt.version, &learnt.bytes)
+        {
+            // It may have taken a part of them.
+            let fresh = Strategy::for_pool(self.strategy.plugin().clone(), &self.settings.options, &self.name);
+            return match fresh {
+                Ok(fresh) => {
+                    self.strategy = fresh;
+                    lost(error.to_string())
+                }
+                Err(again) => lost(format!("{error}; and again: {again}")),
+            };
+        }
+        if learnt.version == version {
+            self.slots = learnt.slots;
+        }
+        None
+    }
+
+    /// For the file of learnt state.
+    pub(in crate::control) fn learning(&self) -> Learning {
+        Learning {
+            pool: self.name.clone(),
+            strategy: self.strategy.clone(),
+            slots: self.slots.clone(),
+            memory: self.memory.clone(),
         }
     }
 
@@ -111,8 +155,9 @@ impl PoolState {
                 self.members_epoch
             }
         };
-        let mut apart = match (slots, &self.kept) {
-            (SlotsOf::Kept, Some(kept)) => kept.slots.clone(),
+        let mut apart = match (slots, &self.kept, self.learnt(&strategy)) {
+            (SlotsOf::Kept, Some(kept), _) => kept.slots.clone(),
+            (SlotsOf::Remembered, _, Some(learnt)) => learnt.slots.clone(),
             _ => Slots::new(),
         };
         let slots = if slots == SlotsOf::InCharge { &mut self.slots } else { &mut apart };
@@ -141,14 +186,21 @@ impl PoolState {
         &self.settings
     }
 
+    /// What the last strategy with the schema of `strategy` has left, if it is not in charge.
+    pub(in crate::control) fn learnt(&self, strategy: &Strategy) -> Option<&Learnt> {
+        strategy.plugin().state_schema().and_then(|(schema, _)| self.memory.of(schema))
+    }
+
     /// Puts another instance, or other settings, in charge of later lists. Returns the parts that are no longer needed;
-    /// the builder must drop them. A proven strategy is kept, and so is the first one, which has no predecessor.
+    /// the builder must drop them. A proven strategy is kept, and so is the first one, which has no predecessor. `left`
+    /// is the exported state of the strategy before, for one of its schema that may come later.
     pub(in crate::control) fn put_in_charge(
         &mut self,
         assembled: &Assembled,
         settings: config::Strategy,
         tenure: Tenure,
         overriding: Option<Overriding>,
+        left: Option<Vec<u8>>,
     ) -> Option<Arc<Strategy>> {
         let picker = &assembled.generation.picker;
         let settings = std::mem::replace(&mut self.settings, settings);
@@ -158,6 +210,12 @@ impl PoolState {
         let slots = picker.backends().specs().iter().map(|spec| (spec.name.clone(), spec.slot.clone())).collect();
         let slots = std::mem::replace(&mut self.slots, slots);
         let strategy = std::mem::replace(&mut self.strategy, picker.strategy().clone());
+        if let (Some(bytes), Some(schema)) = (left, strategy.plugin().state_schema()) {
+            self.memory.remember(Learnt::new(schema, bytes, slots.clone()));
+        }
+        if let Some((schema, _)) = picker.strategy().plugin().state_schema() {
+            self.memory.forget(schema);
+        }
         if self.kept.as_ref().is_some_and(|kept| kept.strategy.instance() == self.strategy.instance()) {
             self.kept = None;
             self.tenure = Tenure::Proven;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_strategy_host::HookError;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::builds::{Builds, Built, Ended};
 use super::duties::{Office, Post, Rebuilds};
@@ -18,13 +18,15 @@ use super::waiting::{TAKE_UP_MAX, Waited, Waiting};
 use super::{Builder, FollowUp, PoolJob, assemble, settings};
 use crate::access_log::AccessLog;
 use crate::config::{Config, Health, OwnAddress, Reach};
-use crate::control::pools::{Assembled, Assembly, Member, PoolKey, PoolState, Pools};
+use crate::control::pools::{Assembled, Assembly, Member, PoolKey, PoolState, Pools, saved_text};
 use crate::generation::{Generation, Hall, OwnRoutes, Settings};
 use crate::listener::Listener;
 use crate::telemetry::Metrics;
 
 /// How long lb ignores a strategy that asks for new pickers after it refused a list. It would be asked forever.
 const DEAF: Duration = Duration::from_secs(1);
+/// The time that strategies have at the end of lb to export what they have learnt.
+const EXPORT_MAX: Duration = Duration::from_secs(2);
 
 /// The parts of a new publisher.
 pub(in crate::control) struct InForce {
@@ -157,6 +159,21 @@ impl Publisher {
 
     pub(in crate::control) fn tell_if_stuck(&mut self) {
         self.builds.tell_if_stuck();
+    }
+
+    /// What the strategies have learnt, as the text of a file. `None` if the builder does not respond in time.
+    pub(in crate::control) fn learnt(&self) -> impl Future<Output = Option<String>> + Send + use<> {
+        let pools: Vec<_> = self.pools.iter().map(PoolState::learning).collect();
+        let builder = self.builder.clone();
+        async move {
+            match timeout(EXPORT_MAX, builder.run(move || saved_text(pools))).await {
+                Ok(Some(Ok(text))) => return Some(text),
+                Ok(Some(Err(error))) => tracing::error!(%error, "learnt state cannot be written"),
+                Ok(None) => tracing::error!("learnt state is not written: the builder broke"),
+                Err(_) => tracing::error!("learnt state is not written: the strategies took over {EXPORT_MAX:?}"),
+            }
+            None
+        }
     }
 
     /// Marks the pools whose strategy in charge asks for a new picker. Not before a build may begin: a reload that runs

@@ -8,7 +8,7 @@ use super::{Candidate, Target, outcome};
 use crate::config;
 use crate::control::api::{ReloadError, ReloadResult};
 use crate::control::membership::{Launched, Membership, Plan};
-use crate::control::pools::{Entry, Member, Members, PoolKey, PoolState, SlotsOf};
+use crate::control::pools::{Entry, Learnt, Member, Members, PoolKey, PoolState, SlotsOf};
 use crate::control::publish::{BuiltPool, PoolJob, Publisher};
 use crate::listener::Listener;
 
@@ -104,7 +104,7 @@ impl Work {
         let planned = state.members.planned(entries, pool.health.initial, pool.slow_start);
         let settings = pool.strategy.clone();
         let assembly = state.assembly_of(planned.clone(), strategy.clone(), settings, SlotsOf::InCharge);
-        self.jobs.push(PoolJob { index, assembly, swap: None });
+        self.jobs.push(PoolJob { index, assembly, swap: None, learnt: None });
         self.members.push(Some(planned));
         state.is_dirty = false;
         self.new.push(state);
@@ -134,17 +134,22 @@ impl Work {
         }
         let strategy = candidate.strategy.as_ref().unwrap_or(&pool.strategy).clone();
         let schema = strategy.plugin().state_schema();
+        let before = pool.strategy.plugin().state_schema();
+        let is_heir = schema.is_some_and(|(new, _)| before.is_some_and(|(old, _)| old == new));
+        let learnt = pool.learnt(&strategy).filter(|_| !is_heir && !candidate.is_return).cloned();
+        let is_current = |learnt: &Learnt| schema.is_some_and(|(_, version)| version == learnt.version);
         let slots = match () {
             () if candidate.is_return => SlotsOf::Kept,
             () if strategy.instance() == pool.strategy.instance() => SlotsOf::InCharge,
-            () if schema.is_some() && schema == pool.strategy.plugin().state_schema() => SlotsOf::InCharge,
+            () if schema.is_some() && schema == before => SlotsOf::InCharge,
+            () if learnt.as_ref().is_some_and(is_current) => SlotsOf::Remembered,
             () => SlotsOf::Empty,
         };
         // A strategy that is put back keeps its own state. Its predecessor failed, so that one's state is not used.
         let is_swap = candidate.strategy.is_some() && !candidate.is_return;
         let swap = is_swap.then(|| (pool.strategy.clone(), settings.options.clone()));
         let assembly = pool.assembly_of(planned.clone(), strategy, settings.clone(), slots);
-        self.jobs.push(PoolJob { index, assembly, swap });
+        self.jobs.push(PoolJob { index, assembly, swap, learnt });
         self.members.push(Some(planned));
     }
 }

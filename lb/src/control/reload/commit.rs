@@ -88,12 +88,12 @@ impl Reloads {
         tenure: &Tenure,
         changes: &mut Changes,
     ) {
-        for BuiltPool { index, assembled, .. } in built {
+        for BuiltPool { index, assembled, left, .. } in built {
             let config::PoolConfig { name, strategy: settings, .. } = config.pools[index].clone();
             let Some(key) = desk.pools.key_of(&name) else { continue };
             let pool = &mut desk.pools[key];
             let overriding = self.overrides.iter().find(|one| *one.pool == *pool.name).cloned();
-            if let Some(old) = pool.put_in_charge(&assembled, settings, tenure.clone(), overriding) {
+            if let Some(old) = pool.put_in_charge(&assembled, settings, tenure.clone(), overriding, left) {
                 let instance: Arc<dyn Any + Send + Sync> = old.clone();
                 desk.metrics.strategy_retired(&pool.name, Arc::downgrade(&instance));
                 drop(instance);

@@ -9,7 +9,7 @@ use super::blamed::{Choice, Chosen, choose};
 use crate::config::{Config, PoolConfig, Reach, resolve_address};
 use crate::control::api::LoadedStrategy;
 use crate::control::membership::{Overlay, Plan, vet_backends};
-use crate::control::pools::{Assembly, Entry, Members, PoolState};
+use crate::control::pools::{Assembly, Entry, Members, PoolState, Saved};
 use crate::control::publish::Builder;
 use crate::control::state::StateDir;
 use crate::control::trust::plugins::{self, key_of};
@@ -30,6 +30,8 @@ pub(super) struct Prepared {
     /// The files that were read, for the watcher.
     pub(super) attempt: Option<Attempt>,
     pub(super) records: Records,
+    /// What strategies have learnt in earlier runs.
+    pub(super) saved: Saved,
     pub(super) chosen: Chosen,
     pub(super) vetter: Option<Vetter>,
     pub(super) warnings: Vec<String>,
@@ -40,6 +42,8 @@ pub(super) struct Opened {
     pub(super) loader: Loader,
     pub(super) pools: Vec<PoolState>,
     pub(super) strategies: Vec<LoadedStrategy>,
+    /// What was lost of the state of earlier runs.
+    pub(super) warnings: Vec<String>,
 }
 
 /// All steps that may block and run no plugin code. `loaded`: the digest of the configuration, if files are watched.
@@ -56,7 +60,11 @@ pub(super) fn prepare(
     warnings.append(&mut records.warnings);
     let mut overlay = Overlay::default();
     let mut on_disk = None;
+    let mut saved = Saved::default();
     if config.state.keep && !fresh {
+        let (read, warning) = state.learnt().read(Saved::from_json);
+        saved = read;
+        warnings.extend(warning);
         let (read, warning) = state.overlay().read(Overlay::from_json);
         on_disk = Some(read.clone());
         overlay = read;
@@ -74,7 +82,7 @@ pub(super) fn prepare(
     let attempt = loaded.map(|sha256| attempt_of(&config, sha256, &staged));
     let vetter = vet.map(|executable| Vetter::new(executable, Some(&config.state.dir)));
     let chosen = choose(config, staged, &loader, &records);
-    Ok(Prepared { state, loader, on_disk, overlay, plan, attempt, records, chosen, vetter, warnings })
+    Ok(Prepared { state, loader, on_disk, overlay, plan, attempt, records, saved, chosen, vetter, warnings })
 }
 
 /// Lets the handler of crashes write to the state directory. Returns a warning if it cannot.
@@ -109,7 +117,9 @@ pub(super) fn open(
     loader: Loader,
     chosen: Vec<Choice>,
     members: Vec<Members>,
+    mut saved: Saved,
 ) -> Result<Opened, StartError> {
+    let mut warnings = Vec::new();
     let mut pools = Vec::with_capacity(config.pools.len());
     let mut strategies = Vec::with_capacity(config.pools.len());
     for ((pool, choice), members) in config.pools.iter().zip(chosen).zip(members) {
@@ -122,9 +132,11 @@ pub(super) fn open(
             }
         };
         strategies.push(loaded);
-        pools.push(PoolState::new(pool, members, strategy));
+        let mut state = PoolState::new(pool, members, strategy);
+        warnings.extend(state.take_up(&mut saved));
+        pools.push(state);
     }
-    Ok(Opened { loader, pools, strategies })
+    Ok(Opened { loader, pools, strategies, warnings })
 }
 
 /// The first pickers of all pools.

@@ -16,6 +16,8 @@ use crate::control::state::{BlameFile, OverlayFile, StateError};
 
 const LOCK_FILE: &str = "lock";
 const PLUGINS_FOLDER: &str = "plugins";
+/// The largest file of learnt state that is read, in bytes. What lb writes is smaller.
+const SAVED_FILE_MAX_BYTES: u64 = 128 << 20;
 
 /// A state directory that is locked by this process.
 pub(in crate::control) struct StateDir {
@@ -91,6 +93,11 @@ impl StateDir {
     /// The file of changes that were made at run time.
     pub(in crate::control) fn overlay(&self) -> OverlayFile {
         OverlayFile::new(self.path.join("overlay.json"), "changes made at run time")
+    }
+
+    /// The file of what strategies have learnt.
+    pub(in crate::control) fn learnt(&self) -> OverlayFile {
+        OverlayFile::new(self.path.join("learnt.json"), "learnt state of strategies").at_most(SAVED_FILE_MAX_BYTES)
     }
 
     /// The file of the last proven strategy of each pool.

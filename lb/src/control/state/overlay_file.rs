@@ -24,6 +24,7 @@ pub(in crate::control) struct OverlayFile {
     path: PathBuf,
     /// Its content, in a few words for messages.
     holds: &'static str,
+    max_bytes: u64,
 }
 
 /// Writes texts one after the other, outside of the actor's thread. The newest one is always written; older ones may be
@@ -39,7 +40,12 @@ pub(in crate::control) struct OverlayWriter {
 impl OverlayFile {
     /// `path` ends with `.json`.
     pub(super) fn new(path: PathBuf, holds: &'static str) -> Self {
-        Self { path, holds }
+        Self { path, holds, max_bytes: MAX_BYTES }
+    }
+
+    /// The same, for a file of up to so many bytes.
+    pub(super) fn at_most(self, max_bytes: u64) -> Self {
+        Self { max_bytes, ..self }
     }
 
     /// The result of `parse`, or the default if there is no file. A file that cannot be read is renamed, and the second
@@ -48,8 +54,8 @@ impl OverlayFile {
         &self,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> (T, Option<String>) {
-        let Self { path, holds } = self;
-        let reason = match read_limited(path) {
+        let Self { path, holds, max_bytes } = self;
+        let reason = match read_limited(path, *max_bytes) {
             Ok(text) => match parse(&text) {
                 Ok(value) => return (value, None),
                 Err(reason) => reason,
@@ -72,11 +78,11 @@ impl OverlayFile {
     }
 }
 
-fn read_limited(path: &Path) -> io::Result<String> {
+fn read_limited(path: &Path, max_bytes: u64) -> io::Result<String> {
     let mut text = String::new();
-    let read = open_regular(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
-    if read as u64 > MAX_BYTES {
-        return Err(io::Error::other(format!("it is larger than {MAX_BYTES} bytes")));
+    let read = open_regular(path)?.take(max_bytes + 1).read_to_string(&mut text)?;
+    if read as u64 > max_bytes {
+        return Err(io::Error::other(format!("it is larger than {max_bytes} bytes")));
     }
     Ok(text)
 }

@@ -84,13 +84,13 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     /// every pick has a begin. Called only with [`WANTS_START`](Self::WANTS_START).
     fn on_start(&self, _start: &Start<'_>) {}
 
-    /// The state as bytes, for a successor of the same schema. Empty if the slots contain all of it. Called only with
-    /// [`STATE`](Self::STATE).
+    /// The state as bytes, for a later instance of the same schema. Empty if the slots contain all of it. Called before
+    /// another instance takes over, and at the end of `lb`. Called only with [`STATE`](Self::STATE).
     fn export(&self) -> Vec<u8> {
         Vec::new()
     }
 
-    /// Imports the bytes that a predecessor of the same schema exported, in its `version`. Called at most once, before
+    /// Imports the bytes that an earlier instance of the same schema exported, in its `version`. Called at most once, before
     /// the first picker, and not if there are no bytes. After an error `lb` makes a new instance, which starts without
     /// state.
     fn import(&self, _version: u32, _bytes: &[u8]) -> Result<(), Error> {

@@ -5,6 +5,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use lb_strategy::abi::{LB_BACKEND_ELIGIBLE, LbBackend, LbBackends, LbSlot, LbStats, LbStr};
 
@@ -61,6 +62,14 @@ impl Deref for Stats {
     type Target = LbStats;
     fn deref(&self) -> &LbStats {
         &self.0
+    }
+}
+
+// === impl Slot ===
+
+impl Slot {
+    pub fn words(&self) -> &[AtomicU64; 8] {
+        &self.0.word
     }
 }
 
