@@ -75,8 +75,8 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let (lapsed, plan) = (plan.lapsed, Plan::of(&config, &overlay, &[&launched]));
 
     let (for_builder, members) = (config.clone(), members_of(&plan, &config));
-    let Opened { loader, mut pools, strategies, warnings: lost } = builder
-        .run(move || open(&for_builder, loader, choices, members, saved))
+    let Opened { loader, mut pools, strategies, warnings } = builder
+        .run(move || open(&for_builder, loader, choices, members, (saved, warnings)))
         .await
         .ok_or(StartError::BuilderBroke("making the strategies"))??;
     let parts = first_pickers(&builder, &mut pools).await?;
@@ -85,7 +85,6 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let hall = Hall::new(first(&config, parts, listeners.clone(), settings, own_routes.clone(), awaited));
     metrics.set_generation(1);
     let overlay = Overlay::of(&config, &plan.pools).status();
-    let warnings = [warnings, lost].concat();
     let report = report(&metrics, StartReport { strategies, overlay, lapsed, launching: plan.launched(), warnings });
 
     let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);

@@ -289,8 +289,9 @@ fn a_fifo_or_a_device_in_place_of_a_file_is_not_read() {
         fifo(&state.join(name));
     }
     let balancer = Balancer::start_in(place, &["--set", "state.dir=state"]);
-    let log = balancer.printed("stderr");
-    assert!(log.contains("overlay.json cannot be read (it is no regular file"), "{log}");
+    lb_test_support::wait_for("the warning", || {
+        balancer.printed("stderr").contains("overlay.json cannot be read (it is no regular file").then_some(())
+    });
     let server = mock("1");
     let body = format!(r#"{{"backends":[{{"id":"b1","address":"{}"}}]}}"#, server.addr);
     assert_eq!(send(balancer.admin, "POST", "/add", &[], &body).status, 200);

@@ -63,8 +63,8 @@ pub(super) fn assemble(mut jobs: Vec<PoolJob>) -> Result<Vec<BuiltPool>, ReloadE
     jobs.into_iter().map(build).collect()
 }
 
-/// Gives the new instance the state of the old one, or what an earlier one of its schema has left, as far as both
-/// understand it. Asks the old one for its state if the new one has no use for it.
+/// Gives the new instance the state of the old one, or what an earlier one of its schema has left. If the new one has
+/// no use for the state of the old one, that is returned.
 fn hand_over(
     old: &Strategy,
     assembly: &mut Assembly,
@@ -115,8 +115,9 @@ fn schema(strategy: &Strategy) -> Option<&str> {
 // === impl PoolJob ===
 
 impl PoolJob {
-    /// Whether the old instance is asked for its state.
+    /// Whether the new instance may import what the old one exports.
     fn hands_over(&self) -> bool {
-        self.swap.as_ref().is_some_and(|(old, _)| schema(old).is_some())
+        let new = schema(self.assembly.strategy());
+        new.is_some() && self.swap.as_ref().is_some_and(|(old, _)| schema(old) == new)
     }
 }

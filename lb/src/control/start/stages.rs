@@ -42,7 +42,7 @@ pub(super) struct Opened {
     pub(super) loader: Loader,
     pub(super) pools: Vec<PoolState>,
     pub(super) strategies: Vec<LoadedStrategy>,
-    /// What was lost of the state of earlier runs.
+    /// Those of the preparation, and what was lost of the state of earlier runs.
     pub(super) warnings: Vec<String>,
 }
 
@@ -117,9 +117,8 @@ pub(super) fn open(
     loader: Loader,
     chosen: Vec<Choice>,
     members: Vec<Members>,
-    mut saved: Saved,
+    (mut saved, mut warnings): (Saved, Vec<String>),
 ) -> Result<Opened, StartError> {
-    let mut warnings = Vec::new();
     let mut pools = Vec::with_capacity(config.pools.len());
     let mut strategies = Vec::with_capacity(config.pools.len());
     for ((pool, choice), members) in config.pools.iter().zip(chosen).zip(members) {

@@ -90,9 +90,9 @@ pub trait Strategy: Send + Sync + Sized + 'static {
         Vec::new()
     }
 
-    /// Imports the bytes that an earlier instance of the same schema exported, in its `version`. Called at most once, before
-    /// the first picker, and not if there are no bytes. After an error `lb` makes a new instance, which starts without
-    /// state.
+    /// Imports the bytes that an earlier instance of the same schema exported, in its `version`. Called at most once,
+    /// before the first picker, and not if there are no bytes. After an error `lb` makes a new instance, which starts
+    /// without state.
     fn import(&self, _version: u32, _bytes: &[u8]) -> Result<(), Error> {
         Err(Error::new("this strategy imports no state"))
     }
