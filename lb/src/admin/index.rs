@@ -12,7 +12,7 @@ read
   GET  /backends                     every backend with its state, as JSON
   GET  /status                       generation, strategies, runtime changes, as JSON
   GET  /explain                      where a request would go, and why, as JSON: ?key=K, ?pool=NAME, ?host=, ?path=,
-                                     ?client_ip=, ?header=NAME:VALUE
+                                     ?client_ip=, ?header=NAME:VALUE, ?body=TEXT
   GET  /strategies                   the strategies that lb can load by name, and those in charge, as JSON
   GET  /ring                         the ring of the strategy in charge, if it exports one; ?pool=NAME
   GET  /events                       one event a second, as JSON, for the live page at /
@@ -25,7 +25,8 @@ change
                                      {\"strategy\":{\"name\":\"least_connections\"}} is in force until the next reload
   POST   /rollback                   restores the last proven strategy, of all pools or of ?pool=NAME; ?dry_run=1 only says which
   POST   /add                        {\"n\":2} launches two replicas, {\"n\":1,\"hostnames\":[\"S4\"]} launches S4,
-                                     {\"backends\":[{\"id\":\"b1\",\"address\":\"127.0.0.1:5001\",\"weight\":1}]} attaches b1
+                                     {\"backends\":[{\"id\":\"b1\",\"address\":\"127.0.0.1:5001\",\"weight\":1,
+                                     \"labels\":{\"zone\":\"a\"}}]} attaches b1
   DELETE /rm                         {\"n\":1} or {\"n\":1,\"hostnames\":[\"S4\"]}; \"deadline_ms\" as below
   POST   /backends/{id}/drain        no new requests for it; after {\"deadline_ms\":30000} its requests in flight end
   POST   /backends/{id}/ready        it gets requests again

@@ -173,7 +173,7 @@ impl Fault {
             Self::ClientGone => "the client closed its connection",
             Self::BodyBrokeOff => "the request's body broke off",
             Self::NoBackend => "no backend is available",
-            Self::BackendsBusy => "every backend is at its limit of requests",
+            Self::BackendsBusy => "no backend has room for the request",
             Self::NoDescriptor => "the load balancer has no descriptor left for a connection to the backend",
             Self::ConnectFailed => "the backend cannot be reached",
             Self::ConnectTimeout => "the connection to the backend was not made in time",

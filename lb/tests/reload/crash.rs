@@ -157,6 +157,22 @@ fn a_plugin_that_crashes_after_it_was_proven_is_loaded_again_with_one_warning() 
 }
 
 #[test]
+fn a_report_ends_with_the_next_strategy_and_a_crash_of_one_that_the_file_does_not_name_is_told() {
+    let home = Home::new();
+    home.crashed("null", 3, LONG);
+    let lb = home.start(&home.late("null", 3), LONG);
+    assert_eq!(pool(&lb)["crash"]["is_loaded"], false);
+    let reply = post(lb.admin, "/reload", r#"{"strategy":{"name":"least_connections"}}"#);
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    assert_eq!(pool(&lb)["crash"], Value::Null, "the strategy in charge is another one");
+    stop(lb);
+    // As after an override that crashed.
+    let said = stop(home.start(&named("round_robin"), LONG));
+    let told = "pool default: strategy late crashed in an earlier run (SIGSEGV in its hook pick ended lb)";
+    assert!(said.lines().any(|line| line.contains("WARN") && line.contains(told)), "{told} is not in {said}");
+}
+
+#[test]
 fn a_strategy_that_an_earlier_run_has_proven_is_blamed_as_proven() {
     let home = Home::new();
     stop(home.start(&home.late("null", 3), NONE));

@@ -63,6 +63,7 @@ impl Reloads {
         desk.put_in_force(covers, desk.settings(access_log));
         membership.write_overlay(desk);
         for pool in changes.swapped {
+            self.ledger.replaced(&desk.pools[pool].name);
             let instance = desk.pools[pool].strategy.instance();
             desk.wait_for_newest(FollowUp::InCharge { pool, instance });
         }

@@ -161,7 +161,12 @@ impl Reloads {
 
     fn begin_rollback(&mut self, desk: &Publisher, mut transaction: Transaction, pools: &[PoolKey]) {
         let warnings = match (&transaction.by, &transaction.taking_back) {
-            (Trigger::Probation, Some(reason)) => vec![reason.clone()],
+            (Trigger::Probation, Some(reason)) => {
+                let failed = pools.iter().filter_map(|key| desk.pools.get(*key));
+                failed
+                    .map(|pool| format!("pool {:?}: {}: {reason}", pool.name, pool.strategy.plugin().name()))
+                    .collect()
+            }
             _ => not_proven(desk, pools),
         };
         let (prepared, overrides) = self.prepare_rollback(desk, pools, warnings);

@@ -82,6 +82,7 @@ pub(super) fn prepare(
     let attempt = loaded.map(|sha256| attempt_of(&config, sha256, &staged));
     let vetter = vet.map(|executable| Vetter::new(executable, Some(&config.state.dir)));
     let chosen = choose(config, staged, &loader, &records);
+    warnings.extend(records.others(&chosen.found));
     Ok(Prepared { state, loader, on_disk, overlay, plan, attempt, records, saved, chosen, vetter, warnings })
 }
 

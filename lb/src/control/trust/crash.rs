@@ -51,6 +51,11 @@ impl Crash {
         sha256.is_some() && self.sha256.as_deref() == sha256 && self.pool.as_deref().is_none_or(is_same_use)
     }
 
+    /// Whether both are crashes of one strategy in one pool.
+    pub(in crate::control) fn is_same(&self, other: &Self) -> bool {
+        (&self.pool, &self.sha256, &self.options) == (&other.pool, &other.sha256, &other.options)
+    }
+
     /// What ended the process, for messages.
     pub(in crate::control) fn cause(&self) -> String {
         match &*self.signal {

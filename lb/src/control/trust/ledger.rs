@@ -78,6 +78,25 @@ impl Records {
         of(false).or_else(|| of(true))
     }
 
+    /// Crashes on probation that are none of `found`: their strategies are not configured now. One sentence for each.
+    pub(in crate::control) fn others(&self, found: &[Found]) -> Vec<String> {
+        let is_told = |crash: &Crash| found.iter().any(|one| one.crash.is_same(crash));
+        let crashes = self.crashes.iter().filter(|crash| !crash.proven && !is_told(crash));
+        let mut sentences: Vec<String> = crashes
+            .map(|crash| {
+                let pool = crash.pool.as_deref().unwrap_or("unknown");
+                format!(
+                    "pool {pool}: strategy {} crashed in an earlier run ({}). The file names another one, which is \
+                     loaded. `lb reload` forgets the crash",
+                    crash.strategy(),
+                    crash.cause()
+                )
+            })
+            .collect();
+        sentences.dedup();
+        sentences
+    }
+
     /// The last proven strategy of the pool, unless it is to blame as well, and the files that may contain it.
     pub(in crate::control) fn proven_in(&self, pool: &str) -> Option<(&Proven, impl Iterator<Item = PathBuf>)> {
         let proven = self.proven.get(pool)?;
@@ -137,6 +156,11 @@ impl Ledger {
         self.found.retain(|one| !forgiven(&one.crash));
         self.crashes.retain(|crash| !forgiven(crash));
         self.write_crashes();
+    }
+
+    /// Another strategy is in charge of the pool: what the start has reported about it is over.
+    pub(in crate::control) fn replaced(&mut self, pool: &str) {
+        self.found.retain(|one| one.pool != pool);
     }
 
     /// The crash that the start has reported for this pool.

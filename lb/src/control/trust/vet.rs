@@ -9,6 +9,7 @@
 //! or is dropped, the child and its processes are gone. Only good verdicts are cached, because a refusal may depend on
 //! the list of backends or on the moment.
 
+mod answers;
 mod cache;
 mod child;
 mod confine;

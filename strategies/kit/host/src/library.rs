@@ -287,6 +287,13 @@ impl Plugin {
             let count = table.n_response_headers;
             return Err(format!("names {count} response headers: {RESPONSE_HEADERS_MAX} is the limit"));
         }
+        if table.n_response_headers > 0 && (table.response_headers.is_null() || !self.wants().answer) {
+            return Err(
+                "names response headers, but its table lacks the names, LB_F_WANTS_ANSWER, LB_F_WANTS_FINISH or \
+                        on_finish, so it would get no value"
+                    .into(),
+            );
+        }
         match self.response_headers.iter().find(|name| !is_header_name(name)) {
             Some(name) => Err(format!(
                 "asks for the response header {:?}, which is no header name of at most {HEADER_NAME_MAX_BYTES} bytes",

@@ -43,7 +43,7 @@ struct Kept {
 }
 
 /// Raised when the trial refuses more, so that older verdicts do not count.
-const RULES: u32 = 2;
+const RULES: u32 = 3;
 
 /// The key of a verdict, 64 hexadecimal digits.
 pub(super) fn key(request: &VetRequest) -> String {

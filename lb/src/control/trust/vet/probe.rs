@@ -11,9 +11,10 @@ use std::time::Instant;
 use lb_strategy::abi::{LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY};
 use lb_strategy_host::{
     BackendList, BackendSpec, Decision, Finish, Hook, HookError, Loader, Outcome, PickRequest, Picker, Plugin,
-    PrivateCopy, Refusal, Remains, Staged, Start, Strategy, backend_id,
+    PrivateCopy, Remains, Staged, Start, Strategy, backend_id,
 };
 
+use super::answers::Answers;
 use super::request::{About, Answer, Verdict, VetBackend, VetRequest, VetStage};
 use crate::telemetry::PluginPage;
 
@@ -46,10 +47,7 @@ struct Trial<'a> {
     lists: u64,
     /// Live numbers and slots, by id, as in a pool.
     specs: HashMap<String, BackendSpec>,
-    panics: u32,
-    bad_answers: u32,
-    /// The fault of the first bad pick.
-    first_bad: Option<Refusal>,
+    answers: Answers,
     /// The first failure of a hook that changes no pick.
     first_failure: Option<Refused>,
     /// Times of picks, one of each batch.
@@ -73,7 +71,7 @@ pub(super) fn run(request: &VetRequest, copy: PrivateCopy, tell: &mut dyn FnMut(
         Ok(()) => (Answer::Ok, VetStage::End, String::new()),
         Err((stage, reason)) => (Answer::Refused, stage, reason),
     };
-    let Trial { about, panics, bad_answers, .. } = trial;
+    let Trial { about, answers: Answers { panics, bad: bad_answers, .. }, .. } = trial;
     Verdict { verdict, stage, reason, panics, bad_answers, pick_ns_p50, about, left: Vec::new() }
 }
 
@@ -96,9 +94,7 @@ impl<'a> Trial<'a> {
             now_ns: 1,
             lists: 0,
             specs: HashMap::new(),
-            panics: 0,
-            bad_answers: 0,
-            first_bad: None,
+            answers: Answers::default(),
             first_failure: None,
             times_ns: Vec::new(),
         }
@@ -201,7 +197,7 @@ impl<'a> Trial<'a> {
             let began = Instant::now();
             for number in 0..BATCH {
                 let decision = self.pick(picker, number);
-                self.count(decision);
+                self.answers.count(decision);
                 if let Decision::Backend { index, token } = decision
                     && picked.len() < FINISHES_MAX
                 {
@@ -266,18 +262,6 @@ impl<'a> Trial<'a> {
             dry: false,
             body_length: Some(0),
             lookup: &(),
-        }
-    }
-
-    fn count(&mut self, decision: Decision) {
-        match decision {
-            Decision::Refused(Refusal::Panic) => self.panics += 1,
-            Decision::Refused(Refusal::Undecided) | Decision::NoBackend | Decision::Wait | Decision::Backend { .. } => {
-            }
-            Decision::Refused(refusal) => {
-                self.bad_answers += 1;
-                self.first_bad.get_or_insert(refusal);
-            }
         }
     }
 
@@ -350,21 +334,7 @@ impl<'a> Trial<'a> {
     }
 
     fn judge_picks(&self) -> Result<(), Refused> {
-        let refused = |reason| Err((VetStage::Pick, reason));
-        match (self.panics, self.bad_answers, self.first_bad) {
-            (0, 0, _) => Ok(()),
-            (0, bad, first) => {
-                let what = match first {
-                    Some(Refusal::BadIndex) => "an index outside the list",
-                    Some(Refusal::AlreadyTried) => "a backend that the request had tried",
-                    Some(Refusal::NotEligible) => "a backend that is not eligible",
-                    Some(Refusal::Declined) => "no backend, although the list has an eligible one that was not tried",
-                    _ => "a status that a pick cannot have",
-                };
-                refused(format!("returned a wrong result in {bad} of {} picks, first {what}", self.picks()))
-            }
-            (panics, ..) => refused(format!("panicked in {panics} of {} picks", self.picks())),
-        }
+        self.answers.judge(self.picks()).map_err(|reason| (VetStage::Pick, reason))
     }
 
     fn judge_other_hooks(&self) -> Result<(), Refused> {

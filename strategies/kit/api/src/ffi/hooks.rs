@@ -90,6 +90,8 @@ impl<S: Strategy> Names<S> {
     const OF: &'static [LbStr; RESPONSE_HEADERS_MAX] = &{
         let mut names = [LbStr::EMPTY; RESPONSE_HEADERS_MAX];
         assert!(S::RESPONSE_HEADERS.len() <= names.len(), "a strategy may name at most 8 response headers");
+        let gets_them = S::WANTS_ANSWER && S::WANTS_FINISH;
+        assert!(S::RESPONSE_HEADERS.is_empty() || gets_them, "RESPONSE_HEADERS needs WANTS_ANSWER and WANTS_FINISH");
         let mut index = 0;
         while index < S::RESPONSE_HEADERS.len() {
             names[index] = LbStr::new(S::RESPONSE_HEADERS[index].as_bytes());

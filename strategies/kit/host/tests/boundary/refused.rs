@@ -50,6 +50,7 @@ fn too_many_response_headers_and_names_that_are_none_are_refused() {
         (&["-DCOUNT=9"][..], ["9 response headers", "8 is the limit"]),
         (&["-DNAME=\"a b\""], ["\"a b\"", "no header name"]),
         (&["-DNAME=\"\""], ["\"\"", "no header name"]),
+        (&["-DFLAGS=.flags=LB_F_WANTS_FINISH"], ["names response headers", "LB_F_WANTS_ANSWER"]),
     ] {
         assert_refused(&refusal(&bench, &build(flags)), Stage::Version, &words);
     }
