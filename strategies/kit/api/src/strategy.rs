@@ -26,8 +26,8 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     /// [`RESPONSE_HEADERS`](Self::RESPONSE_HEADERS). Only with [`WANTS_FINISH`](Self::WANTS_FINISH). Default: no.
     const WANTS_ANSWER: bool = false;
     /// The names of the response headers whose values a [`Finish`] brings; at most 8. A trailer counts where the head
-    /// has no such header. With names, [`WANTS_ANSWER`](Self::WANTS_ANSWER) and [`WANTS_FINISH`](Self::WANTS_FINISH) must be
-    /// `true`, or the crate does not compile.
+    /// has no such header. With names, [`WANTS_ANSWER`](Self::WANTS_ANSWER) and [`WANTS_FINISH`](Self::WANTS_FINISH)
+    /// must be `true`, or the crate does not compile.
     const RESPONSE_HEADERS: &'static [&'static str] = &[];
     /// Whether the host calls [`on_start`](Self::on_start). Default: no.
     const WANTS_START: bool = false;

@@ -1,6 +1,6 @@
 //! The answers of a plugin to the picks of its trial, counted and judged.
 //!
-//! Invariant: a strategy may let a request wait, or leave the choice to the host. It fails if all it does is wait: no
+//! Invariant: a strategy may let a request wait, or leave the choice to the host. It fails if all it does is wait. No
 //! request is in flight in a trial, so in a pool none would end and wake the others.
 
 use lb_strategy_host::{Decision, Refusal};
