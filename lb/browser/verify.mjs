@@ -551,9 +551,8 @@ const STEPS = { numbers, keyboard, shares, servers, names, ring, news, accessibl
 
 const began = performance.now();
 const browser = await chromium.launch({ executablePath: options.chromium, args: ['--no-sandbox'] });
-const world = new World(options.lb, plugins);
+const world = await new World(options.lb, plugins).start(IDS, ordinary);
 try {
-  await world.start(IDS, ordinary);
   const page = await open(browser, world);
   for (const [name, step] of Object.entries(STEPS)) {
     const since = performance.now();

@@ -3,7 +3,8 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, watch, writeFile } from 'node:fs/promises';
+import { watch } from 'node:fs';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -25,11 +26,17 @@ export class World {
   async start(ids, config, token) {
     this.folder = await mkdtemp(join(tmpdir(), 'lb-page-'));
     this.servers = new Map();
-    for (const id of ids) this.servers.set(id, await this.serve(id));
-    this.file = join(this.folder, 'lb.toml');
     this.token = token;
-    await writeFile(this.file, `plugin_dirs = [${JSON.stringify(this.plugins)}]\n${config(this.servers)}`);
-    await this.balance();
+    try {
+      for (const id of ids) this.servers.set(id, await this.serve(id));
+      this.file = join(this.folder, 'lb.toml');
+      await writeFile(this.file, `plugin_dirs = [${JSON.stringify(this.plugins)}]\n${config(this.servers)}`);
+      await this.balance();
+    } catch (error) {
+      // A process that is left running keeps this program alive for ever.
+      await this.end();
+      throw error;
+    }
     return this;
   }
 
@@ -61,16 +68,18 @@ export class World {
     return child;
   }
 
-  async appears(path) {
-    const looking = watch(dirname(path), { signal: AbortSignal.timeout(PATIENCE_MS) });
-    const read = () => readFile(path, 'utf8').catch(() => '');
-    let text = await read();
-    for await (const _ of looking) {
-      text = await read();
-      if (text.trim().endsWith('}')) return text;
-      if (this.balancer?.exitCode != null) break;
-    }
-    throw new Error(`lb did not become ready:\n${this.balancer?.log}`);
+  /** Waits for the JSON text of this file. The folder is watched before this function returns, so no event is missed. */
+  appears(path) {
+    return new Promise((good, bad) => {
+      const watcher = watch(dirname(path)), end = (settle, value) => { clearTimeout(timer); watcher.close(); settle(value); };
+      const fail = () => end(bad, new Error(`lb did not become ready:\n${this.balancer?.log}`));
+      const timer = setTimeout(fail, PATIENCE_MS);
+      watcher.on('error', error => end(bad, error)).on('change', async () => {
+        const text = await readFile(path, 'utf8').catch(() => '');
+        if (text.trim().endsWith('}')) end(good, text);
+        else if (this.balancer?.exitCode != null) fail();
+      });
+    });
   }
 
   async kill(name) {
