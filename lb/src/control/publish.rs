@@ -14,6 +14,7 @@ mod follow_up;
 mod listeners;
 mod publisher;
 mod settings;
+mod shadows;
 mod waiting;
 
 pub use builder::Builder;

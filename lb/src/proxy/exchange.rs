@@ -28,6 +28,7 @@ mod request_id;
 mod response;
 mod retry;
 mod send;
+mod shown;
 mod slot;
 mod switched;
 mod trailers;
@@ -44,6 +45,7 @@ use tokio::time::Instant;
 
 pub(super) use self::hedge::Race;
 pub(super) use self::response::{Response, ResponseBody};
+pub(super) use self::shown::Shown;
 pub(super) use self::switched::Switched;
 
 use self::attempt::Answer;

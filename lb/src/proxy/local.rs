@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::exchange::Shown;
 use super::listeners::Listeners;
 use super::owner::Owner;
 use super::queue::Lines;
@@ -37,6 +38,8 @@ pub(super) struct Local {
     /// Tells control that a backend fails.
     pub(super) alarm: Arc<Notify>,
     pub(super) lines: Lines,
+    /// For the attempts of pools with shadows.
+    pub(super) shown: Spare<Box<Shown>>,
 }
 
 /// Unused heads: the next message is read into one of them, which allocates nothing.
@@ -65,6 +68,7 @@ impl Local {
             descriptors,
             alarm,
             lines,
+            shown: Spare::new(HEADS_MAX),
         };
         local.set_date();
         Rc::new(local)
@@ -102,6 +106,7 @@ impl Local {
         self.buffers.shrink();
         self.requests.0.shrink();
         self.responses.0.shrink();
+        self.shown.shrink();
     }
 
     /// Writes the present date; to be called every second.

@@ -19,6 +19,7 @@ mod process;
 mod reason;
 mod reloads;
 mod retired;
+mod shadows;
 mod shard;
 mod snapshot;
 mod strategies;
@@ -35,10 +36,11 @@ pub use hub::{CONTENT_TYPE, Metrics};
 pub use plugins::{BadLine, BadPage, FAMILIES_MAX, PluginPage, SERIES_MAX};
 pub use reason::{
     DutyHook, ErrorReason, FallbackReason, HedgeResult, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome,
-    ReportResult, RetryReason, SessionResult, SwapKind,
+    ReportResult, RetryReason, SessionResult, ShadowResult, SwapKind,
 };
 pub use reloads::{FilesVerdict, ReloadEnd};
 pub use retired::RETIRED_SERIES_STAY;
+pub use shadows::{ShadowBackendShard, ShadowShard, ShadowTotals};
 pub use shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, QueueShard, SLOW_PICK, WorkerShard};
 pub use totals::{BackendTotals, PickTotals, PoolTotals, QueueTotals};
 pub use traffic::{BackendTraffic, PoolTraffic, Quantiles, Traffic};

@@ -18,7 +18,7 @@ use crate::error::{HookError, sentence};
 use crate::inside::{Hook, HookPanics, Tag, enter};
 use crate::library::Plugin;
 use crate::request::{Decision, PickRequest, Refusal};
-use lend::lend;
+use lend::{Lent, lend, lend_to_shadow};
 
 mod attempt;
 mod lend;
@@ -215,7 +215,17 @@ impl Picker {
     /// One decision: calls the plugin and checks the result. The host does not allocate and takes no lock.
     #[inline]
     pub fn pick(&self, request: &PickRequest<'_>) -> Decision {
-        let lent = lend(request);
+        self.pick_lent(&lend(request), request.tried)
+    }
+
+    /// One decision of a shadow: nothing follows from it, so the request says that it is [`LB_REQ_SHADOW`].
+    #[inline]
+    pub fn pick_as_shadow(&self, request: &PickRequest<'_>) -> Decision {
+        self.pick_lent(&lend_to_shadow(request), request.tried)
+    }
+
+    #[inline]
+    fn pick_lent(&self, lent: &Lent<'_>, tried: &[u32]) -> Decision {
         let mut answer = LbPick::default();
         let hook = self.strategy.plugin.table().pick;
         let call = enter(&self.strategy.tag, Hook::Pick);
@@ -226,14 +236,14 @@ impl Picker {
                 self.strategy.raw.as_ptr(),
                 self.raw.as_ptr(),
                 self.backends.raw(),
-                (&raw const lent).cast(),
+                std::ptr::from_ref(lent).cast(),
                 &raw mut answer,
             )
         };
         drop(call);
         match status {
-            LB_OK => self.check(answer, request.tried),
-            LB_NONE => self.none(request.tried),
+            LB_OK => self.check(answer, tried),
+            LB_NONE => self.none(tried),
             // To a plugin of version 1.0 it is an unknown status.
             LB_WAIT if self.strategy.plugin.table().abi_minor >= 1 => Decision::Wait,
             LB_E_PANIC => {

@@ -34,6 +34,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
             fallback: Fallback::LeastConnections,
             load_reports: None,
             options: serde_json::json!({}),
+            shadows: Vec::new(),
         },
         backends: backends.iter().map(backend).collect(),
         health: Arc::new(rules()),
