@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::inspect::print;
+use super::shadows::shadow_line;
 use super::{CliError, client};
 use crate::config::Admin;
 
@@ -143,28 +144,6 @@ fn summary(backends: &[Value]) -> String {
     format!("{eligible} of {others} backends eligible{standby}, {in_flight} in flight")
 }
 
-/// How the picks of a shadow compare with those of the strategy in charge.
-fn shadow_line(shadow: &Value) -> String {
-    let [id, strategy, version] = ["id", "strategy", "version"].map(|key| text(&shadow[key]));
-    let name = format!("shadow {id}: {strategy} {version}");
-    if let Some(reason) = shadow["off"].as_str() {
-        return format!("{name}, switched off: {reason}; `lb reload` begins it anew");
-    }
-    let picks = counted(shadow["picks"].as_u64().unwrap_or_default(), "pick");
-    let agreement = shadow["agreement"].as_f64().map(|share| format!(", {:.1} % the same", 100.0 * share));
-    let peak = |key: &str| shadow[key].as_f64();
-    let peaks = peak("imbalance").zip(peak("imbalance_in_charge"));
-    let peaks = peaks.map(|(own, in_charge)| format!(", peak to mean {own:.2}, in charge {in_charge:.2}"));
-    let bad = |(key, word): (&str, &str)| {
-        let count = shadow[key].as_u64().unwrap_or_default();
-        (count > 0).then(|| format!(", {count} {word}"))
-    };
-    let few =
-        [("undecided", "undecided"), ("waits", "would wait"), ("none", "without a backend"), ("faults", "faults")];
-    let few: String = few.into_iter().filter_map(bad).collect();
-    format!("{name}, {picks}{}{}{few}", agreement.unwrap_or_default(), peaks.unwrap_or_default())
-}
-
 /// The requests that wait in a pool, if any may.
 fn queue(pool: &Value) -> Option<String> {
     let waiting = pool["queue"]["waiting"].as_u64()?;
@@ -278,7 +257,7 @@ pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
 }
 
-fn counted(count: u64, noun: &str) -> String {
+pub(super) fn counted(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 

@@ -1,11 +1,11 @@
-//! Shadows: `[[strategy.shadow]]`. A shadow is a further strategy of a pool that picks for its requests and routes none.
+//! Shadows: `[[strategy.shadow]]`. A shadow is a further strategy of a pool: it picks for its requests, and routes none.
 //!
 //! Its plugin has the keys of the strategy in charge: `name`, `path` and `sha256`. Its options are its own table
-//! `config`, else the table of `[strategy.config]` with its name. So the strategy in charge can have a shadow of the same
-//! plugin with other options.
+//! `config`, else the table of `[strategy.config]` with its name. So the strategy in charge can have a shadow of the
+//! same plugin with other options.
 //!
-//! Invariants: the id of a shadow is unique in its pool, because its metrics have it. Keys and load reports are those of
-//! the pool.
+//! Invariants: the id of a shadow is unique in its pool, because its metrics have it. Keys and load reports are those
+//! of the pool.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -63,7 +63,10 @@ pub(super) fn check_shadows(
     for (index, ShadowTable { id, name, path, sha256, config: own }) in shadows.iter().enumerate() {
         let key = key.index(index);
         if name.is_none() && path.is_none() {
-            return Err(Fault::new(key, "a shadow needs a `name`, such as \"least_connections\", or a `path`"));
+            return Err(Fault::new(
+                key.key("name"),
+                "a shadow needs a `name`, such as \"least_connections\", or a `path`",
+            ));
         }
         let plugin = check_plugin(name.as_deref(), path.as_deref(), &key, around)?;
         let id = id.clone().unwrap_or_else(|| plugin.expected_name());

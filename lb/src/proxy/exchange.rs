@@ -28,7 +28,7 @@ mod request_id;
 mod response;
 mod retry;
 mod send;
-mod shown;
+mod shadows;
 mod slot;
 mod switched;
 mod trailers;
@@ -45,7 +45,6 @@ use tokio::time::Instant;
 
 pub(super) use self::hedge::Race;
 pub(super) use self::response::{Response, ResponseBody};
-pub(super) use self::shown::Shown;
 pub(super) use self::switched::Switched;
 
 use self::attempt::Answer;

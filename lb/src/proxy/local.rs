@@ -10,10 +10,10 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::exchange::Shown;
 use super::listeners::Listeners;
 use super::owner::Owner;
 use super::queue::Lines;
+use super::shown::Shown;
 use super::view::View;
 use crate::http1::{Fields, RequestHead, ResponseHead};
 use crate::net::{Buffers, Descriptor, Descriptors, Spare};

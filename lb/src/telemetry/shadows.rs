@@ -1,7 +1,7 @@
 //! Counts about shadows: strategies that pick for the requests of a pool and route none of them.
 //!
-//! Why apart from the hub: most pools have no shadow, and then there is no shard. Invariants: one worker writes a shard,
-//! and no counter goes back while its series is shown. Series of a shadow or backend that is gone stay for
+//! Why apart from the hub: most pools have no shadow, and then there is no shard. Invariants: one worker writes a
+//! shard, and no counter goes back while its series is shown. Series of a shadow or backend that is gone stay for
 //! [`RETIRED_SERIES_STAY`]. The lock is taken when views are built and at scrapes, never for a request.
 
 use std::collections::BTreeMap;

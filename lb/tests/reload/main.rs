@@ -24,6 +24,7 @@ mod probation;
 mod promises;
 mod reach;
 mod refused;
+mod shadow_crashes;
 mod shadows;
 mod soak;
 mod state;

@@ -29,7 +29,7 @@ fn mistakes_in_shadows_name_their_key() {
     for (text, complaint) in [
         (one.repeat(5), "strategy.shadow: a strategy can have 4 shadows, not 5"),
         (one.repeat(2), "strategy.shadow[1]: another shadow is called \"a\": give one of them an `id` of its own"),
-        ("[[strategy.shadow]]\nid = \"a\"\n".to_owned(), "strategy.shadow[0]: a shadow needs a `name`"),
+        ("[[strategy.shadow]]\nid = \"a\"\n".to_owned(), "strategy.shadow[0].name: a shadow needs a `name`"),
         (format!("{one}sha256 = \"1\"\n"), "strategy.shadow[0].sha256: must be 64 hexadecimal digits"),
         (format!("{one}id = \"\"\n"), "strategy.shadow[0].id"),
         ("[[strategy.shadow]]\nname = \"../a\"\n".to_owned(), "strategy.shadow[0].name"),

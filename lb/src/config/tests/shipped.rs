@@ -130,7 +130,7 @@ fn keys_by_section() -> Vec<(String, Vec<String>)> {
         sections.push((section.clone(), known(&header)));
     }
     sections.push(("strategy.load_reports".to_owned(), known("[strategy.load_reports]\nnone = 1")));
-    sections.push(("strategy.shadow".to_owned(), known("[[strategy.shadow]]\nnone = 1")));
+    sections.push(("strategy.shadow".to_owned(), known("[[strategy.shadow]]\nname = \"a\"\nnone = 1")));
     sections.push(("pools.api".to_owned(), known("[pools.api]\nnone = 1")));
     assert!(sections.iter().all(|(_, keys)| !keys.is_empty()), "{sections:?}");
     sections

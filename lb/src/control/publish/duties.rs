@@ -1,5 +1,5 @@
-//! Duties: the hooks that the builder calls at regular times, `tick` and `metrics`, for each strategy in charge and each
-//! shadow.
+//! Duties: the hooks that the builder calls at regular times, `tick` and `metrics`, for each strategy in charge and
+//! each shadow.
 //!
 //! Why on the builder: both may be slow, and the contract allows one such call at a time.
 //!

@@ -1,8 +1,8 @@
 //! The watch over shadows: one that fails is switched off, and requests go on.
 //!
 //! Why not probation: a shadow routes nothing, so there is nothing to put back. The rules for faults and slow picks are
-//! those of probation, and they hold as long as the shadow runs. Invariant: a fault of a shadow never counts against the
-//! strategy in charge. So a worker that hangs in a shadow's pick is taken out of the count of stuck workers.
+//! those of probation, and they hold as long as the shadow runs. Invariant: a fault of a shadow never counts against
+//! the strategy in charge. So a worker that hangs in a shadow's pick is taken out of the count of stuck workers.
 
 use std::time::Duration;
 

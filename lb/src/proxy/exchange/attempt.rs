@@ -16,11 +16,11 @@ use super::account::Account;
 use super::choose::{Picked, Unpicked, choose};
 use super::hedge::Race;
 use super::retry::{After, Failed, Plan, Retry};
-use super::shown::{self, Shown};
 use super::slot::{Means, Slot};
-use super::{Context, Exchange, notes};
+use super::{Context, Exchange, notes, shadows};
 use crate::http1::{Fields, ResponseHead};
 use crate::proxy::fault::Fault;
+use crate::proxy::shown::Shown;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::view::MemberView;
 
@@ -163,7 +163,7 @@ impl Attempt {
                 shared.picker.start(&start);
             }
             if !shared.shadows.is_empty() {
-                shown::tell_start(shared, self.shown.as_deref(), start.backend_id, &start);
+                shadows::tell_start(shared, self.shown.as_deref(), &start);
             }
         }
     }
@@ -273,15 +273,12 @@ impl Attempt {
         }
         self.slot.give_back();
         self.tell_finish(outcome, now);
-        if let Some(shown) = self.shown.take() {
-            self.context.local.shown.put(shown);
-        }
         self.slot.wake_next();
     }
 
     /// Tells the strategy in charge and the shadows that the attempt has ended, if they want to know.
     #[inline]
-    fn tell_finish(&self, outcome: Outcome, now: Instant) {
+    fn tell_finish(&mut self, outcome: Outcome, now: Instant) {
         let current = self.slot.pool.current();
         let Some(current) = &*current else { return };
         let shared = &current.shared;
@@ -311,8 +308,9 @@ impl Attempt {
                 _ => picker.finish(&finish),
             }
             if !shared.shadows.is_empty() {
-                let (shown, account) = (self.shown.as_deref(), self.account.as_deref());
-                shown::tell_finish(shared, shown, finish.backend_id, &finish, account);
+                let shown = self.shown.take();
+                shadows::tell_finish(shared, shown.as_deref(), &finish, self.account.as_deref());
+                shown.into_iter().for_each(|shown| local.shown.put(shown));
             }
             // Before the look for a request that waits: the strategy's own counts may be relaxed.
             fence(SeqCst);

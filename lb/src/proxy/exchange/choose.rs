@@ -12,12 +12,13 @@ use tokio::time::Instant;
 
 use super::Exchange;
 use super::retry::Plan;
-use super::shown::{Shown, show};
+use super::shadows::show;
 use super::slot::{Means, Slot};
 use crate::generation::{Choice, PoolGeneration, RequestParts};
 use crate::pool::Key;
 use crate::proxy::fault::Fault;
 use crate::proxy::sessions::Session;
+use crate::proxy::shown::Shown;
 use crate::proxy::upstream::Link;
 use crate::proxy::view::MemberView;
 use crate::telemetry::{FallbackReason, SessionResult};

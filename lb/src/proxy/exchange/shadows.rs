@@ -12,40 +12,24 @@ use lb_strategy_host::{Decision, Finish, PickRequest, Refusal, Start};
 use super::Exchange;
 use super::account::Account;
 use super::choose::parts;
-use crate::config::SHADOWS_MAX;
 use crate::generation::{PoolGeneration, Shadow};
 use crate::pool::{Key, key};
+use crate::proxy::shown::{ShadowPick, Shown};
 use crate::proxy::view::{Current, ShadowView};
 use crate::telemetry::ShadowResult;
-
-/// What the shadows picked for a request.
-#[derive(Default)]
-pub(in crate::proxy) struct Shown {
-    picks: [Option<Pick>; SHADOWS_MAX],
-}
-
-/// The pick of one shadow.
-#[derive(Clone, Copy)]
-struct Pick {
-    instance: u64,
-    /// The number of the backend, see [`Backend::number`](crate::pool::Backend::number).
-    backend: u64,
-    token: u64,
-}
 
 /// Has each shadow pick for the request that gets the backend at `routed`.
 #[cold]
 pub(super) fn show(exchange: &Exchange, current: &Current, request: &PickRequest<'_>, routed: usize) -> Box<Shown> {
     let mut shown = exchange.context.local.shown.take().unwrap_or_default();
-    shown.picks = [None; SHADOWS_MAX];
     let own_key = own_key(exchange, &current.shared);
     let key = exchange.key.as_ref().or(own_key.as_ref()).map(|key| (Key::bytes(key), key.hash));
     let shadows = current.shared.shadows.iter().zip(&current.shadows);
-    for (pick, (shadow, view)) in shown.picks.iter_mut().zip(shadows) {
+    shown.take(shadows.map(|(shadow, view)| {
         let key = key.filter(|_| shadow.wants.hash);
         let request = PickRequest { key, lookup: &parts(exchange, shadow.wants.body), ..*request };
-        *pick = pick_of(shadow, view, &current.shared, &request, routed);
-    }
+        pick_of(shadow, view, &current.shared, &request, routed)
+    }));
     shown
 }
 
@@ -65,7 +49,7 @@ fn pick_of(
     shared: &PoolGeneration,
     request: &PickRequest<'_>,
     routed: usize,
-) -> Option<Pick> {
+) -> Option<ShadowPick> {
     let decision = view.shard.pick(request.now_ns, || shadow.picker.pick_as_shadow(request));
     view.backends[routed].routed.inc();
     let Decision::Backend { index, token } = decision else {
@@ -77,7 +61,7 @@ fn pick_of(
     };
     view.shard.result(if index == routed { ShadowResult::Same } else { ShadowResult::Other });
     view.backends[index].picked.inc();
-    Some(Pick { instance: shadow.picker.strategy().instance(), backend: shared.backends[index].number, token })
+    Some(ShadowPick { instance: shadow.picker.strategy().instance(), backend: shared.backends[index].number, token })
 }
 
 /// The result of a decision without a backend.
@@ -90,26 +74,20 @@ fn result_of(decision: Decision) -> ShadowResult {
     }
 }
 
-/// Tells the shadows that ask for it that an attempt begins on the backend with this number.
+/// Tells the shadows that ask for it that an attempt begins.
 #[cold]
-pub(super) fn tell_start(shared: &PoolGeneration, shown: Option<&Shown>, backend: u64, start: &Start) {
+pub(super) fn tell_start(shared: &PoolGeneration, shown: Option<&Shown>, start: &Start) {
     for shadow in shared.shadows.iter().filter(|shadow| shadow.wants.start) {
-        let token = own_token(shadow, shown, backend);
+        let token = own_token(shadow, shown, start.backend_id);
         shadow.picker.start(&Start { own: token.is_some(), token: token.unwrap_or_default(), ..*start });
     }
 }
 
 /// The same for its end, with the response if they ask for that.
 #[cold]
-pub(super) fn tell_finish(
-    shared: &PoolGeneration,
-    shown: Option<&Shown>,
-    backend: u64,
-    finish: &Finish,
-    account: Option<&Account>,
-) {
+pub(super) fn tell_finish(shared: &PoolGeneration, shown: Option<&Shown>, finish: &Finish, account: Option<&Account>) {
     for shadow in shared.shadows.iter().filter(|shadow| shadow.wants.finish) {
-        let token = own_token(shadow, shown, backend);
+        let token = own_token(shadow, shown, finish.backend_id);
         let finish = Finish { own: token.is_some(), token: token.unwrap_or_default(), ..*finish };
         let instance = shadow.picker.strategy().instance();
         match account.filter(|_| shadow.wants.answer) {
@@ -121,7 +99,5 @@ pub(super) fn tell_finish(
 
 /// The token of the shadow's pick, if it picked this backend for this attempt.
 fn own_token(shadow: &Shadow, shown: Option<&Shown>, backend: u64) -> Option<u64> {
-    let instance = shadow.picker.strategy().instance();
-    let mut picks = shown?.picks.iter().flatten();
-    picks.find(|pick| pick.instance == instance && pick.backend == backend).map(|pick| pick.token)
+    shown?.token(shadow.picker.strategy().instance(), backend)
 }
