@@ -1,4 +1,5 @@
-//! Shadows: `[[strategy.shadow]]`. A shadow is a further strategy of a pool: it picks for its requests, and routes none.
+//! Shadows: `[[strategy.shadow]]`. A shadow is a further strategy of a pool, which picks for its requests and routes
+//! none.
 //!
 //! Its plugin has the keys of the strategy in charge: `name`, `path` and `sha256`. Its options are its own table
 //! `config`, else the table of `[strategy.config]` with its name. So the strategy in charge can have a shadow of the

@@ -16,4 +16,4 @@ pub(super) use built_in::built_in;
 pub(super) use crash::Crash;
 pub(super) use ledger::{Found, Ledger, Records};
 pub(super) use probation::{Opinion, PICKS_MIN, Tenure, fault};
-pub(super) use role::{Role, label_of_shadow, owner_of_shadow};
+pub(super) use role::Role;

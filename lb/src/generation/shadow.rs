@@ -15,8 +15,8 @@ pub struct Shadow {
     pub wants: Wants,
 }
 
-/// What the strategy in charge, which asks for `wants`, or one of the shadows is told about attempts. With shadows every
-/// end counts, because it gives back the memory of their picks.
+/// What the strategy in charge, which asks for `wants`, or one of the shadows is told about attempts. With shadows
+/// every end counts, because it gives back the memory of their picks.
 pub fn told(wants: Wants, shadows: &[Shadow]) -> Wants {
     shadows.iter().map(|shadow| shadow.wants).fold(wants, |told, wants| Wants {
         start: told.start || wants.start,

@@ -152,6 +152,15 @@ impl FromIterator<ShadowState> for Shadows {
     }
 }
 
+// === impl ShadowChoice ===
+
+impl ShadowChoice {
+    /// The label `strategy` in the metrics of strategies.
+    pub(in crate::control) fn label(&self) -> String {
+        label_of(&self.settings.id)
+    }
+}
+
 // === impl ShadowState ===
 
 impl ShadowState {
@@ -167,6 +176,11 @@ impl ShadowState {
 
     pub(in crate::control) fn is_off(&self) -> bool {
         self.off.is_some()
+    }
+
+    /// The label `strategy` in the metrics of strategies.
+    pub(in crate::control) fn label(&self) -> String {
+        label_of(&self.id)
     }
 
     pub(in crate::control) fn choice(&self) -> ShadowChoice {
@@ -207,6 +221,10 @@ impl ShadowState {
             backends: since.backends.iter().map(|(id, (picked, _))| (id.to_string(), *picked)).collect(),
         }
     }
+}
+
+fn label_of(id: &str) -> String {
+    format!("shadow:{id}")
 }
 
 /// The largest count by weight, as a multiple of the mean; `None` without counts.

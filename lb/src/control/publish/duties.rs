@@ -15,7 +15,6 @@ use tokio::sync::Notify;
 
 use super::complaints::Complaints;
 use crate::control::pools::{PoolKey, PoolState};
-use crate::control::trust::label_of_shadow;
 use crate::telemetry::{DutyHook, Metrics, PluginPage};
 
 /// Between two calls of `metrics`.
@@ -72,7 +71,7 @@ impl Post {
             strategy: strategy.clone(),
         };
         let in_charge = post(pool.strategy.plugin().name(), &pool.strategy);
-        let shadows = pool.shadows.on().map(move |shadow| post(&label_of_shadow(&shadow.id), &shadow.strategy));
+        let shadows = pool.shadows.on().map(move |shadow| post(&shadow.label(), &shadow.strategy));
         std::iter::once(in_charge).chain(shadows).filter(|post| post.hooks().next().is_some())
     }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use super::{FollowUp, Publisher};
 use crate::control::pools::{PoolKey, ShadowChoice, ShadowsReplaced};
-use crate::control::trust::{label_of_shadow, owner_of_shadow};
 
 // === impl Publisher: shadows ===
 
@@ -43,16 +42,15 @@ impl Publisher {
     /// These shadows are in the newest generation. Their faults count when every worker has it.
     pub(in crate::control) fn shadows_begin(&mut self, pool: PoolKey, came: Vec<ShadowChoice>) {
         let name = self.pools[pool].name.clone();
-        for ShadowChoice { strategy, settings } in &came {
+        for choice in &came {
+            let ShadowChoice { strategy, settings } = choice;
             let (plugin, id) = (strategy.plugin(), &settings.id);
             let version = plugin.version();
             self.metrics.shadow_begins(&name, id, plugin.name(), version);
-            self.metrics.instance_in_charge(&name, &label_of_shadow(id), strategy.panics().clone());
-            match self.pools[pool].shadows.iter().find(|shadow| *shadow.id == *settings.id && shadow.is_off()) {
+            self.metrics.instance_in_charge(&name, &choice.label(), strategy.panics().clone());
+            match self.pools[pool].shadows.iter().find(|shadow| *shadow.id == **id && shadow.is_off()) {
                 Some(_) => self.metrics.shadow_is_off(&name, id),
-                None => {
-                    tracing::info!(pool = %owner_of_shadow(&name, id), strategy = plugin.name(), version, "shadow begins")
-                }
+                None => tracing::info!(pool = %name, shadow = %id, strategy = plugin.name(), version, "shadow begins"),
             }
             self.wait_for_newest(FollowUp::InCharge { pool, instance: strategy.instance() });
         }

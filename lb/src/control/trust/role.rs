@@ -19,16 +19,6 @@ pub(in crate::control) struct Role<'a> {
     shadow: Option<(usize, &'a str)>,
 }
 
-/// The owner of a shadow of `pool`, for log lines and for records of crashes.
-pub(in crate::control) fn owner_of_shadow(pool: &str, id: &str) -> String {
-    format!("{pool} (shadow {id})")
-}
-
-/// The label `strategy` of a shadow in the metrics of strategies.
-pub(in crate::control) fn label_of_shadow(id: &str) -> String {
-    format!("shadow:{id}")
-}
-
 // === impl Role ===
 
 impl<'a> Role<'a> {
@@ -54,9 +44,9 @@ impl<'a> Role<'a> {
         self.shadow.is_some()
     }
 
-    /// The name of its pool, for the strategy in charge.
+    /// The name in log lines and in records of crashes: that of the pool, for the strategy in charge.
     pub(in crate::control) fn owner(&self) -> String {
-        self.shadow.map_or_else(|| self.pool.to_owned(), |(_, id)| owner_of_shadow(self.pool, id))
+        self.shadow.map_or_else(|| self.pool.to_owned(), |(_, id)| format!("{} (shadow {id})", self.pool))
     }
 
     /// The key of the configuration that names the plugin.
