@@ -17,7 +17,7 @@ use crate::crash::Subject;
 use crate::error::{HookError, sentence};
 use crate::inside::{Hook, HookPanics, Tag, enter};
 use crate::library::Plugin;
-use crate::request::{Decision, PickRequest, Refusal};
+use crate::request::{Decision, PickRequest, Probes, Refusal};
 use lend::{Lent, lend, lend_to_shadow};
 
 mod attempt;
@@ -215,18 +215,30 @@ impl Picker {
     /// One decision: calls the plugin and checks the result. The host does not allocate and takes no lock.
     #[inline]
     pub fn pick(&self, request: &PickRequest<'_>) -> Decision {
-        self.pick_lent(&lend(request), request.tried)
+        self.ask(&lend(request), request.tried, &mut LbPick::default())
     }
 
-    /// One decision of a shadow: nothing follows from it, so the request says that it is [`LB_REQ_SHADOW`].
+    /// The same, with the backends that the strategy has probed. Only for a strategy that [wants](crate::Wants) probes.
+    #[inline]
+    pub fn pick_and_probe(&self, request: &PickRequest<'_>, probes: &mut Probes) -> Decision {
+        let mut answer = LbPick::default();
+        let decision = self.ask(&lend(request), request.tried, &mut answer);
+        *probes = match decision {
+            Decision::Backend { .. } if answer.n_probes > 0 => self.checked_probes(&answer),
+            _ => Probes::default(),
+        };
+        decision
+    }
+
+    /// One decision of a shadow: nothing follows from it, and it gets no probes. The request has the flag
+    /// [`LB_REQ_SHADOW`].
     #[inline]
     pub fn pick_as_shadow(&self, request: &PickRequest<'_>) -> Decision {
-        self.pick_lent(&lend_to_shadow(request), request.tried)
+        self.ask(&lend_to_shadow(request), request.tried, &mut LbPick::default())
     }
 
     #[inline]
-    fn pick_lent(&self, lent: &Lent<'_>, tried: &[u32]) -> Decision {
-        let mut answer = LbPick::default();
+    fn ask(&self, lent: &Lent<'_>, tried: &[u32], answer: &mut LbPick) -> Decision {
         let hook = self.strategy.plugin.table().pick;
         let call = enter(&self.strategy.tag, Hook::Pick);
         // SAFETY: instance, picker and list are alive and belong together, and the request is valid during the call.
@@ -237,7 +249,7 @@ impl Picker {
                 self.raw.as_ptr(),
                 self.backends.raw(),
                 std::ptr::from_ref(lent).cast(),
-                &raw mut answer,
+                &raw mut *answer,
             )
         };
         drop(call);
@@ -279,6 +291,18 @@ impl Picker {
         }
     }
 
+    fn checked_probes(&self, answer: &LbPick) -> Probes {
+        let mut probes = Probes::default();
+        for index in answer.probe.iter().take(answer.n_probes as usize) {
+            if !probes.indexes().contains(index) && self.backends.is_eligible(*index as usize) {
+                probes.index[probes.count as usize] = *index;
+                probes.count += 1;
+            }
+        }
+        probes.refused = answer.n_probes.saturating_sub(probes.count);
+        probes
+    }
+
     /// Whether "no backend" is right, by the list that the strategy got.
     #[cold]
     fn none(&self, tried: &[u32]) -> Decision {
@@ -290,7 +314,7 @@ impl Picker {
     }
 
     #[inline]
-    fn check(&self, answer: LbPick, tried: &[u32]) -> Decision {
+    fn check(&self, answer: &LbPick, tried: &[u32]) -> Decision {
         let index = answer.index as usize;
         if index >= self.backends.len() {
             Decision::Refused(Refusal::BadIndex)
