@@ -88,15 +88,18 @@ fn shadows_change_no_request_and_their_counts_add_up() {
 
 #[test]
 fn a_shadow_of_the_strategy_in_charge_agrees_with_it() {
-    // Each has its own turn. They began at the same backend, with the same requests.
-    let bench = Bench::start_by("", &shaded(&shadow("round_robin", "id = \"twin\"\n")), |text| {
-        let folder = lb_test_support::folder(text);
-        lb_test_support::Balancer::start_in(folder, &["--set", "reload.watch=false", "--set", "proxy.workers=1"])
-    });
-    (0..60).for_each(|_| drop(bench.server()));
-    let twin = status(&bench, "twin");
-    assert_eq!((count(&twin, "same"), &twin["agreement"]), (60, &json!(1.0)), "{twin}");
-    assert_eq!(twin["imbalance"], twin["imbalance_in_charge"]);
+    // Round robin takes turns of its own from the same begin. Least connections must see the same requests in flight.
+    for name in ["round_robin", "least_connections"] {
+        let text = named(name) + &shadow(name, "id = \"twin\"\n");
+        let bench = Bench::start_by("", &text, |text| {
+            let folder = lb_test_support::folder(text);
+            lb_test_support::Balancer::start_in(folder, &["--set", "reload.watch=false", "--set", "proxy.workers=1"])
+        });
+        (0..60).for_each(|_| drop(bench.server()));
+        let twin = status(&bench, "twin");
+        assert_eq!((count(&twin, "same"), &twin["agreement"]), (60, &json!(1.0)), "{name}: {twin}");
+        assert_eq!(twin["imbalance"], twin["imbalance_in_charge"], "{name}");
+    }
 }
 
 #[test]
