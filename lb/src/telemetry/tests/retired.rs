@@ -6,7 +6,8 @@ use std::time::Duration;
 use http::Method;
 
 use super::super::{
-    ErrorReason, FallbackReason, HedgeResult, Metrics, QueueRefusal, ReportResult, RetryReason, SessionResult,
+    ErrorReason, FallbackReason, HedgeResult, Metrics, ProbeOutcome, ProbeSkip, QueueRefusal, ReportResult,
+    RetryReason, SessionResult,
 };
 use super::{Text, hub_with_clock, scrape, series_of};
 
