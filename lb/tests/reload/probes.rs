@@ -36,7 +36,7 @@ fn stalling() -> Hostile {
 }
 
 fn ask(lb: &Balancer, probes: &str) {
-    assert_eq!(send(lb.proxy, "GET", "/", &[&format!("x-probe: {probes}")], "").status, 200);
+    assert_eq!(send(lb.proxy, "GET", "/home", &[&format!("x-probe: {probes}")], "").status, 200);
 }
 
 fn says(lb: &Balancer) -> Value {
@@ -116,27 +116,27 @@ fn a_probe_names_its_host_and_path_and_follows_the_head_of_its_request() {
     let requests_before = Arc::new(AtomicUsize::new(0));
     let (own, gate, seen) = (first.clone(), probed.clone(), requests_before.clone());
     // The connection of requests reads its second one only after the probe has arrived.
-    let server = Hostile::start(move |number, wire| {
-        if number == 0 {
-            wire.head();
-            *own.lock().unwrap() = Some(wire.clone_stream());
-            wire.write(OK);
-            wait_until("the probe to arrive", || gate.load(SeqCst));
-            while wire.head().is_some() {
-                wire.write(OK);
-            }
-        } else {
-            wire.head();
+    let server = Hostile::start(move |_, wire| match wire.head() {
+        Some(head) if head.starts_with("GET /load") => {
             let first = own.lock().unwrap();
             let bytes = first.as_ref().unwrap().peek(&mut [0; 4_096]).unwrap();
             seen.store(bytes, SeqCst);
             gate.store(true, SeqCst);
             wire.write(b"HTTP/1.1 503 No\r\ncontent-length: 2\r\n\r\nno");
         }
+        Some(head) if head.starts_with("GET /first") => {
+            *own.lock().unwrap() = Some(wire.clone_stream());
+            wire.write(OK);
+            wait_until("the probe to arrive", || gate.load(SeqCst));
+            while wire.head().is_some() {
+                wire.write(OK);
+            }
+        }
+        _ => wire.write(OK),
     });
     let lb = start(&named("reporter"), "", &[("b1", server.addr)]);
     let mut client = Client::connect(lb.proxy);
-    assert_eq!(client.get("/").status(), 200);
+    assert_eq!(client.get("/first").status(), 200);
     assert_eq!(client.ask("GET", "/with", &["x-probe: 0"]).status(), 200);
     assert!(requests_before.load(SeqCst) > "GET /with".len(), "the request was there before its probe");
     wait_until("the end of the probe", || told(&lb) == 1);
@@ -226,12 +226,13 @@ fn probes_keep_a_connection_and_replace_one_that_the_backend_has_closed() {
     });
     let requests = mock_with("2", |_| {});
     let lb = start(&named("reporter"), "", &[("b1", requests.addr), ("b2", server.addr)]);
+    wait_until("the health check", || server.closed() == 1);
     for turn in 1..=6 {
         ask(&lb, "1");
         wait_until("the probe to end", || told(&lb) == turn);
         assert_eq!(says(&lb)["probed"]["outcome"], 0, "turn {turn}");
     }
-    assert_eq!((probes_seen(&server), server.accepted()), (6, 3));
+    assert_eq!((probes_seen(&server), server.accepted()), (6, 1 + 3));
 }
 
 #[test]
