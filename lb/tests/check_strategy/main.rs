@@ -69,7 +69,7 @@ fn assert_fails_on(cases: &[(&str, &str)], arguments: &[&str], exactly: bool) ->
 #[test]
 fn the_shipped_strategies_and_the_examples_pass() {
     let folder = tempfile::tempdir().unwrap();
-    let twins = ["two_choices", "fastest_half", "prefix_affinity", "central_queue"];
+    let twins = ["two_choices", "fastest_half", "prefix_affinity", "central_queue", "least_loaded_probed"];
     let in_c = twins.map(|name| compile(&folder, &format!("{name}.c"), &name.to_uppercase()));
     let sound = compile(&folder, "broken/one_rule.c", "NO_RULE");
     let offers_all = compile(&folder, "broken/one_rule.c", "OFFERS_ALL_HOOKS");
@@ -91,7 +91,10 @@ fn the_shipped_strategies_and_the_examples_pass() {
     assert_eq!(["hooks", "explain"].map(|row| verdict(&cards[0], row)), ["pass", "pass"], "{:#}", cards[0]);
     assert_eq!(verdict(card("one_rule"), "explain"), "not_applicable");
     let last = row(&cards[cards.len() - 1], "hooks");
-    assert_eq!(last["sentence"], "called: on_start, on_finish, tick, explain, metrics, state_export, state_import");
+    assert_eq!(
+        last["sentence"],
+        "called: on_start, on_finish, on_probe, tick, explain, metrics, state_export, state_import"
+    );
     assert_eq!(verdict(card("two_choices"), "waits"), "not_applicable");
     let waits = cards.iter().filter(|card| card["strategy"] == "central_queue").map(|card| verdict(card, "waits"));
     assert_eq!(waits.collect::<Vec<_>>(), ["pass", "pass"], "it waits only while backends are busy");
