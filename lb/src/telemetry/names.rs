@@ -113,6 +113,11 @@ pub const LOAD_REPORTS: Metric = counter(
     &["pool", "result"],
     "Load reports that came with responses, in pools with strategy.load_reports, by result.",
 );
+pub const PROBES: Metric = counter(
+    "lb_probes_total",
+    &["pool", "kind", "outcome"],
+    "Probes for strategies, in pools with strategy.probe, by kind (with a pick, or periodic) and outcome.",
+);
 pub const BACKEND_RESPONSE: Metric = histogram(
     "lb_backend_response_seconds",
     &["pool", "backend"],
@@ -263,6 +268,7 @@ pub const HUB: &[&Metric] = &[
     &BACKEND_REQUESTS,
     &BACKEND_ERRORS,
     &LOAD_REPORTS,
+    &PROBES,
     &BACKEND_RESPONSE,
     &BACKEND_CONNECT,
     &BACKEND_REQUESTS_IN_FLIGHT,

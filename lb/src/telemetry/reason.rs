@@ -231,6 +231,20 @@ words! {
     }
 }
 
+words! {
+    /// How a probe for a strategy ended.
+    pub enum ProbeOutcome {
+        /// With a response of any status.
+        Ok = "ok",
+        /// No connection could be opened, or not in time.
+        Connect = "connect",
+        /// The backend did not respond in time.
+        Timeout = "timeout",
+        /// The backend closed the connection, or its response was not valid HTTP.
+        Reset = "reset",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -28,6 +28,7 @@ fn busy_hub() -> Arc<Metrics> {
     metrics.instance_in_charge("p", "round_robin", panics);
     metrics.plugin_page("p", "round_robin", PluginPage::default());
     metrics.duty_failures("p", "round_robin", DutyHook::Tick, 1);
+    metrics.periodic_probe("p", ProbeOutcome::Ok);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for worker in 0..2 {
         metrics.runtime(worker, runtime.handle().metrics());
