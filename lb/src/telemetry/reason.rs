@@ -232,16 +232,27 @@ words! {
 }
 
 words! {
-    /// How a probe for a strategy ended.
+    /// How a probe of a backend ended.
     pub enum ProbeOutcome {
-        /// With a response of any status.
+        /// Any response arrived.
         Ok = "ok",
-        /// No connection could be opened, or not in time.
-        Connect = "connect",
-        /// The backend did not respond in time.
+        /// The connection was refused or could not be made.
+        ConnectError = "connect_error",
+        /// The response did not arrive in time.
         Timeout = "timeout",
-        /// The backend closed the connection, or its response was not valid HTTP.
+        /// The connection broke off, or the response is not HTTP.
         Reset = "reset",
+    }
+}
+
+impl From<lb_strategy_host::Outcome> for ProbeOutcome {
+    fn from(outcome: lb_strategy_host::Outcome) -> Self {
+        match outcome {
+            lb_strategy_host::Outcome::Ok => Self::Ok,
+            lb_strategy_host::Outcome::ConnectError => Self::ConnectError,
+            lb_strategy_host::Outcome::Timeout => Self::Timeout,
+            _ => Self::Reset,
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod probation;
 mod promises;
 mod reach;
 mod refused;
+mod rounds;
 mod soak;
 mod state;
 mod triggers;

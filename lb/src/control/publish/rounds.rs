@@ -10,7 +10,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_strategy_host::Outcome;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
@@ -21,7 +20,7 @@ use crate::config::ProbePolicy;
 use crate::control::health::probe;
 use crate::generation::{Hall, PoolGeneration};
 use crate::pool::Backend;
-use crate::telemetry::{Metrics, ProbeOutcome};
+use crate::telemetry::Metrics;
 
 /// A strategy that asks for probes in shorter intervals gets them in this one.
 const EVERY_MIN: Duration = Duration::from_millis(10);
@@ -68,16 +67,6 @@ struct Probing {
     every: Duration,
     /// The response headers that the strategy names.
     names: Arc<[Box<[u8]>]>,
-}
-
-fn counted(outcome: Outcome) -> ProbeOutcome {
-    match outcome {
-        Outcome::Ok => ProbeOutcome::Ok,
-        Outcome::ConnectError => ProbeOutcome::Connect,
-        Outcome::Timeout => ProbeOutcome::Timeout,
-        // Probes have no other outcomes.
-        _ => ProbeOutcome::Reset,
-    }
 }
 
 // === impl Rounds ===
@@ -157,7 +146,7 @@ impl Probing {
             if self.backend.is_eligible() {
                 let end = probe(self.backend.socket, &self.backend.address, &self.policy, &self.names).await;
                 drop(place);
-                means.metrics.periodic_probe(&self.pool, counted(end.outcome));
+                means.metrics.periodic_probe(&self.pool, end.outcome.into());
                 let (told, is_told) = oneshot::channel();
                 if let Some(pool) = means.pool_of(self.instance) {
                     let now_ns = end.ended.saturating_duration_since(means.hall.opened()).as_nanos() as u64;

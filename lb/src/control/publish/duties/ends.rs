@@ -76,3 +76,6 @@ impl Ends {
         let _ = told.send(());
     }
 }
+
+#[cfg(test)]
+mod tests;
