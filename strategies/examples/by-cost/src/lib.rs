@@ -114,7 +114,7 @@ mod tests {
         let world = World::of(2);
         let picker = world.picker(&strategy(&TABLE, &json!({})).unwrap()).unwrap();
         let mut requests = Requests::seeded(52);
-        world.list().specs()[0].slot.word[COSTS].store(1, Relaxed);
+        world.list().specs()[0].slot.words()[COSTS].store(1, Relaxed);
         assert!((0..100).all(|_| requests.ask().pick_backend(&picker) == Ok(1)));
         world.set_load(1, 1);
         assert!((0..100).all(|_| requests.ask().pick_backend(&picker) == Ok(0)), "one in flight costs 1000");

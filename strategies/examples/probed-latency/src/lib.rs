@@ -107,7 +107,7 @@ mod tests {
     fn world(backends: [(u64, u32); 2]) -> World {
         let world = World::of(2);
         for (index, (latency, in_flight)) in backends.into_iter().enumerate() {
-            world.list().specs()[index].slot.word[LATENCY].store(latency, Relaxed);
+            world.list().specs()[index].slot.words()[LATENCY].store(latency, Relaxed);
             world.set_load(index, in_flight);
         }
         world
