@@ -117,7 +117,6 @@ static const lb_strategy_table TABLE = {
     .name = TEXT("by_cost"),
     .version = TEXT("0.1.0"),
     .build = TEXT("C"),
-    .expectation = TEXT("{\"balance\":\"by_load\"}"),
     .strategy_new = strategy_new,
     .strategy_free = strategy_free,
     .picker_new = picker_new,

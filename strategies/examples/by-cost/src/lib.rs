@@ -44,7 +44,6 @@ fn told(text: &[u8]) -> Option<u64> {
 
 impl Strategy for ByCost {
     const NAME: &'static str = "by_cost";
-    const EXPECTATION: &'static str = r#"{"balance":"by_load"}"#;
     const WANTS_FINISH: bool = true;
     const WANTS_ANSWER: bool = true;
     const RESPONSE_HEADERS: &'static [&'static str] = &["x-cost"];
