@@ -68,7 +68,7 @@ pub struct PoolGeneration {
     pub thresholds: Thresholds,
     /// `None`: the load reports of its backends are not read.
     pub load_reports: Option<Arc<LoadReportPolicy>>,
-    /// `None`: the strategy gets no probes.
+    /// `None`: the strategy wants no probes, or the pool sends none.
     pub probe: Option<Arc<ProbePolicy>>,
 }
 

@@ -116,7 +116,12 @@ pub const LOAD_REPORTS: Metric = counter(
 pub const PROBES: Metric = counter(
     "lb_probes_total",
     &["pool", "kind", "outcome"],
-    "Probes for strategies, in pools with strategy.probe, by kind (with a pick, or periodic) and outcome.",
+    "Probes of backends for strategies that ask for them, with a pick or periodically, by outcome.",
+);
+pub const PROBES_SKIPPED: Metric = counter(
+    "lb_probes_skipped_total",
+    &["pool", "reason"],
+    "Probes that a strategy asked for and lb did not send, by reason.",
 );
 pub const BACKEND_RESPONSE: Metric = histogram(
     "lb_backend_response_seconds",
@@ -269,6 +274,7 @@ pub const HUB: &[&Metric] = &[
     &BACKEND_ERRORS,
     &LOAD_REPORTS,
     &PROBES,
+    &PROBES_SKIPPED,
     &BACKEND_RESPONSE,
     &BACKEND_CONNECT,
     &BACKEND_REQUESTS_IN_FLIGHT,

@@ -17,7 +17,7 @@ pub use page::{BadLine, BadPage, FAMILIES_MAX, PluginPage, SERIES_MAX};
 use super::exposition::{Exposition, series};
 use super::hub::Metrics;
 use super::names;
-use super::reason::{DutyHook, ProbeOutcome};
+use super::reason::DutyHook;
 use page::Family;
 
 /// The prefix of the names of these metrics.
@@ -38,8 +38,6 @@ struct State {
     dropped: BTreeMap<InPool, u64>,
     /// By pool and strategy. `None`: the strategy does not have the hook.
     failures: BTreeMap<InPool, [Option<u64>; DutyHook::COUNT]>,
-    /// Periodic probes that have ended, by pool and outcome.
-    probes: BTreeMap<Arc<str>, [u64; ProbeOutcome::COUNT]>,
 }
 
 /// The page of the strategy in charge of a pool.
@@ -70,12 +68,6 @@ impl Metrics {
         let of_strategy = state.failures.entry((pool.into(), strategy.into())).or_default();
         *of_strategy[hook as usize].get_or_insert_default() += failures;
     }
-
-    /// A periodic probe has ended.
-    pub fn periodic_probe(&self, pool: &str, outcome: ProbeOutcome) {
-        let state = &mut *self.shared().plugins.0.lock();
-        state.probes.entry(pool.into()).or_default()[outcome as usize] += 1;
-    }
 }
 
 // === impl Plugins ===
@@ -87,14 +79,13 @@ impl Plugins {
         state.pages.remove(pool);
         state.dropped.retain(|(of, _), _| **of != *pool);
         state.failures.retain(|(of, _), _| **of != *pool);
-        state.probes.remove(pool);
     }
 
     /// The counts of lb about plugins.
     pub(super) fn tell(&self, e: &mut Exposition) {
-        let (dropped, failures, probes) = {
+        let (dropped, failures) = {
             let state = self.0.lock();
-            (state.dropped.clone(), state.failures.clone(), state.probes.clone())
+            (state.dropped.clone(), state.failures.clone())
         };
         for ((pool, strategy), count) in &dropped {
             e.number(&names::PLUGIN_METRICS_DROPPED, &[pool, strategy], *count as f64);
@@ -104,11 +95,6 @@ impl Plugins {
                 if let Some(count) = count {
                     e.number(&names::STRATEGY_HOOK_FAILURES, &[pool, strategy, hook.as_str()], *count as f64);
                 }
-            }
-        }
-        for (pool, counts) in &probes {
-            for (outcome, count) in ProbeOutcome::ALL.iter().zip(counts) {
-                e.number(&names::PROBES, &[pool, "periodic", outcome.as_str()], *count as f64);
             }
         }
     }

@@ -49,7 +49,7 @@ pub(in crate::control) async fn probe(
         status: None,
         latency: Duration::ZERO,
         ended: began,
-        headers: Vec::new(),
+        headers: vec![None; names.len()],
         body: Vec::new(),
     };
     if let Ok(Ok(stream)) = timeout_at(until, TcpStream::connect(socket)).await {
@@ -62,17 +62,6 @@ pub(in crate::control) async fn probe(
     }
     end.ended = Instant::now();
     end
-}
-
-/// The values of the headers with these names.
-fn values(head: &HeaderMap, names: &[Box<[u8]>]) -> Vec<Option<Vec<u8>>> {
-    let mut left = VALUES_MAX_BYTES;
-    let value = |name: &Box<[u8]>| {
-        let value = head.get(std::str::from_utf8(name).ok()?)?.as_bytes();
-        left = left.checked_sub(value.len())?;
-        Some(value.to_vec())
-    };
-    names.iter().map(value).collect()
 }
 
 // === impl ProbeEnd ===
@@ -93,17 +82,33 @@ impl ProbeEnd {
         let (head, body) = connection.send(request).await.ok()?.into_parts();
         self.latency = began.elapsed();
         self.status = Some(head.status.as_u16());
-        self.headers = values(&head.headers, names);
-        self.read(body).await
+        self.take(&head.headers, names);
+        self.read(body, names).await
     }
 
-    async fn read(&mut self, mut body: Incoming) -> Option<()> {
+    /// Takes the named values of a head or of trailers. A value that is there already stays.
+    fn take(&mut self, fields: &HeaderMap, names: &[Box<[u8]>]) {
+        let mut left = VALUES_MAX_BYTES - self.headers.iter().flatten().map(Vec::len).sum::<usize>();
+        for (name, value) in names.iter().zip(&mut self.headers).filter(|(_, value)| value.is_none()) {
+            let found = std::str::from_utf8(name).ok().and_then(|name| fields.get(name));
+            if let Some(found) = found.filter(|found| found.len() <= left) {
+                left -= found.len();
+                *value = Some(found.as_bytes().to_vec());
+            }
+        }
+    }
+
+    /// Reads the body to its end, or as much of it as a strategy gets.
+    async fn read(&mut self, mut body: Incoming, names: &[Box<[u8]>]) -> Option<()> {
         while self.body.len() < BODY_MAX_BYTES
             && let Some(frame) = body.frame().await
         {
-            if let Ok(data) = frame.ok()?.into_data() {
-                let room = BODY_MAX_BYTES - self.body.len();
-                self.body.extend_from_slice(&data[..data.len().min(room)]);
+            match frame.ok()?.into_data() {
+                Ok(data) => {
+                    let room = BODY_MAX_BYTES - self.body.len();
+                    self.body.extend_from_slice(&data[..data.len().min(room)]);
+                }
+                Err(frame) => frame.trailers_ref().into_iter().for_each(|trailers| self.take(trailers, names)),
             }
         }
         Some(())
@@ -154,6 +159,15 @@ mod tests {
             assert_eq!(end.body, vec![b'b'; kept]);
             assert!(!end.latency.is_zero());
         }
+    }
+
+    #[tokio::test]
+    async fn a_trailer_counts_where_the_head_has_no_such_header() {
+        let head = "HTTP/1.1 200 OK\r\nx-load: 7\r\ntransfer-encoding: chunked\r\n\r\n";
+        let response = format!("{head}2\r\nhi\r\n0\r\nx-load: 8\r\nx-none: 9\r\n\r\n");
+        let end = probed(response, true, PATIENT).await;
+        assert_eq!((end.outcome, end.body.as_slice()), (Outcome::Ok, &b"hi"[..]));
+        assert_eq!(end.headers, [Some(b"7".to_vec()), Some(b"9".to_vec()), None]);
     }
 
     #[tokio::test]

@@ -134,6 +134,7 @@ impl Probing {
     }
 
     async fn run(self, means: Arc<Means>, pause: Duration) {
+        let gauges = means.metrics.backend_gauges(&self.pool, &self.backend.id);
         let mut ticks = interval_at(Instant::now() + pause, self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -146,7 +147,7 @@ impl Probing {
             if self.backend.is_eligible() {
                 let end = probe(self.backend.socket, &self.backend.address, &self.policy, &self.names).await;
                 drop(place);
-                means.metrics.periodic_probe(&self.pool, end.outcome.into());
+                let outcome = end.outcome.into();
                 let (told, is_told) = oneshot::channel();
                 if let Some(pool) = means.pool_of(self.instance) {
                     let now_ns = end.ended.saturating_duration_since(means.hall.opened()).as_nanos() as u64;
@@ -154,6 +155,8 @@ impl Probing {
                     // An error means that the strategy is no longer in charge.
                     let _ = is_told.await;
                 }
+                // So a reader of the count finds the strategy told.
+                gauges.probe(outcome);
             }
         }
     }

@@ -2,6 +2,9 @@
 //!
 //! Invariant: this file links no strategy crate, because two in one program would define the same entry symbol.
 
+#[path = "plugins/ends.rs"]
+mod ends;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -10,8 +13,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use lb_strategy_built::{library, shipped};
 use lb_strategy_conformance::statistics::{counts, spread};
-use lb_strategy_conformance::{Ask, Decision, Picker, Refusal, Requests, Strategy, World, small_worlds};
-use lb_strategy_host::{Answered, Finish, Loader, Outcome, Part, Plugin, Probe, Stage, Wanted, backend_id, file_name};
+use lb_strategy_conformance::{Decision, Refusal, Requests, Strategy, World, small_worlds};
+use lb_strategy_host::{Loader, Outcome, Part, Plugin, Probe, Stage, Wanted, backend_id, file_name};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -211,82 +214,41 @@ fn the_least_utilized_examples_pick_alike_by_any_load_reports() {
     assert_alike(&twins, (0..500).map(world), 48);
 }
 
-/// The pickers of twins, each for a world of its own that `prepare` makes.
-fn pickers(twins: &[Arc<Strategy>; 2], prepare: impl Fn(&World)) -> [Picker; 2] {
-    twins.each_ref().map(|strategy| {
-        let world = World::of(4);
-        prepare(&world);
-        world.picker(strategy).unwrap()
-    })
-}
-
-#[track_caller]
-fn assert_pick_alike(pickers: &[Picker; 2], ask: &Ask) {
-    let [rust, c] = pickers.each_ref().map(|picker| ask.pick(picker));
-    assert_eq!(rust, c, "{ask:?}");
-}
-
 #[test]
-fn the_probed_latency_examples_pick_alike_after_any_ends_of_probes() {
+fn the_least_loaded_probed_examples_pick_and_probe_alike_by_any_answers() {
     let (directory, loader) = loader();
-    let twins = twins(&directory, &loader, "probed_latency", &json!({}));
-    assert!(twins.iter().all(|strategy| strategy.plugin().probe_ms() == 100));
-    let (mut requests, mut random) = (Requests::seeded(53), fastrand::Rng::with_seed(53));
-    let loads: [u32; 4] = std::array::from_fn(|_| random.u32(0..3));
-    let pickers = pickers(&twins, |world| (0..4).for_each(|index| world.set_load(index, loads[index])));
-    for _ in 0..500 {
-        let outcomes = [Outcome::Ok, Outcome::Ok, Outcome::ConnectError, Outcome::Timeout, Outcome::Reset];
-        let outcome = *random.choice(&outcomes).unwrap();
-        let probe = Probe {
-            worker: None,
-            backend_id: backend_id(&pickers[0].backends().specs()[random.usize(0..4)].name),
-            outcome,
-            http_status: (outcome == Outcome::Ok).then(|| *random.choice(&[200, 404, 503]).unwrap()),
-            latency_ns: random.u64(0..3_000_000),
-            now_ns: 1,
-            headers: &[],
-            body: b"",
-        };
-        pickers.iter().for_each(|picker| picker.probe(&probe));
-        let ask = requests.ask();
-        assert_pick_alike(&pickers, &ask);
-        let [rust, c] = pickers.each_ref().map(|picker| ask.explain(picker));
-        assert_eq!(rust, c);
-    }
-}
-
-#[test]
-fn the_by_cost_examples_pick_alike_after_any_responses() {
-    let (directory, loader) = loader();
-    let twins = twins(&directory, &loader, "by_cost", &json!({}));
-    assert!(twins.iter().all(|strategy| strategy.plugin().wants().answer));
-    let (mut requests, mut random) = (Requests::seeded(54), fastrand::Rng::with_seed(54));
-    let pickers = pickers(&twins, |world| world.set_load(2, 1));
-    for turn in 0..500 {
-        let told: [Option<&[u8]>; 7] =
-            [None, Some(b""), Some(b"7"), Some(b"12"), Some(b"999999999"), Some(b"1234567890"), Some(b"-3")];
-        let finish = Finish {
-            backend_id: backend_id(&pickers[0].backends().specs()[random.usize(0..4)].name),
-            now_ns: turn * 100_000_000,
-            outcome: Outcome::Ok,
-            http_status: Some(200),
-            worker: Some(0),
-            attempt: 0,
-            own: true,
-            upgraded: false,
-            token: 0,
-            time_to_head_ns: 1,
-            total_ns: 2,
-        };
-        let headers = [*random.choice(&told).unwrap()];
-        let answered = Answered {
-            bytes_in: random.u64(0..9_000),
-            bytes_out: random.u64(0..9_000),
-            headers: &headers,
-            ..Answered::default()
-        };
-        pickers.iter().for_each(|picker| picker.finish_with(&finish, &answered));
-        assert_pick_alike(&pickers, &requests.ask().at(finish.now_ns));
+    let twins = twins(&directory, &loader, "least_loaded_probed", &json!({}));
+    let mut random = fastrand::Rng::with_seed(53);
+    let mut requests = Requests::seeded(53);
+    let answers: [Option<&[u8]>; 6] = [Some(b"0"), Some(b"3"), Some(b"12"), Some(b""), Some(b"x1"), None];
+    for world in small_worlds([1, 2, 0, 3]) {
+        let pickers = twins.each_ref().map(|strategy| world.picker(strategy).unwrap());
+        for turn in 0..4 {
+            let ask = requests.ask();
+            if let Some(index) = (!world.is_empty()).then(|| random.usize(..world.len())) {
+                let outcome = if random.u8(..4) == 0 { Outcome::Timeout } else { Outcome::Ok };
+                // The slots are those of the world, so both see what either stores. Some answers are old.
+                let now_ns = if random.bool() { u64::MAX } else { 1 };
+                pickers[turn % 2].probe(&Probe {
+                    worker: Some(0),
+                    backend_id: backend_id(world.name(index)),
+                    outcome,
+                    http_status: Some(200),
+                    latency_ns: 1,
+                    now_ns,
+                    headers: &[*random.choice(&answers).unwrap()],
+                    body: b"",
+                });
+            }
+            for tried in [vec![], vec![0], vec![2, 1]] {
+                let ask = ask.clone().tried(&tried);
+                let [rust, c] = pickers.each_ref().map(|picker| ask.pick_and_probe(picker));
+                assert_eq!(rust, c, "{ask:?} in {world:?}");
+                assert_eq!(rust.1.refused, 0, "{ask:?} in {world:?}");
+            }
+            let [rust, c] = pickers.each_ref().map(|picker| ask.clone().dry().explain(picker).unwrap());
+            assert_eq!(rust, c);
+        }
     }
 }
 
