@@ -1,7 +1,7 @@
 /* duties.c: its own metrics tell which hooks lb has called. A word in its options selects what it does:
  * "rebuild" each tick asks for a new picker; "refuse" the same, and pickers are refused after the second tick; "fail" ticks and collections
  * of metrics fail after the first; "bad" some metrics are not valid after the first collection; "bad_at_once" also in the first;
- * "crash_begin" and "crash_metrics" crash there; "probe_panics" and "probe_crashes" do so in on_probe, if the body is JSON.
+ * "crash_begin" and "crash_metrics" crash there; "probe_panics" and "probe_crashes" do so in on_probe after a 418.
  * Why it exists: tests need a strategy whose calls can be seen from outside. Why not at once: the trial would refuse it. */
 #define LB_STRATEGY_IMPL
 #include <stdio.h>
@@ -65,7 +65,7 @@ static void on_finish(lb_strategy *strategy, const lb_finish *finish) {
 static void on_probe(lb_strategy *strategy, const lb_probe *probe) {
   static const lb_str panic = TEXT("panicked at duties.c: a probe");
   strategy->probes++;
-  if (probe->body.len == 0 || probe->body.ptr[0] != '{') return;
+  if (probe->http_status != 418) return;
   if (is(strategy, "probe_panics")) strategy->host->log(strategy->host->ctx, 1, panic);
   if (is(strategy, "probe_crashes")) abort();
 }

@@ -44,7 +44,7 @@ fn is_better(one: Backend<'_>, other: Backend<'_>) -> bool {
 impl Strategy for ProbedLatency {
     const NAME: &'static str = "probed_latency";
     const PROBE_MS: u32 = 100;
-    const EXPECTATION: &'static str = r#"{"balance":"by_load"}"#;
+    const EXPECTATION: &'static str = r#"{"balance":"by_latency"}"#;
     const EXPLAINS: bool = true;
     type Config = NoOptions;
     type Picker = ();
