@@ -185,15 +185,7 @@ impl Snapshot {
         for ((pool, name), backend) in &state.backends {
             // hidden ones still count here: the pool's histogram does not end with a backend
             let of_pool = snapshot.pools.entry(pool.clone()).or_default();
-            for shard in backend.shards.values() {
-                of_pool.connect.add(&shard.connect);
-                add(&mut of_pool.load_reports, &shard.load_reports);
-                of_pool.probes.add(ProbeKind::Pick, &shard.probes);
-            }
-            if let Some(gauges) = &backend.gauges {
-                add(&mut of_pool.load_reports, &gauges.load_reports);
-                of_pool.probes.add(ProbeKind::Periodic, &gauges.probes);
-            }
+            of_pool.add_backend(backend);
             if !backend.retired.is_some_and(|retired| retired.hidden) {
                 snapshot.backends.push(BackendSum::of(pool.clone(), name.clone(), backend));
             }
@@ -320,6 +312,18 @@ impl PoolSum {
         self.queued += shard.queued.get();
         self.queue_entries += shard.queue_entries.get();
         self.queue_wait_ns += shard.queue_wait_ns.get();
+    }
+
+    fn add_backend(&mut self, backend: &hub::BackendSeries) {
+        for shard in backend.shards.values() {
+            self.connect.add(&shard.connect);
+            add(&mut self.load_reports, &shard.load_reports);
+            self.probes.add(ProbeKind::Pick, &shard.probes);
+        }
+        if let Some(gauges) = &backend.gauges {
+            add(&mut self.load_reports, &gauges.load_reports);
+            self.probes.add(ProbeKind::Periodic, &gauges.probes);
+        }
     }
 
     fn take_over(&mut self, past: &Past) {

@@ -1,9 +1,9 @@
 //! Least loaded, probed: picks the backend that told the fewest requests in flight in its last probe.
 //!
-//! Idea: with many balancers, the requests that one of them has in flight say little about a backend. The backend knows.
-//! With each pick, two random backends get a probe. The response tells the requests in flight in the header
-//! `x-in-flight`, as that of `mock-server --probe-path` does. Prequal goes on from here: it also compares latencies and
-//! drops answers after some uses (Wydrowski et al., "Load is not what you should balance", 2024).
+//! Idea: with many balancers, the requests that one of them has in flight say little about a backend. The backend
+//! knows. With each pick, two random backends get a probe. The response tells the requests in flight in the header
+//! `x-in-flight`, as that of `mock-server --probe-path` does. Prequal goes on from here: it also compares latencies, and
+//! drops answers after some uses (Wydrowski et al., 2024).
 //!
 //! It needs `[strategy.probe]` with a `path`. An answer counts for a second. If no candidate has one, the backend with
 //! the fewest requests in flight of this balancer is picked. Random bits decide between equal ones.
@@ -132,6 +132,7 @@ mod tests {
         world.set_load(0, 1);
         let counts = counts(&world);
         assert_eq!(counts[0], 0);
-        assert!(counts[1].abs_diff(5_000) < 200, "{counts:?}");
+        // Places behind the loaded one are as likely as the others, so the one behind it gets two of three.
+        assert!(counts[1].abs_diff(6_667) < 200, "{counts:?}");
     }
 }

@@ -5,8 +5,9 @@
 //!
 //! Invariants: the numbers of a backend change as in `lb`, by the same code ([`Backend`]). Of each request: the request
 //! in flight is counted and the strategy is told its start. The response updates the average of latencies, the count is
-//! lowered, and then the strategy gets its finish. Ticks come in virtual time. A probe ends right after its pick: each
-//! header that the strategy names is the number of requests in flight on the backend, and the body tells it, too. All random numbers come from the seed.
+//! lowered, and then the strategy gets its finish. Ticks come in virtual time. A probe ends right after its pick.
+//! Each header that the strategy names is then the number of requests in flight on the backend, and the body tells it,
+//! too. All random numbers come from the seed.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

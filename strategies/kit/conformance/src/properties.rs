@@ -6,7 +6,7 @@
 //! - No hook panics.
 
 use lb_strategy::Outcome;
-use lb_strategy_host::{Decision, Finish, HookError, Picker, Probe, Refusal, backend_id};
+use lb_strategy_host::{Decision, Finish, Hook, HookError, Picker, Probe, Refusal, backend_id};
 use serde_json::Value;
 
 use crate::request::{Ask, Requests};
@@ -197,7 +197,10 @@ pub fn probes_do_no_harm(subject: impl Subject, options: &Value) -> Verdict {
         });
         serves_right(&world, &picker, &[], &requests.ask())?;
     }
-    Ok(())
+    match strategy.panics().of(Hook::OnProbe) {
+        0 => Ok(()),
+        panics => Err(format!("on_probe panicked in {panics} calls")),
+    }
 }
 
 fn serves_right(world: &World, picker: &Picker, tried: &[u32], ask: &Ask) -> Verdict {

@@ -1,8 +1,9 @@
 //! Picks the first candidate, and `explain` tells all that its hooks got. `reporter.c` is the same in C.
 //!
 //! Why it exists: tests read from it, in a running lb, whether lb keeps each promise of the header. The header
-//! `x-status` of a request sets the result of its pick, and `x-probe` the indexes of its probes, a digit each. The first
-//! tick asks for a new picker. A response 418 makes its end, or that of a probe, panic. Invariant: the state has the same form as in C, so one takes over from the other.
+//! `x-status` of a request sets the result of its pick, and `x-probe` the indexes of its probes, a digit each. The
+//! first tick asks for a new picker. A response 418 makes its end, or that of a probe, panic. Invariant: the state has
+//! the same form as in C, so one takes over from the other.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -62,8 +62,7 @@ pub(super) fn check(subject: &Subject) -> Found {
         calls.note(Hook::OnFinish, Ok(()));
     }
     if plugin.wants().probes {
-        let harm = properties::probes_do_no_harm(plugin, &subject.options);
-        calls.note(Hook::OnProbe, harm.map_err(|sentence| format!("after calls of on_probe: {sentence}")));
+        calls.note(Hook::OnProbe, properties::probes_do_no_harm(plugin, &subject.options));
     }
     if plugin.tick_ms() > 0 {
         let ms = u64::from(plugin.tick_ms()) * 1_000_000;
