@@ -50,8 +50,7 @@ async fn connect(socket: SocketAddr) -> Result<TcpStream, CheckFailure> {
 /// Sends the request and judges the response, which must arrive until `end`.
 async fn ask(stream: TcpStream, host: &str, rules: &Health, end: Instant) -> Result<(), CheckFailure> {
     let path = &rules.path;
-    let mut connection =
-        Connection::open(stream).await.map_err(|error| silent(format!("cannot connect: {error}")))?;
+    let mut connection = Connection::open(stream).await.map_err(|error| silent(format!("cannot connect: {error}")))?;
     let request = request(path, host, "lb-health").body(Empty::new());
     let request = request.map_err(|error| silent(format!("{path}: {error}")))?;
     let answer = timeout_at(end, connection.send(request)).await.map_err(|_| no_response(rules))?;
