@@ -1,7 +1,7 @@
 //! GET requests of control to backends: for checks, polls and periodic probes.
 //!
-//! Why own connections: none of these requests may count as a client's, and a check tests whether a client could connect
-//! now. Invariant: a connection ends when its [`Connection`] is dropped.
+//! Why own connections: none of these requests may count as a client's, and a check tests whether a client could
+//! connect now. Invariant: a connection ends when its [`Connection`] is dropped.
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, USER_AGENT};

@@ -1,5 +1,5 @@
-//! Duties: the hooks that the builder calls at regular times, `tick` and `metrics`, for each strategy in charge, and
-//! `on_probe` for the ends of periodic probes.
+//! Duties: the hooks that the builder calls at regular times, `tick` and `metrics`, for each strategy in charge.
+//! `ends` adds `on_probe` for the ends of periodic probes.
 //!
 //! Why on the builder: all of them may be slow, and the contract allows one such call at a time.
 //!

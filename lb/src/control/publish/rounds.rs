@@ -1,10 +1,11 @@
 //! Rounds: periodic probes, a task for each backend of a pool whose strategy in charge asks for them.
 //!
-//! Why beside the builder: a probe waits for the network. Only its end is given to the builder, which tells the strategy.
+//! Why beside the builder: a probe waits for the network. Only its end is given to the builder, which tells the
+//! strategy.
 //!
 //! Invariants: the tasks are those of the generation in force. A task has at most one probe on its way, and waits until
-//! the strategy was told of it. An ineligible backend gets none. In all pools together at most [`AT_ONCE`] probes are on
-//! their way, and at most one begins in [`GAP`]. A task keeps nothing that a plugin made: the picker comes from the
+//! the strategy was told of it. An ineligible backend gets none. In all pools together at most [`AT_ONCE`] probes are
+//! on their way, and at most one begins in [`GAP`]. A task keeps nothing that a plugin made: the picker comes from the
 //! generation in force when a probe has ended.
 
 use std::sync::Arc;

@@ -4,8 +4,8 @@
 //! ones. The response says what it cost in the header `x-cost`, a whole number. Without it the cost is the size of both
 //! bodies in kilobytes.
 //!
-//! Why it exists: it shows the answers of backends: named response headers and bytes. `by_cost.c` is the same in C, with
-//! the same picks.
+//! Why it exists: it shows the answers of backends: named response headers and bytes. `by_cost.c` is the same in C,
+//! with the same picks.
 //!
 //! Invariants: each second halves what a backend has cost so far. A request in flight costs what a response costs on
 //! average. Random bits decide between equal backends. Weights are not used.

@@ -1,8 +1,8 @@
 //! Probed latency: of two random backends, take the one that answered its probes faster and is less busy.
 //!
 //! Why it exists: it shows periodic probes. `lb` probes each eligible backend about every 100 ms, also one that gets no
-//! requests. So a backend that was slow once is not avoided longer than it is slow. `probed_latency.c` is the same in C,
-//! with the same picks.
+//! requests. So a backend that was slow once is not avoided longer than it is slow. `probed_latency.c` is the same in
+//! C, with the same picks.
 //!
 //! It needs `[strategy.probe]` with a `path`. Until both backends of a draw were probed, the one with fewer requests in
 //! flight is picked.

@@ -2,8 +2,8 @@
 //!
 //! Why in turns with the duties: `on_probe` of a slow strategy must not keep changes of backends waiting.
 //!
-//! Invariants: only the instance that asked for a probe is told of its end, and only while it is in charge. After a call
-//! the builder is free for at least as long as the call took. The ends of one instance keep their order.
+//! Invariants: only the instance that asked for a probe is told of its end, and only while it is in charge. After a
+//! call the builder is free for at least as long as the call took. The ends of one instance keep their order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
