@@ -13,6 +13,7 @@ mod duties;
 mod follow_up;
 mod listeners;
 mod publisher;
+mod rounds;
 mod settings;
 mod waiting;
 

@@ -16,8 +16,8 @@ use super::hook_panics::INSTANCE_HOOKS;
 use super::hub::Shared;
 use super::names;
 use super::reason::{
-    EjectionReason, ErrorReason, FallbackReason, HedgeResult, LogDropReason, ProbeOutcome, ProbeSkip, QueueRefusal,
-    ReloadKind, ReloadOutcome, ReportResult, RetryReason, SessionResult, SwapKind,
+    EjectionReason, ErrorReason, FallbackReason, HedgeResult, LogDropReason, ProbeKind, ProbeOutcome, ProbeSkip,
+    QueueRefusal, ReloadKind, ReloadOutcome, ReportResult, RetryReason, SessionResult, SwapKind,
 };
 use super::reloads::Reloads;
 use super::shard::METHODS;
@@ -139,8 +139,10 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
         }
     }
     if pool.probes.is_any() {
-        for (outcome, count) in ProbeOutcome::ALL.iter().zip(pool.probes.outcomes) {
-            e.number(&names::PROBES, &[name, outcome.as_str()], count as f64);
+        for (kind, counts) in ProbeKind::ALL.iter().zip(pool.probes.outcomes) {
+            for (outcome, count) in ProbeOutcome::ALL.iter().zip(counts) {
+                e.number(&names::PROBES, &[name, kind.as_str(), outcome.as_str()], count as f64);
+            }
         }
         for (reason, count) in ProbeSkip::ALL.iter().zip(pool.probes.skips) {
             e.number(&names::PROBES_SKIPPED, &[name, reason.as_str()], count as f64);

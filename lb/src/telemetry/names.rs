@@ -115,8 +115,8 @@ pub const LOAD_REPORTS: Metric = counter(
 );
 pub const PROBES: Metric = counter(
     "lb_probes_total",
-    &["pool", "outcome"],
-    "Probes of backends for strategies that ask for them, in pools with strategy.probe, by outcome.",
+    &["pool", "kind", "outcome"],
+    "Probes of backends for strategies that ask for them, with a pick or periodically, by outcome.",
 );
 pub const PROBES_SKIPPED: Metric = counter(
     "lb_probes_skipped_total",

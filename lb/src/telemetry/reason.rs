@@ -142,6 +142,16 @@ words! {
 }
 
 words! {
+    /// What a strategy asked for a probe with.
+    pub enum ProbeKind {
+        /// A pick, beside its request.
+        Pick = "pick",
+        /// `probe_ms` of its table.
+        Periodic = "periodic",
+    }
+}
+
+words! {
     /// How a probe of a backend ended.
     pub enum ProbeOutcome {
         /// Any response arrived.

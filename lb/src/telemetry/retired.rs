@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::cell::{Counter, HistogramSum, REQUEST_BOUNDS_NS};
 use super::hub::{BackendSeries, State, Workers};
 use super::probes::ProbeSums;
-use super::reason::{ErrorReason, HedgeResult, QueueRefusal, ReportResult, RetryReason, SessionResult};
+use super::reason::{ErrorReason, HedgeResult, ProbeKind, QueueRefusal, ReportResult, RetryReason, SessionResult};
 use super::shard::{ConnectionShard, PoolShard};
 use super::snapshot::Requests;
 use super::strategies::Answers;
@@ -107,11 +107,11 @@ impl State {
                 for shard in backend.shards.values() {
                     past.connects.add(&shard.connect);
                     add(&mut past.load_reports, &shard.load_reports);
-                    past.probes.add(&shard.probes);
+                    past.probes.add(ProbeKind::Pick, &shard.probes);
                 }
                 if let Some(gauges) = &backend.gauges {
                     add(&mut past.load_reports, &gauges.load_reports);
-                    past.probes.add(&gauges.probes);
+                    past.probes.add(ProbeKind::Periodic, &gauges.probes);
                 }
             }
             !forgettable

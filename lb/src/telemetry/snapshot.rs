@@ -17,7 +17,8 @@ use super::hook_panics::{Instances, PanicSums};
 use super::hub::{self, State};
 use super::probes::ProbeSums;
 use super::reason::{
-    EjectionReason, ErrorReason, HedgeResult, QueueRefusal, ReportResult, RetryReason, SessionResult, SwapKind,
+    EjectionReason, ErrorReason, HedgeResult, ProbeKind, QueueRefusal, ReportResult, RetryReason, SessionResult,
+    SwapKind,
 };
 use super::reloads::Reloads;
 use super::retired::{Past, add};
@@ -317,11 +318,11 @@ impl PoolSum {
         for shard in backend.shards.values() {
             self.connect.add(&shard.connect);
             add(&mut self.load_reports, &shard.load_reports);
-            self.probes.add(&shard.probes);
+            self.probes.add(ProbeKind::Pick, &shard.probes);
         }
         if let Some(gauges) = &backend.gauges {
             add(&mut self.load_reports, &gauges.load_reports);
-            self.probes.add(&gauges.probes);
+            self.probes.add(ProbeKind::Periodic, &gauges.probes);
         }
     }
 

@@ -69,7 +69,15 @@ fn assert_fails_on(cases: &[(&str, &str)], arguments: &[&str], exactly: bool) ->
 #[test]
 fn the_shipped_strategies_and_the_examples_pass() {
     let folder = tempfile::tempdir().unwrap();
-    let twins = ["two_choices", "fastest_half", "prefix_affinity", "central_queue", "least_loaded_probed"];
+    let twins = [
+        "two_choices",
+        "fastest_half",
+        "prefix_affinity",
+        "central_queue",
+        "least_loaded_probed",
+        "probed_latency",
+        "by_cost",
+    ];
     let in_c = twins.map(|name| compile(&folder, &format!("{name}.c"), &name.to_uppercase()));
     let sound = compile(&folder, "broken/one_rule.c", "NO_RULE");
     let offers_all = compile(&folder, "broken/one_rule.c", "OFFERS_ALL_HOOKS");

@@ -11,16 +11,13 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{CONNECTION, HOST, USER_AGENT};
 use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::client::{Connection, request};
 use crate::config::{LoadPoll, LoadReportPolicy};
 use crate::load_report::{self, FIELD_REQUEST, LoadReport, REQUESTED_FORM};
 use crate::pool::{Backend, Load};
@@ -113,22 +110,8 @@ impl Polled {
 
 /// The fields of the response to a GET request on a connection of its own; `None` without a response.
 async fn head_of(backend: &Backend, path: &str) -> Option<HeaderMap> {
-    let stream = TcpStream::connect(backend.socket).await.ok()?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
-    let request = http::Request::get(path)
-        .header(HOST, &*backend.address)
-        .header(USER_AGENT, "lb-load-poll")
-        .header(CONNECTION, "close")
-        .header(FIELD_REQUEST, REQUESTED_FORM)
-        .body(Empty::<Bytes>::new())
-        .ok()?;
-    let driver = async {
-        // The request returns an error of the connection. Its end may come before the response was taken.
-        let _ = connection.await;
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        answer = sender.send_request(request) => Some(answer.ok()?.into_parts().0.headers),
-        () = driver => None,
-    }
+    let request = request(path, &backend.address, "lb-load-poll").header(FIELD_REQUEST, REQUESTED_FORM);
+    let request = request.body(Empty::new()).ok()?;
+    let mut connection = Connection::open(TcpStream::connect(backend.socket).await.ok()?).await.ok()?;
+    Some(connection.send(request).await.ok()?.into_parts().0.headers)
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use lb_strategy_host::crash;
 use tokio::sync::oneshot;
 
-use super::duties::{Duties, Office, Post};
+use super::duties::{Duties, Office, Post, Probed};
 
 /// A job that takes longer sets [`Builder::is_stuck`].
 const BUSY_MAX: Duration = Duration::from_secs(1);
@@ -66,6 +66,11 @@ impl Builder {
     /// The instances of `posts` have the duties from now on, and no others.
     pub(super) fn set_duties(&self, posts: Vec<Post>, office: Arc<Office>) {
         let _ = self.queue.send(Box::new(move |duties| duties.replace(posts, &office, Instant::now())));
+    }
+
+    /// The strategy is told of the end of a periodic probe, if it is still in charge then.
+    pub(super) fn probed(&self, probed: Probed) {
+        let _ = self.queue.send(Box::new(|duties| duties.probed(probed, Instant::now())));
     }
 
     /// Drops `value` on the builder, where plugin code may run.

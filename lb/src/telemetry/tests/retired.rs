@@ -195,7 +195,9 @@ fn a_pools_load_reports_outlive_its_backends() {
 #[test]
 fn a_pools_probes_outlive_its_backends() {
     let (metrics, seconds) = hub_with_clock();
-    let ended = |text: &Text, outcome| text.value("lb_probes_total", &[("pool", "p"), ("outcome", outcome)]);
+    let ended = |text: &Text, kind, outcome| {
+        text.value("lb_probes_total", &[("pool", "p"), ("kind", kind), ("outcome", outcome)])
+    };
     let skipped = |text: &Text, reason| text.value("lb_probes_skipped_total", &[("pool", "p"), ("reason", reason)]);
     let shard = metrics.backend(0, "p", "b");
     shard.probe(ProbeOutcome::Ok);
@@ -206,7 +208,8 @@ fn a_pools_probes_outlive_its_backends() {
     for at in [300, 600, 900] {
         seconds.store(at, Ordering::Relaxed);
         let text = scrape(&metrics);
-        assert_eq!((ended(&text, "ok"), ended(&text, "timeout"), ended(&text, "reset")), (1.0, 1.0, 0.0));
+        assert_eq!((ended(&text, "pick", "ok"), ended(&text, "pick", "timeout")), (1.0, 0.0));
+        assert_eq!((ended(&text, "periodic", "ok"), ended(&text, "periodic", "timeout")), (0.0, 1.0));
         assert_eq!((skipped(&text, "refused"), skipped(&text, "outstanding")), (3.0, 0.0));
     }
 }
