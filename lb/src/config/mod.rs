@@ -23,6 +23,7 @@ mod layers;
 mod load;
 mod load_reports;
 mod mistakes;
+mod numbers;
 mod overrides;
 mod path;
 mod places;
