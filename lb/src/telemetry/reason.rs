@@ -150,6 +150,8 @@ words! {
         Shed = "shed",
         /// It waited as long as it may.
         Expired = "expired",
+        /// The same, and the strategy let it wait although a backend was idle.
+        Held = "held",
     }
 }
 

@@ -85,6 +85,22 @@ fn unusable_picks_declined_requests_and_slow_picks_cause_a_rollback_too() {
 }
 
 #[test]
+fn a_strategy_that_lets_requests_wait_for_ever_is_rolled_back() {
+    let queue = "[queue]\nwait_ms = 20\n";
+    let bench = Bench::start(&format!("{}{queue}", named("round_robin")));
+    bench.change(&format!("{}{queue}", moody("wait").replace("every = 10", "every = 1")));
+    wait_for("the rollback", || {
+        let answer = send(bench.lb.proxy, "GET", "/home", &["x-mood: bad"], "");
+        assert!([200, 503].contains(&answer.status), "{}", answer.body);
+        (bench.strategy() == "round_robin").then_some(())
+    });
+    let rolled_back = bench.status()["reload"]["rolled_back"][0].clone();
+    let reason = rolled_back["reason"].as_str().unwrap();
+    assert!(reason.ends_with("requests wait until their time was over, although a backend was idle"), "{reason}");
+    assert!(series(&bench, "lb_queue_refusals_total{pool=\"default\",reason=\"held\"}") > 3.0);
+}
+
+#[test]
 fn a_strategy_that_was_rolled_back_is_tried_again_on_request() {
     let bench = Bench::start(&named("round_robin"));
     bench.change(&moody("panic"));

@@ -113,8 +113,10 @@ pub struct CrashStatus {
 /// The queue of a pool now, over all workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct QueueStatus {
-    /// Requests that wait for a backend with room.
+    /// Requests that wait for a backend with room, or for the strategy.
     pub waiting: u64,
+    /// Those of them that the strategy lets wait. Others may wait behind them.
+    pub held: u64,
     /// Limit of the requests in flight on the whole pool, if it follows the latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adaptive_limit: Option<u64>,
