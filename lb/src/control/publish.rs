@@ -16,7 +16,7 @@ mod publisher;
 mod settings;
 mod waiting;
 
-pub use builder::Builder;
+pub use builder::{Builder, BuilderWatch};
 
 pub(super) use assemble::{BuiltPool, PoolJob};
 pub(super) use builds::{Built, Ended};

@@ -25,7 +25,7 @@ use crate::control::handle::{Command, Handle};
 use crate::control::launcher::Launcher;
 use crate::control::membership::{Launched, Membership, Overlay, Plan, Reports, taken_ports};
 use crate::control::pools::{Entry, Members, Origin};
-use crate::control::publish::{Builder, InForce, Publisher, access_log, awaited, reach, settings};
+use crate::control::publish::{Builder, BuilderWatch, InForce, Publisher, access_log, awaited, reach, settings};
 use crate::control::reload::{Reloads, Tools};
 use crate::control::trust::vet::Vetter;
 use crate::control::trust::{Ledger, plugins};
@@ -48,6 +48,7 @@ pub struct Control {
     pub handle: Handle,
     pub started: StartReport,
     pub reloading: watch::Receiver<Reloading>,
+    pub builder: BuilderWatch,
     /// Ends after [`Handle::stop`].
     pub task: JoinHandle<()>,
 }
@@ -93,6 +94,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let watch = watch(&config, attempt, &commands)?;
     let (prepared, prepared_queue) = mpsc::channel(REPORTS_MAX);
     let tools = Tools { source, loader: Arc::new(loader), vetter: vetter.map(Arc::new), watch, prepared };
+    let watched = builder.watch();
     let mut desk = Publisher::new(InForce {
         config,
         metrics,
@@ -121,7 +123,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     };
     let reloading = reloads.progress();
     let task = tokio::spawn(Actor::new(inbox, desk, membership, reloads, (state, learnt)).run());
-    Ok(Control { hall, handle: Handle { commands }, started: report, reloading, task })
+    Ok(Control { hall, handle: Handle { commands }, started: report, reloading, builder: watched, task })
 }
 
 fn first(
