@@ -15,7 +15,8 @@ use crate::run::{self, EXECUTABLE};
 
 /// Tests whether lb can start with this configuration.
 pub(super) fn check(loaded: &Loaded, json: bool) -> Result<(), CliError> {
-    let control::CheckReport { strategies, warnings: blamed } = control::check(&loaded.config, Some(EXECUTABLE.into()))?;
+    let control::CheckReport { strategies, warnings: blamed } =
+        control::check(&loaded.config, Some(EXECUTABLE.into()))?;
     let config = &loaded.config;
     let Preflight { warnings: found, mut notes, is_running } = control::preflight(config)?;
     notes.extend(run::try_ports(config, is_running)?);

@@ -275,7 +275,12 @@ mod tests {
             let said = value(wrong).unwrap_err();
             assert!(said.starts_with("labels.\"k\": ") && said.contains(word), "{said}");
         }
-        for (text, word) in [("k = 1.5", "1.5 with quotes"), ("k = 2.0", "with quotes"), ("k = [1]", "not an array"), ("k = {}", "not a table")] {
+        for (text, word) in [
+            ("k = 1.5", "1.5 with quotes"),
+            ("k = 2.0", "with quotes"),
+            ("k = [1]", "not an array"),
+            ("k = {}", "not a table"),
+        ] {
             let fault = of_toml(text).unwrap_err();
             assert!(fault.key.to_string() == "labels.k" && fault.what.contains(word), "{fault:?}");
         }

@@ -36,6 +36,7 @@ mod regular;
 mod schema;
 mod section;
 mod slow_start;
+mod state;
 mod sticky;
 mod token;
 mod validate;

@@ -284,7 +284,7 @@ mod tests {
             ),
             (
                 r#"{"backends":[{"id":"a","address":"a:1","labels":{"n":1,"n":1}}]}"#,
-                "in the body, key \"n\" is set twice at line 1 column 57; send each key once",
+                "in the body, key \"n\" is set twice at line 1 column 61; send each key once",
             ),
         ];
         for (body, sentence) in cases {

@@ -79,9 +79,7 @@ fn wrong_labels_of_an_attached_server_are_refused_in_one_sentence() {
         assert_eq!(reply.status, 400, "{said}");
         assert!(said.contains("backends[0].labels") && said.contains(wanted), "{said}");
     }
-    let body = format!(
-        r#"{{"backends":[{{"id":"a2","address":"{address}","labels":{{"zone":"a","zone":"b"}}}}]}}"#
-    );
+    let body = format!(r#"{{"backends":[{{"id":"a2","address":"{address}","labels":{{"zone":"a","zone":"b"}}}}]}}"#);
     let twice = send(lb.admin, "POST", "/add", &[], &body);
     assert_eq!(twice.status, 400, "{}", twice.body);
     assert!(twice.body.contains("key \\\"zone\\\" is set twice"), "{}", twice.body);

@@ -280,7 +280,7 @@ fn a_proven_plugin_that_ends_three_runs_soon_after_their_start_is_not_loaded_by_
 }
 
 #[test]
-fn lb_check_says_that_a_start_would_not_load_the_strategy_of_the_file() {
+fn a_check_warns_of_a_strategy_that_a_start_would_not_load() {
     let home = Home::new();
     stop(home.start(&named("round_robin"), NONE));
     home.crashed("null", 3, LONG);
@@ -292,7 +292,10 @@ fn lb_check_says_that_a_start_would_not_load_the_strategy_of_the_file() {
     let told = "warning: a start does not load a strategy of the file: pool default: strategy late 1 crashed at ";
     let page = check();
     let line = page.lines().find(|line| line.starts_with(told)).unwrap_or_else(|| panic!("{page}"));
-    assert!(line.contains("so it is not loaded: round_robin 0.1.0, the last proven one, decides. `lb reload`"), "{line}");
+    assert!(
+        line.contains("so it is not loaded: round_robin 0.1.0, the last proven one, decides. `lb reload`"),
+        "{line}"
+    );
     assert_eq!(home.blame(), blame, "a check changes nothing");
     std::fs::write(home.folder.path().join("lb.toml"), home.late("null", 4)).unwrap();
     assert!(!check().contains("crashed"), "other options are another matter");

@@ -187,7 +187,9 @@ impl RolledBack {
         let Self { pool, strategy, generation, at, reason, .. } = self;
         match generation {
             1 => format!("pool {pool}: strategy {strategy} is not loaded, because it crashed at {at}: {reason}"),
-            _ => format!("pool {pool}: strategy {strategy} was rolled back by generation {generation} at {at}: {reason}"),
+            _ => {
+                format!("pool {pool}: strategy {strategy} was rolled back by generation {generation} at {at}: {reason}")
+            }
         }
     }
 }

@@ -15,9 +15,9 @@ use crate::control::pools::{Entry, Members, PoolState};
 use crate::control::start::StartError;
 use crate::control::start::blamed::forecast;
 use crate::control::state::Scratch;
-use crate::control::trust::{PluginError, Records};
 use crate::control::trust::plugins::{self, key_of};
 use crate::control::trust::vet::Vetter;
+use crate::control::trust::{PluginError, Records};
 
 /// The result of a successful `lb check`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

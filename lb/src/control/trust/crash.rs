@@ -1,7 +1,7 @@
 //! A crash of an earlier run, and the last proven strategy of a pool, as the state directory has them.
 //!
-//! Why a proven strategy may be kept out: a supervisor restarts lb, and a plugin that crashes soon after each start would
-//! end every run. [`LOOP_RUNS`] runs that end so within an hour are a loop.
+//! Why a proven strategy may be kept out: a supervisor restarts lb, and a plugin that crashes soon after each start
+//! would end every run. [`LOOP_RUNS`] runs that end so within an hour are a loop.
 //!
 //! Invariant: bytes, options and pool together identify what crashed or was proven. A changed plugin or changed options
 //! begin anew.
@@ -23,8 +23,7 @@ const SOON_S: u64 = 60;
 /// Only crashes so soon before the last one count, in seconds.
 const LOOP_S: i64 = 3_600;
 /// What an operator can do about a strategy that is not loaded.
-const WAY_OUT: &str =
-    "`lb reload` loads it again, and `lb reload --strategy NAME` puts another one in charge";
+const WAY_OUT: &str = "`lb reload` loads it again, and `lb reload --strategy NAME` puts another one in charge";
 
 /// One line of the blame file. The host crate writes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -240,7 +239,10 @@ mod tests {
         assert!(crash.status("p", None).message.ends_with("ended lb. It was proven, so it is loaded again"));
         let looping = Crash { in_a_row: Some(3), proven: true, ..crash };
         let told = looping.status("p", Some("b 2 decides instead".to_owned())).message;
-        assert!(told.contains(". It was proven, but it ended 3 runs in a row within 60 s of their start, so it"), "{told}");
+        assert!(
+            told.contains(". It was proven, but it ended 3 runs in a row within 60 s of their start, so it"),
+            "{told}"
+        );
     }
 
     /// Crashes of a proven strategy: signal, second, and how long the run had lasted.

@@ -103,7 +103,8 @@ impl Records {
         }
     }
 
-    /// Crashes that keep a strategy out and are none of `found`: their strategies are not configured now. One sentence for each.
+    /// Crashes that keep a strategy out and are none of `found`: their strategies are not configured now. One sentence
+    /// for each.
     pub(in crate::control) fn others(&self, found: &[Found]) -> Vec<String> {
         let is_told = |crash: &Crash| found.iter().any(|one| one.crash.is_same(crash));
         let crashes = self.crashes.iter().filter(|crash| crash.keeps_out() && !is_told(crash));

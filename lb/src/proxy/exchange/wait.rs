@@ -162,9 +162,7 @@ impl Exchange {
             || {
                 let picked = self.pick_now(plan, Instant::now());
                 waiting.set_asked(match picked {
-                    Err(Unpicked::Held) => {
-                        Asked::Held { has_idle: pool.has_idle(&plan.tried, self.has_affinity()) }
-                    }
+                    Err(Unpicked::Held) => Asked::Held { has_idle: pool.has_idle(&plan.tried, self.has_affinity()) },
                     _ => Asked::NotHeld,
                 });
                 match picked {

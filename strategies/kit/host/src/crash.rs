@@ -212,7 +212,8 @@ fn blame(signal: &str) -> Option<()> {
         if let Some(file) = BLAME.get() {
             let (to_hook, to_proven) = ("\",\"hook\":\"", "\",\"proven\":");
             let (to_at, to_up) = (",\"unix_s\":", ",\"up_s\":");
-            let parts = [entry, signal, to_hook, hook, to_proven, proven, to_at, at.as_str(), to_up, up.as_str(), "}\n"];
+            let parts =
+                [entry, signal, to_hook, hook, to_proven, proven, to_at, at.as_str(), to_up, up.as_str(), "}\n"];
             write(file.as_raw_fd(), &parts);
         }
         tell(&["lb: ", signal, before, hook, after]);

@@ -1,8 +1,8 @@
 //! The libraries that this process has opened, as text for the handler of crashes.
 //!
-//! Why: a thread that a plugin has started is in no hook, so its crash has no name. An operator then needs to know which
-//! plugins may have started it. Invariants: an image stays until the process ends, so an entry is only ever added. The
-//! handler reads the list without a lock and does not allocate.
+//! Why: a thread that a plugin has started is in no hook, so its crash has no name. An operator then needs to know
+//! which plugins may have started it. Invariants: an image stays until the process ends, so an entry is only ever
+//! added. The handler reads the list without a lock and does not allocate.
 
 use std::sync::OnceLock;
 
