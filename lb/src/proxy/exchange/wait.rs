@@ -137,14 +137,16 @@ impl Exchange {
     }
 
     /// Whether the strategy is to blame for a wait that was too long: a backend was idle when it was asked last. A
-    /// request that was not asked about waits behind others. If the strategy lets these wait, it is looked at now.
+    /// request that was not asked about waits behind others. If the strategy lets these wait, the backends count now. A
+    /// backend that a woken request is about to get is not idle.
     fn is_held(&self, plan: &Plan, asked: Asked) -> bool {
         match asked {
             Asked::Held { has_idle } => has_idle,
             Asked::NotHeld => false,
             Asked::Never => {
-                let may_be = self.pool.line.has_strategy_waits() && !self.has_affinity() && !self.pool.is_at_limit();
-                may_be && self.pool.has_idle(&plan.tried, false)
+                let (pool, line) = (&self.pool, &self.pool.line);
+                let is_theirs = line.has_strategy_waits() && !line.has_claims() && !pool.is_at_limit();
+                is_theirs && !self.has_affinity() && pool.has_idle(&plan.tried, false)
             }
         }
     }

@@ -165,8 +165,10 @@ fn a_wait_that_is_too_long_is_a_fault_of_the_strategy_only_if_a_backend_was_idle
     let mut clients: Vec<Client> = (0..4).map(|_| keyed(&lb, "/", 0)).collect();
     wait_until("a request to be held", || lb.metrics.queue_totals("default").held > 0);
     clients.iter_mut().for_each(|client| client.answer().is_own(503, "overload"));
-    assert_eq!(too_long(&lb), [4.0, 0.0]);
-    assert_eq!(lb.metrics.pick_totals("default").held, 4);
+    // While the first one is asked about again, those behind it do not count.
+    let [by_strategy, others] = too_long(&lb);
+    assert!(by_strategy >= 1.0 && by_strategy + others == 4.0, "{by_strategy}, {others}");
+    assert_eq!(lb.metrics.pick_totals("default").held, by_strategy as u64);
     comes_to_rest(&lb);
     assert_eq!(lb.metrics.queue_totals("default").held, 0);
 
