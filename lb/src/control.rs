@@ -28,7 +28,7 @@ pub use api::{
 };
 pub use handle::Handle;
 pub use inspect::{Candidate, ExplainRequest, Explanation, Ring, RingArc, Wait};
-pub use publish::Builder;
+pub use publish::{Builder, BuilderWatch};
 pub use start::{
     CheckReport, Control, Options, Preflight, StartError, StartReport, check, list_strategies, preflight,
     refuse_second, start,

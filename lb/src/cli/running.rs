@@ -146,7 +146,9 @@ fn queue(pool: &Value) -> Option<String> {
     let s = if waiting == 1 { "s" } else { "" };
     let limit = pool["queue"]["adaptive_limit"].as_u64();
     let limit = limit.map(|limit| format!(", adaptive limit {limit}")).unwrap_or_default();
-    Some(format!("{} wait{s} for a backend with room{limit}", counted(waiting, "request")))
+    let is_held = pool["queue"]["held"].as_u64().is_some_and(|held| held > 0);
+    let until = if is_held { "until the strategy picks a backend" } else { "for a backend with room" };
+    Some(format!("{} wait{s} {until}{limit}", counted(waiting, "request")))
 }
 
 /// The backends of all pools as a table, and below it the requests that wait.
@@ -353,7 +355,8 @@ default  g        127.0.0.1:1  1       file  up, backup in use                  
         assert_eq!(backends_page(&json!({ "pools": [{ "backends": [] }] }), true).lines().count(), 1);
         let queues = json!({ "pools": [
             { "name": "default", "queue": { "waiting": 2, "adaptive_limit": 37 }, "backends": [rows[0]] },
-            { "name": "api", "queue": { "waiting": 1 }, "backends": [] },
+            { "name": "api", "queue": { "waiting": 1, "held": 0 }, "backends": [] },
+            { "name": "own", "queue": { "waiting": 3, "held": 1 }, "backends": [] },
             { "name": "off", "backends": [rows[1]] },
         ]});
         let page = backends_page(&queues, false);
@@ -361,6 +364,7 @@ default  g        127.0.0.1:1  1       file  up, backup in use                  
         let wanted = [
             "pool default: 2 requests wait for a backend with room, adaptive limit 37",
             "pool api: 1 request waits for a backend with room",
+            "pool own: 3 requests wait until the strategy picks a backend",
         ];
         assert_eq!(below, wanted, "{page}");
     }

@@ -201,6 +201,8 @@ words! {
         Shed = "shed",
         /// It waited as long as it may.
         Expired = "expired",
+        /// The same, and the strategy let it wait although a backend was idle.
+        Held = "held",
     }
 }
 

@@ -242,6 +242,7 @@ impl Requests {
             hedges: _,
             sessions: _,
             queued: _,
+            held: _,
             queue_entries: _,
             queue_wait_ns: _,
             queue_refusals: _,

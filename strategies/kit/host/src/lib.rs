@@ -19,6 +19,7 @@ mod library;
 mod load;
 mod remains;
 mod request;
+mod resident;
 mod store;
 mod talk;
 mod verify;

@@ -12,6 +12,7 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use crate::crash::Subject;
 use crate::inside::{self, Hook, Tag};
+use crate::resident;
 use crate::talk::{self, Limit};
 
 /// Keeps the image mapped even if the handle is closed (dlfcn.h; the same on x86-64 and aarch64 Linux).
@@ -199,6 +200,7 @@ impl Plugin {
         let entry = unsafe { library.get::<EntryFn>(ENTRY_SYMBOL) }
             .map(|symbol| *symbol)
             .map_err(|error| format!("has no entry: {}", with_cause(&error)))?;
+        resident::note(name.clone());
         #[expect(clippy::disallowed_methods, reason = "an image is never unmapped: threads may be in its code")]
         std::mem::forget(library);
         // SAFETY: the host struct lives until the process ends.
