@@ -32,7 +32,6 @@ pub use access_log::AccessLogCounts;
 pub use cell::{Counter, Gauge};
 pub use hook_panics::INSTANCE_HOOKS;
 pub use hub::{CONTENT_TYPE, Metrics};
-pub use plugins::{BadLine, BadPage, FAMILIES_MAX, PluginPage, SERIES_MAX};
 pub use reason::{
     DutyHook, ErrorReason, FallbackReason, HedgeResult, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome,
     ReportResult, RetryReason, SessionResult, SwapKind,

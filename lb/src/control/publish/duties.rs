@@ -8,13 +8,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lb_strategy_host::{HookError, Strategy};
+use lb_strategy_host::{HookError, PluginPage, Strategy};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::complaints::Complaints;
 use crate::control::pools::{PoolKey, PoolState};
-use crate::telemetry::{DutyHook, Metrics, PluginPage};
+use crate::telemetry::{DutyHook, Metrics};
 
 /// Between two calls of `metrics`.
 const METRICS_EVERY: Duration = Duration::from_secs(1);

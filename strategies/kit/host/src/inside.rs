@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use lb_strategy::abi::{LB_E_PANIC, LbStatus};
@@ -38,7 +38,14 @@ pub enum Hook {
 
 /// Panics of one instance that the plugin caught and reported, by hook.
 #[derive(Debug, Default)]
-pub struct HookPanics([AtomicU64; Hook::ALL.len()]);
+pub struct HookPanics([Panics; Hook::ALL.len()]);
+
+#[derive(Debug, Default)]
+struct Panics {
+    count: AtomicU64,
+    /// The log line of the first one, if the plugin wrote one.
+    first: OnceLock<Box<str>>,
+}
 
 /// The target of a call: a plugin, and the pool of the instance.
 #[derive(Debug)]
@@ -53,6 +60,9 @@ pub(crate) struct Tag {
     /// For the handler of crashes.
     pub(crate) report: Report,
 }
+
+/// The longest text of a panic. A longer one is cut.
+const TEXT_MAX_BYTES: usize = 400;
 
 /// A call in progress. Its end clears the note.
 pub(crate) struct Call;
@@ -123,7 +133,12 @@ impl Hook {
 
 impl HookPanics {
     pub fn of(&self, hook: Hook) -> u64 {
-        self.0[hook as usize].load(Relaxed)
+        self.0[hook as usize].count.load(Relaxed)
+    }
+
+    /// Where and why the hook panicked first: `<place>: <message>`. `None` if the plugin wrote no log line.
+    pub fn first(&self, hook: Hook) -> Option<&str> {
+        self.0[hook as usize].first.get().map(|text| &**text)
     }
 
     /// In the order of [`Hook::ALL`].
@@ -133,8 +148,22 @@ impl HookPanics {
 
     /// Counts a panic in `hook`.
     pub fn count(&self, hook: Hook) {
-        self.0[hook as usize].fetch_add(1, Relaxed);
+        self.0[hook as usize].count.fetch_add(1, Relaxed);
     }
+
+    /// Keeps the text of the first panic of a hook. Later ones cost no copy.
+    pub(crate) fn keep_text(&self, hook: Hook, text: &str) {
+        self.0[hook as usize].first.get_or_init(|| {
+            let line = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+            cut(&line, TEXT_MAX_BYTES).into()
+        });
+    }
+}
+
+/// The first `most` bytes of `text`, or fewer so that no character is split.
+fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or_default()]
 }
 
 // === impl Tag ===
@@ -151,7 +180,7 @@ impl Tag {
         if status == LB_E_PANIC {
             self.panicked(hook);
         }
-        HookError::failed(&self.plugin, hook.as_str(), status, reason)
+        HookError::failed(&self.plugin, hook.as_str(), status, reason, self.panics.first(hook))
     }
 
     pub(crate) fn panicked(&self, hook: Hook) {
@@ -211,5 +240,15 @@ mod tests {
         let tag = tag("moody", None);
         tag.panicked(Hook::OnFinish);
         assert_eq!((tag.panics.of(Hook::OnFinish), tag.panics.of(Hook::Pick)), (1, 0));
+    }
+
+    #[test]
+    fn the_first_text_of_a_hooks_panics_is_kept_as_one_short_line() {
+        let panics = HookPanics::default();
+        panics.keep_text(Hook::Tick, "src/lib.rs:1:2:\n  tenth\n");
+        panics.keep_text(Hook::Tick, "src/lib.rs:3:4: eleventh");
+        assert_eq!((panics.first(Hook::Tick), panics.first(Hook::Pick)), (Some("src/lib.rs:1:2: tenth"), None));
+        panics.keep_text(Hook::Pick, &"\u{e4}".repeat(TEXT_MAX_BYTES));
+        assert_eq!(panics.first(Hook::Pick).map(str::len), Some(TEXT_MAX_BYTES));
     }
 }
