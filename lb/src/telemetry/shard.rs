@@ -328,7 +328,7 @@ impl BackendGauges {
         self.share.set(i64::from(share));
     }
 
-    /// A load report came with the response to a poll.
+    /// A poll for a load report ended.
     pub fn load_report(&self, result: ReportResult) {
         self.load_reports[result as usize].inc();
     }

@@ -79,7 +79,6 @@ pub(super) struct PoolSum {
     /// `None`: it has none.
     pub adaptive_limit: Option<u64>,
     pub connect: HistogramSum,
-    pub load_reports: [u64; ReportResult::COUNT],
     /// A strategy is in charge: the pool is in service.
     pub has_strategy: bool,
     /// The strategy's name and version, if known.
@@ -102,6 +101,7 @@ pub(super) struct BackendSum {
     pub by_code: BTreeMap<u16, u64>,
     pub errors: [u64; ErrorReason::COUNT],
     pub to_head: HistogramSum,
+    pub load_reports: [u64; ReportResult::COUNT],
     pub health: Option<Health>,
 }
 
@@ -175,7 +175,6 @@ impl Snapshot {
             let pool = snapshot.pools.entry(name.clone()).or_default();
             snapshot.unshown.push(past.requests(name));
             pool.connect = past.connects.clone();
-            pool.load_reports = past.load_reports;
             pool.take_over(past);
         }
         for ((pool, name), backend) in &state.backends {
@@ -183,9 +182,7 @@ impl Snapshot {
             let of_pool = snapshot.pools.entry(pool.clone()).or_default();
             for shard in backend.shards.values() {
                 of_pool.connect.add(&shard.connect);
-                add(&mut of_pool.load_reports, &shard.load_reports);
             }
-            backend.gauges.iter().for_each(|gauges| add(&mut of_pool.load_reports, &gauges.load_reports));
             if !backend.retired.is_some_and(|retired| retired.hidden) {
                 snapshot.backends.push(BackendSum::of(pool.clone(), name.clone(), backend));
             }
@@ -288,7 +285,6 @@ impl Default for PoolSum {
             queue_refusals: [0; QueueRefusal::COUNT],
             adaptive_limit: None,
             connect: EMPTY,
-            load_reports: [0; ReportResult::COUNT],
             has_strategy: true,
             strategy: None,
             answers: BTreeMap::new(),
@@ -339,11 +335,12 @@ impl BackendSum {
             by_code: KNOWN_BACKEND_CODES.map(|code| (code, 0)).into(),
             errors: [0; ErrorReason::COUNT],
             to_head: EMPTY,
+            load_reports: [0; ReportResult::COUNT],
             health: None,
         };
         for shard in backend.shards.values() {
-            // Every count is named here, so that a new one does not compile before it is summed. `connect` and
-            // `load_reports` are summed by pool, in `Snapshot::take` and `Past`.
+            // Every count is named here, so that a new one does not compile before it is summed. `connect` is
+            // summed by pool, in `Snapshot::take` and `Past`.
             let BackendShard {
                 in_flight,
                 connections_opened,
@@ -353,7 +350,7 @@ impl BackendSum {
                 errors,
                 to_head,
                 connect: _,
-                load_reports: _,
+                load_reports,
             } = &**shard;
             sum.in_flight += in_flight.get();
             sum.opened += connections_opened.get();
@@ -362,7 +359,9 @@ impl BackendSum {
             responses.each(|code, _, count| *sum.by_code.entry(code).or_default() += count);
             add(&mut sum.errors, errors);
             sum.to_head.add(to_head);
+            add(&mut sum.load_reports, load_reports);
         }
+        backend.gauges.iter().for_each(|gauges| add(&mut sum.load_reports, &gauges.load_reports));
         sum.health = backend.gauges.as_ref().map(|gauges| Health {
             standing: backend.retired.is_none().then(|| (gauges.up.get(), gauges.weight.get(), gauges.share.get())),
             checks_ok: gauges.checks_ok.get(),

@@ -205,7 +205,11 @@ fn faults_of_the_other_hooks_and_leftovers_are_found() {
     let sentence = |card: usize, name: &str| row(&cards[card], name)["sentence"].as_str().unwrap();
     assert!(sentence(0, "explain").contains("is no JSON"), "{:#}", cards[0]);
     assert!(sentence(1, "explain").contains("but the dry pick was"), "{:#}", cards[1]);
-    assert!(sentence(3, "hooks").contains("failed in tick: it panicked at one_rule.c: the spring broke"), "{:#}", cards[3]);
+    assert!(
+        sentence(3, "hooks").contains("failed in tick: it panicked at one_rule.c: the spring broke"),
+        "{:#}",
+        cards[3]
+    );
     let finish = sentence(4, "hooks");
     assert!(finish.starts_with("on_finish panicked in ") && finish.ends_with(" calls, first at on_finish"), "{finish}");
     assert!(sentence(5, "hooks").contains("\"turns-taken\""), "{:#}", cards[5]);

@@ -44,11 +44,8 @@ impl<const FICKLE: bool> Strategy for Biased<FICKLE> {
     fn pick(&self, _: &(), backends: &Backends<'_>, request: &Request<'_>) -> Pick {
         let is_reversed = FICKLE && *self.is_reversed.get_or_init(|| request.random().is_multiple_of(2));
         let mut candidates = backends.candidates(request);
-        let drawn = if (request.random() % 100 < self.percent) == is_reversed {
-            candidates.last()
-        } else {
-            candidates.next()
-        };
+        let drawn =
+            if (request.random() % 100 < self.percent) == is_reversed { candidates.last() } else { candidates.next() };
         drawn.map_or(Pick::NoBackend, |(index, _)| Pick::Backend(index))
     }
 }

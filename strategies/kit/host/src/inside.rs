@@ -7,8 +7,8 @@
 use std::cell::Cell;
 use std::fmt;
 use std::ptr;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use lb_strategy::abi::{LB_E_PANIC, LbStatus};
 
