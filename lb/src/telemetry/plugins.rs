@@ -1,8 +1,8 @@
 //! The own metrics of strategies: the state of each pool, and its part of the exposition as `lb_plugin_<name>`.
 //!
 //! Why apart from the hub: names, kinds and numbers come from plugins, so no table of this crate lists them.
-//! [`PluginPage`] reads and checks them. Invariants: a pool shows only the page of the strategy in charge. Pools that have the same
-//! name share one family with one kind and one help text. The lock is never held while text is made.
+//! [`PluginPage`] reads and checks them. Invariants: a pool shows only the page of the strategy in charge. Pools that
+//! have the same name share one family with one kind and one help text. The lock is never held while text is made.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

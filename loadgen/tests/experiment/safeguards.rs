@@ -158,7 +158,10 @@ fn a_plan_that_keeps_the_queue_compares_strategies_that_let_requests_wait() {
         } else {
             assert_eq!((marks.len(), on.len(), marks[0].severity), (1, 0, Severity::Warning), "{marks:?}");
             let reason = &marks[0].reason;
-            assert!(reason.contains("central_queue let a request wait in ") && reason.contains("[lb.queue]"), "{reason}");
+            assert!(
+                reason.contains("central_queue let a request wait in ") && reason.contains("[lb.queue]"),
+                "{reason}"
+            );
             assert!(report.contains("the queue is off: the fallback picked"), "{report}");
         }
         assert!(cells(&run, "central_queue").all(|cell| bad(cell) == 0), "{:?}", run.results.cells);

@@ -16,7 +16,7 @@ const EXPORT: &str = "lb_strategy::export!(Lucky);\n";
 /// The test that is right only for strategies that ignore how busy backends are.
 const OF_LUCKY: &str = "    #[test]\n    fn a_slow_backend_keeps_its_share()";
 
-/// One constant or function of an `impl` block, with its indentation.
+/// One constant, type or function of an `impl` block, with its indentation.
 struct Item<'a> {
     name: &'a str,
     text: String,
@@ -39,8 +39,8 @@ fn code<'a>(page: &'a str, mark: &str) -> &'a str {
 
 /// The name of the item that begins in this line, if one does.
 fn begins(line: &str) -> Option<&str> {
-    let rest = line.strip_prefix("    const ").or_else(|| line.strip_prefix("    fn "))?;
-    rest.split([':', '(', '<']).next()
+    let rest = ["    const ", "    fn ", "    type "].iter().find_map(|word| line.strip_prefix(word))?;
+    rest.split([':', '(', '<', ' ']).next()
 }
 
 fn items(text: &str) -> Vec<Item<'_>> {

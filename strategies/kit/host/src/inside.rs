@@ -67,20 +67,29 @@ const TEXT_MAX_BYTES: usize = 400;
 /// A call in progress. Its end clears the note.
 pub(crate) struct Call;
 
+/// The note of a thread. Without a tag the hook means nothing, so the end of a call clears the tag alone.
+struct Place {
+    tag: Cell<*const Tag>,
+    hook: Cell<Hook>,
+}
+
 thread_local! {
-    static PLACE: Cell<(*const Tag, Hook)> = const { Cell::new((ptr::null(), Hook::Entry)) };
+    static PLACE: Place = const { Place { tag: Cell::new(ptr::null()), hook: Cell::new(Hook::Entry) } };
 }
 
 /// Notes that this thread calls `hook` of `tag`, until the result is dropped.
 #[inline]
 pub(crate) fn enter(tag: &Tag, hook: Hook) -> Call {
-    PLACE.set((ptr::from_ref(tag), hook));
+    PLACE.with(|place| {
+        place.hook.set(hook);
+        place.tag.set(ptr::from_ref(tag));
+    });
     Call
 }
 
 /// Runs `look` with the tag and the hook of the running call; `None` if this thread runs no plugin.
 pub(crate) fn here<T>(look: impl FnOnce(&Tag, Hook) -> T) -> Option<T> {
-    let (tag, hook) = PLACE.get();
+    let (tag, hook) = PLACE.with(|place| (place.tag.get(), place.hook.get()));
     // SAFETY: `enter` borrowed the tag, and `Call` clears the pointer before the borrow of the caller ends.
     unsafe { tag.as_ref() }.map(|tag| look(tag, hook))
 }
@@ -202,7 +211,7 @@ impl fmt::Display for Tag {
 impl Drop for Call {
     #[inline]
     fn drop(&mut self) {
-        PLACE.set((ptr::null(), Hook::Entry));
+        PLACE.with(|place| place.tag.set(ptr::null()));
     }
 }
 
