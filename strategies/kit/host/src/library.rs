@@ -93,8 +93,13 @@ unsafe extern "C" fn log(_: *mut c_void, level: u32, message: LbStr) {
     // SAFETY: by the contract, the message is valid during the call.
     let text = unsafe { text(message) };
     let told = inside::here(|tag, hook| {
-        if level == 1 && hook.is_mute() && text.starts_with(PANIC) {
-            tag.panicked(hook);
+        if level == 1
+            && let Some(panic) = text.strip_prefix(PANIC)
+        {
+            tag.panics.keep_text(hook, panic);
+            if hook.is_mute() {
+                tag.panicked(hook);
+            }
         }
         if let Some(line) = tag.lines.line(&text) {
             talk::tell(level, &line, Some((tag, hook)));
@@ -110,7 +115,7 @@ unsafe extern "C" fn log(_: *mut c_void, level: u32, message: LbStr) {
 /// The limit of all threads that plugins started.
 static UNNAMED: Limit = Limit::new();
 
-/// How the line begins by which a plugin reports a panic of a hook that returns no status.
+/// How the line begins by which a plugin reports a panic. Of a hook that returns no status, it is the only report.
 const PANIC: &str = "panicked at ";
 
 /// The limit of a sink, which is a `Vec<u8>`. More bytes are dropped, so that a plugin cannot fill the memory.
