@@ -17,7 +17,7 @@ mod rounds;
 mod settings;
 mod waiting;
 
-pub use builder::Builder;
+pub use builder::{Builder, BuilderWatch};
 
 pub(super) use assemble::{BuiltPool, PoolJob};
 pub(super) use builds::{Built, Ended};

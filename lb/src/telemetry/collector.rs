@@ -122,7 +122,7 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
         e.number(&names::RETRIES, &[name, reason.as_str()], count as f64);
     }
     e.number(&names::RETRIES_DENIED, &[name], pool.retries_denied as f64);
-    // Most pools have no hedges, no sticky sessions, no load reports and no probes.
+    // Most pools have no hedges, no sticky sessions and no probes.
     if pool.hedges.iter().any(|count| *count > 0) {
         for (result, count) in HedgeResult::ALL.iter().zip(pool.hedges) {
             e.number(&names::HEDGES, &[name, result.as_str()], count as f64);
@@ -131,11 +131,6 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
     if pool.sessions.iter().any(|count| *count > 0) {
         for (result, count) in SessionResult::ALL.iter().zip(pool.sessions) {
             e.number(&names::SESSIONS, &[name, result.as_str()], count as f64);
-        }
-    }
-    if pool.load_reports.iter().any(|count| *count > 0) {
-        for (result, count) in ReportResult::ALL.iter().zip(pool.load_reports) {
-            e.number(&names::LOAD_REPORTS, &[name, result.as_str()], count as f64);
         }
     }
     if pool.probes.is_any() {
@@ -192,6 +187,12 @@ fn tell_backend(e: &mut Exposition, backend: &BackendSum) {
     let errors = ErrorReason::ALL.iter().zip(backend.errors);
     for (reason, count) in errors.filter(|(reason, count)| reason.can_befall_an_attempt() || *count > 0) {
         e.number(&names::BACKEND_ERRORS, &[pool, name, reason.as_str()], count as f64);
+    }
+    // Most pools read no load reports.
+    if backend.load_reports.iter().any(|count| *count > 0) {
+        for (result, count) in ReportResult::ALL.iter().zip(backend.load_reports) {
+            e.number(&names::LOAD_REPORTS, &[pool, name, result.as_str()], count as f64);
+        }
     }
     e.histogram(&names::BACKEND_RESPONSE, &both, &backend.to_head);
     e.number(&names::BACKEND_REQUESTS_IN_FLIGHT, &both, backend.in_flight as f64);

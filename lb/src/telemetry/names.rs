@@ -110,8 +110,8 @@ pub const BACKEND_ERRORS: Metric =
     counter("lb_backend_errors_total", &["pool", "backend", "reason"], "Attempts without a response, by cause.");
 pub const LOAD_REPORTS: Metric = counter(
     "lb_load_reports_total",
-    &["pool", "result"],
-    "Load reports that came with responses, in pools with strategy.load_reports, by result.",
+    &["pool", "backend", "result"],
+    "Load reports of a backend, and polls that brought none, in pools with strategy.load_reports, by result.",
 );
 pub const PROBES: Metric = counter(
     "lb_probes_total",

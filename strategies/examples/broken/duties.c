@@ -1,7 +1,8 @@
 /* duties.c: its own metrics tell which hooks lb has called. A word in its options selects what it does:
  * "rebuild" each tick asks for a new picker; "refuse" the same, and pickers are refused after the second tick; "fail" ticks and collections
  * of metrics fail after the first; "bad" some metrics are not valid after the first collection; "bad_at_once" also in the first;
- * "crash_begin" and "crash_metrics" crash there; "probe_panics" and "probe_crashes" do so in on_probe after a 418.
+ * "spin" the second tick does not return; "crash_begin" and "crash_metrics" crash there; "probe_panics" and "probe_crashes" do so in on_probe
+ * after a 418.
  * Why it exists: tests need a strategy whose calls can be seen from outside. Why not at once: the trial would refuse it. */
 #define LB_STRATEGY_IMPL
 #include <stdio.h>
@@ -71,6 +72,7 @@ static void on_probe(lb_strategy *strategy, const lb_probe *probe) {
 }
 static lb_status tick(lb_strategy *strategy, uint64_t now_ns) {
   if (is(strategy, "fail") && strategy->ticks > 0) return LB_E_OTHER;
+  if (is(strategy, "spin") && strategy->ticks > 0) for (volatile int on = 1; on;) {}
   strategy->ticks++;
   strategy->tick_ns = now_ns;
   return is(strategy, "rebuild") || is(strategy, "refuse") ? LB_REBUILD : LB_OK;

@@ -11,14 +11,14 @@ mod ends;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lb_strategy_host::{HookError, Strategy};
+use lb_strategy_host::{HookError, PluginPage, Strategy};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use self::ends::Ends;
 use super::complaints::Complaints;
 use crate::control::pools::{PoolKey, PoolState};
-use crate::telemetry::{DutyHook, Metrics, PluginPage};
+use crate::telemetry::{DutyHook, Metrics};
 
 pub(super) use self::ends::Probed;
 
