@@ -6,8 +6,8 @@
 //! client's and the backend's task run on the same thread and count, too. Times depend on the machine and its load;
 //! compare builds on a quiet machine.
 //!
-//! First comes the cost of holding 8 KiB before the pick, without a hash: two strategies that differ only in
-//! `BODY_BYTES`, in turns, so that both see the same load of the machine. It should be at most 2 µs a request.
+//! First comes the cost of holding 8 KiB before the pick, without a hash. Two strategies that differ only in
+//! `BODY_BYTES` take turns, so both see the same load of the machine. The limit is 2 µs a request.
 
 use std::path::PathBuf;
 use std::sync::Arc;
