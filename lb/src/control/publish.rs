@@ -13,11 +13,12 @@ mod duties;
 mod follow_up;
 mod listeners;
 mod publisher;
+mod rounds;
 mod settings;
 mod shadows;
 mod waiting;
 
-pub use builder::Builder;
+pub use builder::{Builder, BuilderWatch};
 
 pub(super) use assemble::{BuiltPool, PoolJob};
 pub(super) use builds::{Built, Ended};

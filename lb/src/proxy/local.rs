@@ -17,6 +17,7 @@ use super::shown::Shown;
 use super::view::View;
 use crate::http1::{Fields, RequestHead, ResponseHead};
 use crate::net::{Buffers, Descriptor, Descriptors, Spare};
+use crate::telemetry::BackendShard;
 
 /// The number of kept heads, and the most memory of a kept head.
 const HEADS_MAX: usize = 1024;
@@ -38,6 +39,8 @@ pub(super) struct Local {
     /// Tells control that a backend fails.
     pub(super) alarm: Arc<Notify>,
     pub(super) lines: Lines,
+    /// Counts the connections of probes, and no scrape reads it.
+    pub(super) uncounted: Arc<BackendShard>,
     /// For the attempts of pools with shadows.
     pub(super) shown: Spare<Box<Shown>>,
 }
@@ -68,6 +71,7 @@ impl Local {
             descriptors,
             alarm,
             lines,
+            uncounted: BackendShard::uncounted(),
             shown: Spare::new(HEADS_MAX),
         };
         local.set_date();

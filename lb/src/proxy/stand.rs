@@ -117,6 +117,7 @@ fn pool(strategy: &Arc<Strategy>, backend: &Arc<Backend>) -> Arc<PoolGeneration>
         tells: plugin.wants(),
         thresholds: lb_balance::Thresholds::OFF,
         load_reports: None,
+        probe: None,
     })
 }
 

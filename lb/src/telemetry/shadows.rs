@@ -209,6 +209,7 @@ impl Series {
             slow: times.longer_than(SLOW_PICK_NS),
             panics,
             senseless: results[ShadowResult::Fault as usize].saturating_sub(panics),
+            held: 0,
         };
         let of_backend = |(id, of): (&Arc<str>, &OfBackend)| {
             let sum = |of_shard: fn(&ShadowBackendShard) -> &Counter| {

@@ -129,6 +129,7 @@ pub(crate) fn pool(setup: &PoolSetup) -> Arc<PoolGeneration> {
         tells: wants,
         thresholds: lb_balance::Thresholds::OFF,
         load_reports: None,
+        probe: None,
     })
 }
 

@@ -48,6 +48,7 @@ pub(in crate::control) struct Candidate {
 pub(super) fn open(loader: &Loader, staged: AllStaged, in_charge: &InCharge) -> Result<Prepared, ReloadError> {
     let AllStaged { mut target, plugins: staged, files } = staged;
     let mut candidates = Vec::with_capacity(staged.len());
+    let mut warnings = Vec::new();
     let mut staged = staged.into_iter();
     for (pool, staged) in target.config.pools.iter().zip(&mut staged) {
         let file = staged.origin.clone();
@@ -61,6 +62,7 @@ pub(super) fn open(loader: &Loader, staged: AllStaged, in_charge: &InCharge) -> 
             StrategyChange::Unchanged => None,
             _ => Some(plugins::instance(plugin.clone(), &role).map_err(refusal)?),
         };
+        warnings.extend(strategy.as_ref().and_then(|strategy| plugins::unsent_probes(pool, strategy.plugin())));
         candidates.push(Candidate { strategy, change, is_return: false, shadows: Vec::new(), plugin, file });
     }
     for (pool, candidate) in target.config.pools.iter().zip(&mut candidates) {
@@ -75,6 +77,7 @@ pub(super) fn open(loader: &Loader, staged: AllStaged, in_charge: &InCharge) -> 
             target.applied.push(key);
         }
     }
+    target.warnings.append(&mut warnings);
     Ok(Prepared { target, candidates, listeners: Vec::new(), access_log: None, files })
 }
 

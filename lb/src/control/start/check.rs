@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use lb_strategy_host::Loader;
+use lb_strategy_host::{Loader, Staged};
 use serde::Serialize;
 
 use crate::config::{Config, InitialState};
@@ -13,15 +13,19 @@ use crate::control::api::{FoundStrategy, LoadedStrategy};
 use crate::control::membership::{Overlay, Plan, vet_backends};
 use crate::control::pools::{Entry, Members, PoolState, ShadowChoice, ShadowState};
 use crate::control::start::StartError;
+use crate::control::start::blamed::forecast;
 use crate::control::state::Scratch;
 use crate::control::trust::plugins::{self, key_of};
 use crate::control::trust::vet::Vetter;
-use crate::control::trust::{PluginError, Role};
+use crate::control::trust::{PluginError, Records, Role};
 
 /// The result of a successful `lb check`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CheckReport {
     pub strategies: Vec<LoadedStrategy>,
+    /// Problems that a start would only log, and strategies that it would not load, because they crashed. A sentence for
+    /// each, with the remedy.
+    pub warnings: Vec<String>,
 }
 
 /// Loads every plugin, and makes strategies and pickers on 0, 1 and all backends. Starts nothing. Before that, each
@@ -33,24 +37,28 @@ pub fn check(config: &Config, vet: Option<PathBuf>) -> Result<CheckReport, Start
         Loader::new(copies.path().to_owned(), config.proxy.workers).with_group_writable(config.allow_group_writable);
     let vetter = vet.map(|executable| Vetter::new(executable, None));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Builder)?;
-    let mut strategies = Vec::new();
+    let records = Records::peek(&config.state.dir);
+    let (mut strategies, mut warnings) = (Vec::new(), Vec::new());
     for pool in &config.pools {
         let all =
             Plan::of(&Config { pools: vec![pool.clone()], launcher: None, ..config.clone() }, &Overlay::default(), &[]);
         let entries = &all.pools[0];
-        let try_one = |role: &Role<'_>| {
-            let staged = plugins::stage(&loader, &config.plugin_dirs, role)?;
+        let try_one = |role: &Role<'_>, staged: Staged| {
             if let Some(vetter) = &vetter {
                 let workers = config.proxy.workers;
                 runtime.block_on(plugins::vet(vetter, &staged, role, workers, vet_backends(entries)))?;
             }
             plugins::open(&loader, staged, role)
         };
-        let (strategy, loaded) = try_one(&Role::in_charge(pool))?;
+        let role = Role::in_charge(pool);
+        let staged = plugins::stage(&loader, &config.plugin_dirs, &role)?;
+        warnings.extend(forecast(pool, &staged.sha256_hex(), &loader, &records));
+        let (strategy, loaded) = try_one(&role, staged)?;
+        warnings.extend(plugins::unsent_probes(pool, strategy.plugin()));
         let shadows = Role::shadows(pool).zip(&pool.strategy.shadows);
         let shadows: Result<Vec<_>, PluginError> = shadows
             .map(|(role, settings)| {
-                let (strategy, _) = try_one(&role)?;
+                let (strategy, _) = try_one(&role, plugins::stage(&loader, &config.plugin_dirs, &role)?)?;
                 Ok(ShadowState::new(ShadowChoice { strategy, settings: settings.clone() }))
             })
             .collect();
@@ -70,7 +78,7 @@ pub fn check(config: &Config, vet: Option<PathBuf>) -> Result<CheckReport, Start
         }
         strategies.push(loaded);
     }
-    Ok(CheckReport { strategies })
+    Ok(CheckReport { strategies, warnings })
 }
 
 /// The strategies in the plugin folders, each opened in a child of `vet`, none in this process. Blocks like [`check`].

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use lb_strategy::abi::RESPONSE_HEADERS_MAX;
-use lb_strategy_host::{Answered, Picker};
+use lb_strategy_host::{Answered, Strategy};
 
 use crate::generation::PoolGeneration;
 use crate::http1::Fields;
@@ -33,15 +33,19 @@ pub(super) struct Account {
 // === impl Account ===
 
 impl Account {
-    /// For the strategy in charge and the shadows that ask for it.
-    pub(super) fn new(shared: &PoolGeneration) -> Box<Self> {
-        let shadows = shared.shadows.iter().filter(|shadow| shadow.wants.answer);
-        let others = shadows.map(|shadow| Self::of(&shadow.picker, Vec::new())).collect();
-        Box::new(Self::of(&shared.picker, others))
+    /// For this strategy alone.
+    pub(super) fn new(strategy: &Strategy) -> Box<Self> {
+        Box::new(Self::of(strategy, Vec::new()))
     }
 
-    fn of(picker: &Picker, others: Vec<Self>) -> Self {
-        let strategy = picker.strategy();
+    /// For the strategy in charge and the shadows that ask for it.
+    pub(super) fn of_pool(shared: &PoolGeneration) -> Box<Self> {
+        let shadows = shared.shadows.iter().filter(|shadow| shadow.wants.answer);
+        let others = shadows.map(|shadow| Self::of(shadow.picker.strategy(), Vec::new())).collect();
+        Box::new(Self::of(shared.picker.strategy(), others))
+    }
+
+    fn of(strategy: &Strategy, others: Vec<Self>) -> Self {
         Self {
             instance: strategy.instance(),
             names: strategy.plugin().response_headers().clone(),

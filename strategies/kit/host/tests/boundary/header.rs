@@ -56,12 +56,15 @@ fn the_header_compiles_as_cpp17_without_a_warning() {
 fn the_examples_in_c_compile_without_a_warning() {
     for example in [
         "first_eligible",
+        "least_loaded_probed",
         "least_utilized",
         "two_choices",
         "fastest_half",
         "prefix_affinity",
         "central_queue",
         "zone_aware",
+        "probed_latency",
+        "by_cost",
         "broken/one_rule",
     ] {
         assert_compiles(&compile("cc", &["-std=c11"], &source(&format!("examples/{example}.c"))).expect("cc runs"));

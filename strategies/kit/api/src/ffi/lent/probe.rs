@@ -42,8 +42,8 @@ impl<'a> Probes<'a> {
         Self { raw }
     }
 
-    /// Asks for a probe of the backend at this index of the list. Returns whether there was room for it. The host skips a
-    /// backend that is not eligible, and one to which this worker has a probe of this strategy on its way.
+    /// Asks for a probe of the backend at this index of the list. Returns whether there was room for it. The host skips
+    /// a backend that is not eligible, and one to which this worker has a probe of this strategy on its way.
     pub fn add(&mut self, index: usize) -> bool {
         let (Some(place), Ok(index)) = (self.raw.probe.get_mut(self.raw.n_probes as usize), u32::try_from(index))
         else {
