@@ -147,7 +147,7 @@ impl Polled {
 // === impl Vain ===
 
 impl Vain {
-    fn result(&self) -> ReportResult {
+    fn result(self) -> ReportResult {
         match self {
             Self::TimedOut | Self::NoResponse => ReportResult::NoResponse,
             Self::NoReport(_) => ReportResult::NoReport,
