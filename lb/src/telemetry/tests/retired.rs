@@ -9,7 +9,8 @@ use super::super::{
     ErrorReason, FallbackReason, HedgeResult, Metrics, ProbeOutcome, ProbeSkip, QueueRefusal, ReportResult,
     RetryReason, SessionResult,
 };
-use super::{Text, hub_with_clock, scrape, series_of};
+use super::text::Text;
+use super::{hub_with_clock, scrape, series_of};
 
 #[test]
 fn a_closed_listener_stays_five_minutes_after_its_last_connection() {
