@@ -167,7 +167,7 @@ impl Owned {
     }
 
     /// Takes up a new list: id → (index, weight). Backends that left lose their buckets first, then the others get
-    /// theirs, each in order of id.
+    /// theirs, in order of id.
     fn follow(&mut self, members: &BTreeMap<u64, (u32, u32)>) -> Result<(), Error> {
         let sum: u64 = members.values().map(|(_, weight)| u64::from(*weight)).sum();
         if sum > u64::from(self.anchor.capacity()) {
@@ -178,19 +178,21 @@ impl Owned {
             )
             .into());
         }
-        let weight = |id: &u64| members.get(id).map_or(0, |(_, weight)| *weight as usize);
+        let mut lost: Vec<u32> = Vec::new();
         for (id, buckets) in &mut self.buckets {
-            while buckets.len() > weight(id)
-                && let Some(bucket) = buckets.pop()
-            {
-                if self.anchor.working() == 1 {
-                    self.vacant = Some(bucket);
-                } else {
-                    self.anchor.remove(bucket);
-                }
-            }
+            let weight = members.get(id).map_or(0, |(_, weight)| *weight as usize);
+            lost.extend(buckets.drain(weight.min(buckets.len())..));
         }
         self.buckets.retain(|_, buckets| !buckets.is_empty());
+        // The highest first: mostly those that were added last, so that their removal restores what was before.
+        lost.sort_unstable_by(|one, two| two.cmp(one));
+        for bucket in lost {
+            if self.anchor.working() == 1 {
+                self.vacant = Some(bucket);
+            } else {
+                self.anchor.remove(bucket);
+            }
+        }
         for (id, &(_, weight)) in members.iter().filter(|(_, (_, weight))| *weight > 0) {
             let buckets = self.buckets.entry(*id).or_default();
             while buckets.len() < weight as usize {
@@ -201,14 +203,18 @@ impl Owned {
         Ok(())
     }
 
-    /// The capacity, the removed buckets in the order of their removal, and the owner of each working bucket: numbers
-    /// in little endian. Arrays follow from the order of removals.
+    /// Numbers in little endian: the capacity; how many of the highest buckets were removed first, in descending order;
+    /// how many were removed after them, and which; the owner of each working bucket. The arrays follow from the order
+    /// of removals.
     fn export(&self) -> Vec<u8> {
         let removed = self.anchor.removed();
+        let descending = (0..self.anchor.capacity()).rev();
+        let first = removed.iter().zip(descending).take_while(|(bucket, highest)| *bucket == highest).count();
         let mut bytes = Vec::new();
         bytes.extend(self.anchor.capacity().to_le_bytes());
-        bytes.extend((removed.len() as u32).to_le_bytes());
-        removed.iter().for_each(|bucket| bytes.extend(bucket.to_le_bytes()));
+        bytes.extend((first as u32).to_le_bytes());
+        bytes.extend(((removed.len() - first) as u32).to_le_bytes());
+        removed[first..].iter().for_each(|bucket| bytes.extend(bucket.to_le_bytes()));
         for (id, buckets) in &self.buckets {
             for bucket in buckets {
                 bytes.extend(bucket.to_le_bytes());
@@ -225,8 +231,10 @@ impl Owned {
         if of != capacity {
             return Err(format!("its history has {of} buckets and not {capacity}: it starts without a history").into());
         }
+        let first = take(&mut rest).map(u32::from_le_bytes).filter(|first| *first < capacity).ok_or_else(damaged)?;
         let count = take(&mut rest).map(u32::from_le_bytes).ok_or_else(damaged)?;
         let mut anchor = Anchor::full(capacity);
+        (capacity - first..capacity).rev().for_each(|bucket| anchor.remove(bucket));
         for _ in 0..count {
             let bucket = take(&mut rest).map(u32::from_le_bytes).ok_or_else(damaged)?;
             if !anchor.works(bucket) || anchor.working() == 1 {

@@ -24,7 +24,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use lb_hashing::{Kept, Ring, may_serve, score};
+use lb_hashing::{Kept, Ring, score};
 use lb_strategy::{Backend, Backends, Error, Finish, Host, Pick, Request, Start, Strategy};
 use serde::Deserialize;
 use serde_json::json;
@@ -60,8 +60,11 @@ pub struct Options {
 /// The view of one list.
 pub struct View {
     ring: Arc<Ring>,
-    /// The sum of the effective weights of the eligible backends.
-    weights: u64,
+    /// The effective weight of each backend; 0 if it is not eligible. Here and not in the list, so that a pick reads
+    /// less memory.
+    weights: Box<[u32]>,
+    /// Their sum.
+    sum: u64,
 }
 
 /// The attempts in flight of all backends. On cache lines of its own, because all workers write it.
@@ -115,8 +118,11 @@ impl Strategy for BoundedHash {
     fn picker(&self, backends: &Backends<'_>) -> Result<View, Error> {
         let ring =
             self.last.get(backends, || Ring::by_weight(backends, self.virtual_nodes, "virtual_nodes"))?;
-        let eligible = backends.iter().filter(Backend::is_eligible);
-        Ok(View { ring, weights: eligible.map(|backend| u64::from(backend.effective_weight())).sum() })
+        // An eligible backend takes part even if a slow start leaves it no weight.
+        let weight = |backend: Backend<'_>| if backend.is_eligible() { backend.effective_weight().max(1) } else { 0 };
+        let weights: Box<[u32]> = backends.iter().map(weight).collect();
+        let sum = weights.iter().map(|weight| u64::from(*weight)).sum();
+        Ok(View { ring, weights, sum })
     }
 
     fn pick(&self, view: &View, backends: &Backends<'_>, request: &Request<'_>) -> Pick {
@@ -157,7 +163,7 @@ impl Strategy for BoundedHash {
             "steps": found.as_ref().map(|found| found.steps),
             "has_room": found.as_ref().map(|found| found.has_room),
             "in_flight": backend.map(|backend| backend.slot().word(IN_FLIGHT).load(Relaxed)),
-            "cap": backend.map(|backend| self.cap(view, &backend)),
+            "cap": found.as_ref().map(|found| self.cap(view, found.backend)),
             "in_flight_of_all": self.in_flight.0.load(Relaxed),
         })
         .to_string()
@@ -171,7 +177,8 @@ impl BoundedHash {
         let total = self.in_flight.0.load(Relaxed);
         for steps in 0..STEPS_MAX.min(view.ring.len()) {
             let backend = view.ring.owner(first + steps)?;
-            if may_serve(backends, request, backend) && self.has_room(total, view, &backends.get(backend)?) {
+            let may_serve = view.weights[backend] > 0 && !request.is_tried(backend);
+            if may_serve && self.has_room(total, view, backend, &backends.get(backend)?) {
                 return Some(Found { backend, steps, has_room: true });
             }
         }
@@ -190,7 +197,7 @@ impl BoundedHash {
         request: &Request<'_>,
     ) -> Option<Found> {
         let scored = backends.candidates(request).map(|(index, backend)| {
-            let is_full = !self.has_room(total, view, &backend);
+            let is_full = !self.has_room(total, view, index, &backend);
             (is_full, score(hash, backend.id(), backend.weight().max(1)), backend.id(), index)
         });
         let best = scored.min_by(|one, two| {
@@ -201,22 +208,21 @@ impl BoundedHash {
 
     /// Whether the backend may get one more, with `total` in flight: in flight < c·(total+1)·w/W, without a division.
     #[inline]
-    fn has_room(&self, total: u64, view: &View, backend: &Backend<'_>) -> bool {
+    fn has_room(&self, total: u64, view: &View, index: usize, backend: &Backend<'_>) -> bool {
         let in_flight = backend.slot().word(IN_FLIGHT).load(Relaxed);
-        u128::from(in_flight) * u128::from(view.weights) * THOUSAND < self.load_of(total, backend)
+        u128::from(in_flight) * u128::from(view.sum) * THOUSAND < self.load_of(total, view.weights[index])
     }
 
     /// The most attempts that the backend may have in flight now.
-    fn cap(&self, view: &View, backend: &Backend<'_>) -> u64 {
-        let load = self.load_of(self.in_flight.0.load(Relaxed), backend);
-        load.div_ceil((u128::from(view.weights) * THOUSAND).max(1)) as u64
+    fn cap(&self, view: &View, index: usize) -> u64 {
+        let load = self.load_of(self.in_flight.0.load(Relaxed), view.weights[index]);
+        load.div_ceil((u128::from(view.sum) * THOUSAND).max(1)) as u64
     }
 
     /// c·(total+1)·w, in thousandths.
     #[inline]
-    fn load_of(&self, total: u64, backend: &Backend<'_>) -> u128 {
-        let with_this_one = u128::from(total) + 1;
-        u128::from(self.factor_thousandths) * with_this_one * u128::from(backend.effective_weight())
+    fn load_of(&self, total: u64, weight: u32) -> u128 {
+        u128::from(self.factor_thousandths) * (u128::from(total) + 1) * u128::from(weight)
     }
 }
 

@@ -9,8 +9,9 @@
 //! client that keeps cookies. This strategy needs only a key, and memory for each key.
 //!
 //! The table has `keys` places of 8 bytes, in sets of 8. A hash leads to one set. If a set is full, a key that was not
-//! used since the last such search is forgotten; its next request is that of a new key. So with far more keys than
-//! places, rare keys do not stick. Two keys are confused with a probability of about 8 in 2^32.
+//! used since the last such search is forgotten; its next request is that of a new key. Keys that came only once are
+//! forgotten first. Sets fill unevenly: with a key for every fourth place, 1 set in 4,000 is too small. A key is taken
+//! for another one with a probability of about 8 in 2^32.
 //!
 //! When a key moves: if its backend may not serve (down, drained, removed), the key gets a new one, and stays there. A
 //! retry goes elsewhere, but does not change the table, so one failed request does not move a key.
@@ -133,24 +134,34 @@ impl Strategy for StickyFirst {
         .to_string()
     }
 
-    /// The number of sets, then the places of all sets.
+    /// The number of sets. Then for each place that is not free: its number, and its word.
     fn export(&self) -> Vec<u8> {
-        let places = self.places.iter().flat_map(|set| &set.0).map(|place| place.load(Relaxed));
-        std::iter::once(self.places.len() as u64).chain(places).flat_map(u64::to_le_bytes).collect()
+        let mut bytes = (self.places.len() as u32).to_le_bytes().to_vec();
+        for (number, place) in (0_u32..).zip(self.places.iter().flat_map(|set| &set.0)) {
+            let word = place.load(Relaxed);
+            if word != 0 {
+                bytes.extend(number.to_le_bytes());
+                bytes.extend(word.to_le_bytes());
+            }
+        }
+        bytes
     }
 
     fn import(&self, version: u32, bytes: &[u8]) -> Result<(), Error> {
         if version != STATE_VERSION {
             return Err(format!("it knows version {STATE_VERSION} of its table, not {version}").into());
         }
-        let (words, rest) = bytes.as_chunks::<8>();
-        let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
-        let sets = words.next();
-        if sets != Some(self.places.len() as u64) || words.len() != self.places.len() * WAYS || !rest.is_empty() {
+        let sets = bytes.first_chunk().map(|sets| u32::from_le_bytes(*sets) as usize);
+        let (entries, rest) = bytes.get(4..).unwrap_or_default().as_chunks::<12>();
+        if sets != Some(self.places.len()) || !rest.is_empty() {
             return Err("its table has another number of keys, or is damaged: it starts with an empty one".into());
         }
-        let places = self.places.iter().flat_map(|set| &set.0);
-        places.zip(words).for_each(|(place, word)| place.store(word, Relaxed));
+        for entry in entries {
+            let [a, b, c, d, word @ ..] = *entry;
+            let number = u32::from_le_bytes([a, b, c, d]) as usize;
+            let set = self.places.get(number / WAYS).ok_or("its table is damaged: it starts with an empty one")?;
+            set.0[number % WAYS].store(u64::from_le_bytes(word), Relaxed);
+        }
         Ok(())
     }
 }
@@ -222,9 +233,9 @@ impl Place {
     const NUMBER: u64 = Self::USED - 1;
     const KEY: u64 = u64::MAX << 32;
 
-    /// A new key is in use.
+    /// A key is marked as used at its second request. So keys that come once displace each other.
     fn new(hash: u64, number: u32) -> Self {
-        Self(mix(hash, 0) & Self::KEY | Self::USED | u64::from(number))
+        Self(mix(hash, 0) & Self::KEY | u64::from(number))
     }
 
     #[inline]

@@ -7,22 +7,26 @@
 //! 8·(j mod 4), big-endian, of a SHA-256. Its input is the name, a byte 0x00, and j div 4 as u32, big-endian. Points at
 //! equal positions are in order of name.
 //!
-//! Cost: each point needs 16 to 20 bytes, and less than 0.1 µs to build. A lookup is a table read and one or two steps,
-//! for any number of points.
+//! Cost: each point needs 20 to 24 bytes, and less than 0.1 µs to build. A lookup is a table read and one or two steps,
+//! for any number of points. It reads 12 to 16 bytes for each point: one word has the owner and most of the position, so
+//! that a large ring needs few reads of slow memory.
 
 use lb_strategy::{Backend, Backends, Error, RING_ARCS_MAX};
 use sha2::{Digest, Sha256};
 
-/// The limit of points of a ring. So many need 17 MB, and about a tenth of a second to build.
+/// The limit of points of a ring. So many need 21 MB, and about a tenth of a second to build.
 const POINTS_MAX: u64 = 1 << 20;
+/// The bits of a point's word that have its owner. The others have the leading bits of its position.
+const OWNER_BITS: u32 = 20;
 
 /// The points with their owners.
 #[derive(Debug)]
 pub struct Ring {
-    /// Positions of the points, ascending.
+    /// For each point, in order of position: the leading bits of its position, and its owner. An owner is an index into
+    /// every list of these members.
     points: Box<[u64]>,
-    /// The owner of each point: an index into every list of these members.
-    owners: Box<[u32]>,
+    /// The whole positions. A lookup needs them only if the leading bits of a hash and of a point are equal.
+    positions: Box<[u64]>,
     /// For each value of a hash's leading bits, the first point with these bits or higher ones.
     starts: Box<[u32]>,
     /// The right shift of a hash that leaves only the leading bits.
@@ -49,6 +53,9 @@ impl Ring {
         option: &str,
         units: impl Fn(&Backend<'_>) -> u32,
     ) -> Result<Self, Error> {
+        if backends.len() > 1 << OWNER_BITS {
+            return Err(format!("a ring is for up to {} backends, and it has {}", 1 << OWNER_BITS, backends.len()).into());
+        }
         let members: Vec<_> = backends.iter().map(|backend| (backend.name(), units(&backend))).collect();
         let sum: u64 = members.iter().map(|&(_, units)| u64::from(units)).sum();
         let wanted = sum * u64::from(points);
@@ -78,8 +85,8 @@ impl Ring {
             starts.push(at as u32);
         }
         Self {
-            points: sorted.iter().map(|point| point.0).collect(),
-            owners: sorted.iter().map(|point| point.1).collect(),
+            points: sorted.iter().map(|point| point.0 >> OWNER_BITS << OWNER_BITS | u64::from(point.1)).collect(),
+            positions: sorted.iter().map(|point| point.0).collect(),
             starts: starts.into_boxed_slice(),
             shift,
         }
@@ -101,7 +108,20 @@ impl Ring {
     #[inline]
     pub fn at_or_after(&self, hash: u64) -> usize {
         let mut at = self.starts[(hash >> self.shift) as usize] as usize;
-        while at < self.points.len() && self.points[at] < hash {
+        let leading = hash >> OWNER_BITS;
+        while at < self.points.len() && self.points[at] >> OWNER_BITS < leading {
+            at += 1;
+        }
+        if at < self.points.len() && self.points[at] >> OWNER_BITS == leading {
+            return self.exactly_at_or_after(at, hash);
+        }
+        at
+    }
+
+    /// The same from point `at` on, by whole positions.
+    #[cold]
+    fn exactly_at_or_after(&self, mut at: usize, hash: u64) -> usize {
+        while at < self.positions.len() && self.positions[at] < hash {
             at += 1;
         }
         at
@@ -110,13 +130,13 @@ impl Ring {
     /// The position of point `at`, which may count beyond the last point. `None` if the ring is empty.
     #[inline]
     pub fn position(&self, at: usize) -> Option<u64> {
-        self.points.get(self.wrapped(at)).copied()
+        self.positions.get(self.wrapped(at)).copied()
     }
 
     /// The owner of point `at`, which may count beyond the last point. `None` if the ring is empty.
     #[inline]
     pub fn owner(&self, at: usize) -> Option<usize> {
-        self.owners.get(self.wrapped(at)).map(|owner| *owner as usize)
+        self.points.get(self.wrapped(at)).map(|point| owner_in(*point))
     }
 
     #[inline]
@@ -131,8 +151,8 @@ impl Ring {
         // Ten digits are finer than any picture.
         let part = |position: f64| (position * 1e10).round() / 1e10;
         if self.points.len() <= RING_ARCS_MAX {
-            let ends = self.points.iter().map(|&point| part(point as f64 / 2_f64.powi(64)));
-            return ends.zip(self.owners.iter().map(|&owner| owner as usize)).collect();
+            let ends = self.positions.iter().map(|&position| part(position as f64 / 2_f64.powi(64)));
+            return ends.zip(self.points.iter().map(|point| owner_in(*point))).collect();
         }
         let length = u64::MAX / RING_ARCS_MAX as u64;
         let middles = (0..RING_ARCS_MAX as u64).map(|arc| arc * length + length / 2);
@@ -145,9 +165,15 @@ impl Ring {
         let last = self.points.len().wrapping_sub(1);
         (0..self.points.len()).map(move |at| {
             let before = if at == 0 { last } else { at - 1 };
-            (at, self.points[at].wrapping_sub(self.points[before]))
+            (at, self.positions[at].wrapping_sub(self.positions[before]))
         })
     }
+}
+
+/// The owner in the word of a point.
+#[inline]
+fn owner_in(point: u64) -> usize {
+    (point & ((1 << OWNER_BITS) - 1)) as usize
 }
 
 /// Position and owner of all points of these members (name, units), in ascending order. Equal positions are in order of

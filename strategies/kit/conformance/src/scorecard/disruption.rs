@@ -88,7 +88,7 @@ fn count(subject: &Subject, declared: Consistent) -> Result<Moves, String> {
             differ: 0,
         });
     }
-    let fresh = all_homes(subject, &subject.instance()?, &grown.reversed(), 35)?;
+    let fresh = all_homes(subject, &subject.instance()?, &grown.clone().reversed(), 35)?;
     Ok(Moves {
         removed: moved_in_vain(&before, &removed, gone, None),
         out: moved_in_vain(&before, &out, gone, None),

@@ -122,11 +122,19 @@ fn the_table_finds_what_a_binary_search_finds() {
         let names: Vec<String> = (0..n).map(|index| format!("b{index}")).collect();
         let members: Vec<_> = names.iter().map(|name| (name.as_str(), 1)).collect();
         let ring = Ring::new(&place(&members, points));
-        let near = ring.points.iter().flat_map(|point| [point.wrapping_sub(1), *point, point.wrapping_add(1)]);
+        let near = ring.positions.iter().flat_map(|point| [point.wrapping_sub(1), *point, point.wrapping_add(1)]);
         let hashes: Vec<u64> = near.chain([0, u64::MAX]).chain((0..10_000).map(|_| random.u64(..))).collect();
         for hash in hashes {
-            assert_eq!(ring.at_or_after(hash), ring.points.partition_point(|point| *point < hash), "{hash:x} of {n}");
+            assert_eq!(ring.at_or_after(hash), ring.positions.partition_point(|point| *point < hash), "{hash:x} of {n}");
         }
+    }
+}
+
+#[test]
+fn points_with_equal_leading_bits_are_told_apart() {
+    let ring = Ring::new(&[(1 << 40, 0), ((1 << 40) + 1, 1), ((1 << 40) + 9, 2)]);
+    for (hash, at) in [(1 << 40, 0), ((1 << 40) + 1, 1), ((1 << 40) + 2, 2), ((1 << 40) + 10, 3)] {
+        assert_eq!(ring.at_or_after(hash), at, "{hash:x}");
     }
 }
 
