@@ -1,12 +1,12 @@
 //! AnchorHash: even shares and minimal moves for any change, from a short memory of the changes.
 //!
-//! Source: Mendelson, Vargaftik, Barabash, Lorenz, Keslassy and Orda, "AnchorHash: A Scalable Consistent Hash", IEEE/ACM
-//! Transactions on Networking, 2021, arXiv 1812.09674, section IV. This is the variant with two arrays, A and K.
+//! Source: Mendelson et al., "AnchorHash: A Scalable Consistent Hash", IEEE/ACM Transactions on Networking, 2021,
+//! arXiv 1812.09674, section IV. This is the variant with two arrays, A and K.
 //!
 //! Idea: there are `capacity` buckets, more than backends. Some work, and the others are removed, in a known order. A
 //! hash leads to one of all buckets. If it is removed, the key is hashed again, to one of the buckets that worked right
-//! after that removal, and so on until a working one is found. So a key moves only if its bucket is removed, or if a
-//! bucket returns that it would have had.
+//! after that removal. That is repeated until a working one is found. So a key moves only if its bucket is removed, or
+//! if a bucket returns that it would have had.
 //!
 //! What it cannot do: a bucket that is added is always the one that was removed last. So the owner of a bucket depends
 //! on the order of all changes. Two processes with the same backends and other histories disagree about keys. Each
@@ -17,9 +17,9 @@
 //! capacity should be some times the sum of all weights. It can only change with a new history.
 //!
 //! Outages: a backend that is down keeps its buckets. A key whose backend may not serve goes on to spare places, see
-//! `choose` of lb-hashing. So an outage moves only the keys of that backend, and they return after it.
+//! `choose` of lb-hashing. So an outage moves only the keys of that backend, and they return.
 //!
-//! Invariants: at least one bucket works. If all members have left, it is vacant until one comes. A list that is refused
+//! Invariants: at least one bucket works. If all members have left, it is vacant until one comes. A refused list
 //! changes no history.
 
 mod anchor;
@@ -203,9 +203,14 @@ impl Owned {
         Ok(())
     }
 
-    /// Numbers in little endian: the capacity; how many of the highest buckets were removed first, in descending order;
-    /// how many were removed after them, and which; the owner of each working bucket. The arrays follow from the order
-    /// of removals.
+    /// Numbers in little endian:
+    ///
+    /// - the capacity;
+    /// - how many of the highest buckets were removed first, in descending order;
+    /// - how many buckets were removed after them, and which;
+    /// - each working bucket with its owner.
+    ///
+    /// The arrays follow from the order of removals.
     fn export(&self) -> Vec<u8> {
         let removed = self.anchor.removed();
         let descending = (0..self.anchor.capacity()).rev();

@@ -26,8 +26,8 @@ fn passes_the_score_card() {
     }
 }
 
-/// Section III of the paper: the set W_b of the buckets that work right after the removal of `b`, as a list in which
-/// the last one takes the place of the removed one.
+/// Section III of the paper: W_b is the set of the buckets that work right after the removal of `b`. Here it is a list,
+/// in which the last one takes the place of the removed one.
 #[test]
 fn buckets_are_those_of_the_definition() {
     let mut random = fastrand::Rng::with_seed(1);

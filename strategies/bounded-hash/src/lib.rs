@@ -12,10 +12,10 @@
 //! The factor: near 1 the load is as even as with least connections, and many requests leave their own backend. 1.25 is
 //! the default; 1.25 to 2 is sensible. Without bound it is the plain ring.
 //!
-//! Counts: the strategy counts its own attempts in flight, from begin to end, all in one number and each backend's in
-//! word 0 of its slot. Attempts that a session or the fallback picked do not count. If several workers pick at the same
-//! moment, each of them may exceed the cap by one, because a pick does not reserve a place. After a swap the counts
-//! begin at 0 again, so caps are loose until the requests from before have ended.
+//! Counts: the strategy counts its own attempts in flight, from begin to end. One number has all of them, and word 0 of
+//! a backend's slot has those of the backend. Attempts that a session or the fallback picked do not count. If several
+//! workers pick at the same moment, each may exceed the cap by one, because a pick does not reserve a place. After a
+//! swap the counts begin at 0, and requests from before do not count.
 //!
 //! Invariants: the ring is that of `consistent_hash` with the same options. With one worker, a backend never has more
 //! than ceil(c·(m+1)·w/W) own attempts in flight. In an idle pool each key has the backend of the plain ring. Caps
@@ -116,8 +116,7 @@ impl Strategy for BoundedHash {
     }
 
     fn picker(&self, backends: &Backends<'_>) -> Result<View, Error> {
-        let ring =
-            self.last.get(backends, || Ring::by_weight(backends, self.virtual_nodes, "virtual_nodes"))?;
+        let ring = self.last.get(backends, || Ring::by_weight(backends, self.virtual_nodes, "virtual_nodes"))?;
         // An eligible backend takes part even if a slow start leaves it no weight.
         let weight = |backend: Backend<'_>| if backend.is_eligible() { backend.effective_weight().max(1) } else { 0 };
         let weights: Box<[u32]> = backends.iter().map(weight).collect();
@@ -200,9 +199,7 @@ impl BoundedHash {
             let is_full = !self.has_room(total, view, index, &backend);
             (is_full, score(hash, backend.id(), backend.weight().max(1)), backend.id(), index)
         });
-        let best = scored.min_by(|one, two| {
-            one.0.cmp(&two.0).then(one.1.total_cmp(&two.1)).then(one.2.cmp(&two.2))
-        })?;
+        let best = scored.min_by(|one, two| one.0.cmp(&two.0).then(one.1.total_cmp(&two.1)).then(one.2.cmp(&two.2)))?;
         Some(Found { backend: best.3, steps: STEPS_MAX.min(view.ring.len()), has_room: !best.0 })
     }
 

@@ -15,7 +15,7 @@
 //! a ring. It declares `"consistent":"outages"` for that reason.
 //!
 //! Outages: the buckets have all members with weight, eligible or not. A key whose backend may not serve goes on to
-//! spare places, see `choose` of lb-hashing. So an outage moves only the keys of that backend, and they return after it.
+//! spare places, see `choose` of lb-hashing. So an outage moves only the keys of that backend, and they return.
 //!
 //! Invariants: the buckets depend only on the names and weights of the members, in any order of the list.
 

@@ -94,7 +94,8 @@ fn buckets_are_in_order_of_name_and_number_in_any_list() {
 
 #[test]
 fn the_order_of_names_is_total() {
-    let names = ["", "a", "a0", "a00", "a1", "a01", "a1b", "a1b2", "a10", "ab", "b", "0", "00", "7", "07x", "7x", "é", "è1"];
+    let names =
+        ["", "a", "a0", "a00", "a1", "a01", "a1b", "a1b2", "a10", "ab", "b", "0", "00", "7", "07x", "7x", "é", "è1"];
     for one in names {
         for two in names {
             assert_eq!(by_name(one, two), by_name(two, one).reverse(), "{one} {two}");
@@ -119,7 +120,10 @@ fn an_outage_moves_only_the_keys_of_that_backend() {
 /// Another order or function would move keys at an update of lb.
 #[test]
 fn keys_are_where_they_were_in_earlier_versions() {
-    assert_eq!(homes(&World::of(10)).into_iter().take(12).flatten().collect::<Vec<_>>().join(" "), "b5 b8 b5 b8 b7 b0 b7 b9 b1 b4 b1 b3");
+    assert_eq!(
+        homes(&World::of(10)).into_iter().take(12).flatten().collect::<Vec<_>>().join(" "),
+        "b5 b8 b5 b8 b7 b0 b7 b9 b1 b4 b1 b3"
+    );
 }
 
 #[test]

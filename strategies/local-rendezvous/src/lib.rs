@@ -6,16 +6,16 @@
 //! Idea: each backend has V points on a ring. A key goes to the first point at or after its hash, and from there
 //! clockwise until C different backends are found: its window. In the window rendezvous hashing decides, by the score
 //! `-ln(u) / weight`. So a long arc is shared by C backends. A share varies as on a ring of V·C points, for the memory
-//! of V points and the time of C hashes. The published figures: 5,000 backends, V = 256, C = 8, peak to mean 1.095, and
-//! 1.279 on the plain ring.
+//! of V points and the time of C hashes. For 5,000 backends, V = 256 and C = 8 the paper has a peak to mean of 1.095.
+//! It has 1.279 on the plain ring.
 //!
 //! What it cannot do: if a backend leaves or comes, windows change. The next neighbour enters a window, or the last one
 //! drops out of it. So about twice as many keys move as must. The paper promises minimal moves for outages only, and
 //! this strategy declares no more: `"consistent":"outages"`.
 //!
 //! Weights: a pool of up to C backends follows them exactly. In a larger pool a heavy backend competes with the
-//! backends of its windows only, and gets less: of equally many backends of weights 1 and 2, the heavy ones get 1.86
-//! times as much instead of 2. There `rendezvous`, `maglev` or a ring is better.
+//! backends of its windows only, and gets less. With equally many backends of weights 1 and 2, the heavy ones get 1.86
+//! times as much. There `rendezvous`, `maglev` or a ring is better.
 //!
 //! Invariants: windows contain members with weight, eligible or not. A key goes to the best member of its window that
 //! may serve. If there is none, the winner of a rendezvous among all candidates serves. The order of the list has no
@@ -128,7 +128,8 @@ impl Strategy for LocalRendezvous {
 impl Neighbours {
     fn of(backends: &Backends<'_>, options: &Options) -> Result<Self, Error> {
         let weights: Box<[u32]> = backends.iter().map(|backend| backend.weight()).collect();
-        let members: Box<[u32]> = (0..).zip(weights.iter()).filter(|(_, weight)| **weight > 0).map(|(at, _)| at).collect();
+        let members: Box<[u32]> =
+            (0..).zip(weights.iter()).filter(|(_, weight)| **weight > 0).map(|(at, _)| at).collect();
         let mut of_members = members.iter().map(|index| weights[*index as usize]);
         let first = of_members.next();
         Ok(Self {

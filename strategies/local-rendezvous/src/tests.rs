@@ -77,7 +77,8 @@ fn shares_vary_as_on_a_ring_with_points_times_candidates() {
         let mut squares = 0.0;
         for ring in 0..rings {
             let world = World::named((0..n).map(|index| format!("ring {ring} backend {index}")));
-            squares += shares(&world, points, candidates).iter().map(|share| (share * n as f64 - 1.0).powi(2)).sum::<f64>();
+            squares +=
+                shares(&world, points, candidates).iter().map(|share| (share * n as f64 - 1.0).powi(2)).sum::<f64>();
         }
         let deviation = (squares / f64::from(rings) / n as f64).sqrt();
         let law = ((n - 1) as f64 / (n * points as usize * candidates + 1) as f64).sqrt();
@@ -109,9 +110,10 @@ fn a_small_pool_follows_its_weights_exactly() {
 #[test]
 fn heavy_backends_of_a_large_pool_get_less_than_their_weight() {
     let world = World::of(100).weights(&std::array::from_fn::<u32, 100, _>(|index| 1 + index as u32 % 2));
-    let shares = counts(2, homes(&world, 60_000).iter().flatten().map(|name| {
-        name[1..].parse::<usize>().expect("b0 to b99") % 2
-    }));
+    let shares = counts(
+        2,
+        homes(&world, 60_000).iter().flatten().map(|name| name[1..].parse::<usize>().expect("b0 to b99") % 2),
+    );
     let ratio = shares[1] as f64 / shares[0] as f64;
     println!("weights 1 and 2: the heavy ones get {ratio:.3} times as much");
     assert!((1.80..1.92).contains(&ratio), "{ratio}");
@@ -155,7 +157,10 @@ fn a_window_without_a_backend_that_may_serve_leaves_the_key_to_all() {
 /// Another ring or score would move keys at an update of lb.
 #[test]
 fn keys_are_where_they_were_in_earlier_versions() {
-    assert_eq!(homes(&World::of(20), 12).into_iter().flatten().collect::<Vec<_>>().join(" "), "b8 b7 b2 b19 b6 b16 b9 b5 b11 b16 b11 b9");
+    assert_eq!(
+        homes(&World::of(20), 12).into_iter().flatten().collect::<Vec<_>>().join(" "),
+        "b8 b7 b2 b19 b6 b16 b9 b5 b11 b16 b11 b9"
+    );
 }
 
 #[test]

@@ -2,10 +2,10 @@
 //!
 //! Source: Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, section 3.4.
 //!
-//! Idea: each backend has its own order of all entries of the table, from two hashes of its name: the entries `offset`,
-//! `offset + skip`, `offset + 2·skip` and so on, modulo the size. As the size is prime, this order has every entry. The
-//! backends take turns, and each takes the first entry of its order that is free. So their shares differ by one entry
-//! at most. A key goes to the backend of entry `hash · size / 2^64`.
+//! Idea: each backend has its own order of all entries of the table, from two hashes of its name. These are the entries
+//! `offset`, `offset + skip`, `offset + 2·skip` and so on. They count modulo the size, a prime, so none is left out.
+//! The backends take turns, and each takes the first entry of its order that is free. So their shares differ by one
+//! entry at most. A key goes to the backend of entry `hash · size / 2^64`.
 //!
 //! Weights: after round `r` a backend of weight `w` has taken about r·w/max turns, with the largest weight `max`. Each
 //! backend takes one in the first round. Envoy does the same.
@@ -125,13 +125,16 @@ impl Table {
         let mut fillers: Vec<(u64, Filler)> = Vec::new();
         for (index, backend) in backends.iter().enumerate().filter(|(_, backend)| backend.weight() > 0) {
             let id = backend.id();
-            fillers.push((id, Filler {
-                index: index as u32,
-                weight: u64::from(backend.weight()),
-                next: part_of(mix(id, 0), u64::from(size)) as u32,
-                skip: part_of(mix(id, 1), u64::from(size - 1)) as u32 + 1,
-                due: 0,
-            }));
+            fillers.push((
+                id,
+                Filler {
+                    index: index as u32,
+                    weight: u64::from(backend.weight()),
+                    next: part_of(mix(id, 0), u64::from(size)) as u32,
+                    skip: part_of(mix(id, 1), u64::from(size - 1)) as u32 + 1,
+                    due: 0,
+                },
+            ));
         }
         if fillers.len() > size as usize {
             return Err(format!(

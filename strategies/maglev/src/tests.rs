@@ -144,7 +144,8 @@ fn the_keys_of_a_backend_that_is_down_are_spread_and_no_other_key_moves() {
     assert_eq!(keys::moved_in_vain(&before, &out, Some("b2"), None), 0);
     let of_the_lost = before.iter().zip(&out).filter(|(before, _)| before.as_deref() == Some("b2"));
     let names = ["b0", "b1", "b3", "b4"];
-    let shares = counts(4, of_the_lost.map(|(_, now)| names.iter().position(|name| now.as_deref() == Some(name)).unwrap()));
+    let shares =
+        counts(4, of_the_lost.map(|(_, now)| names.iter().position(|name| now.as_deref() == Some(name)).unwrap()));
     let p = lb_strategy_conformance::statistics::chi_square_p(&shares, &[1.0; 4]);
     assert!(p > 0.001, "{shares:?}: p {p}");
 }

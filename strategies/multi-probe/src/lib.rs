@@ -14,8 +14,8 @@
 //! Cost: the memory of one point for each unit of weight, and `k` lookups for each pick.
 //!
 //! Invariants: the ring contains all members with weight, eligible or not. For each position the next point whose
-//! backend may serve counts. So an outage moves the same keys as a removal: only those of that backend. The order of the
-//! list has no effect.
+//! backend may serve counts. So an outage moves the same keys as a removal: only those of that backend. The order of
+//! the list has no effect.
 
 use std::sync::Arc;
 

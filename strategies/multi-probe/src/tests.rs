@@ -23,8 +23,8 @@ fn ring(world: &World) -> Ring {
 }
 
 /// The exact shares of the backends on this ring. A probe is farther than `d` from its point with the probability
-/// `S(d) = 1 - sum of min(arc, d)`. So the share of an arc of length `a` is the integral of k·S^(k-1) from 0 to `a`:
-/// S is linear between two lengths of arcs, and -S^k/S' is the integral there.
+/// `S(d) = 1 - sum of min(arc, d)`. So the share of an arc of length `a` is the integral of k·S^(k-1) from 0 to `a`.
+/// Between two lengths of arcs S is linear, and the integral is -S^k/S'.
 fn shares(ring: &Ring, n: usize, probes: i32) -> Vec<f64> {
     let mut arcs: Vec<(f64, usize)> =
         ring.lengths().map(|(at, length)| (length as f64 / 2_f64.powi(64), ring.owner(at).expect("a point"))).collect();
@@ -54,9 +54,7 @@ fn the_point_nearest_to_a_probe_wins() {
     for number in 0..1000 {
         let key = format!("key {number}");
         let hash = lb_strategy_conformance::request::key_hash(key.as_bytes());
-        let distances = (0..ring.len()).flat_map(|at| {
-            (0..21).map(move |probe| (at, mix(hash, probe)))
-        });
+        let distances = (0..ring.len()).flat_map(|at| (0..21).map(move |probe| (at, mix(hash, probe))));
         let nearest = distances.min_by_key(|(at, position)| ring.position(*at).unwrap().wrapping_sub(*position));
         let pick = Requests::seeded(number).ask().key(key).pick_backend(&picker).unwrap();
         assert_eq!(Some(pick), ring.owner(nearest.unwrap().0));
@@ -124,7 +122,10 @@ fn one_backend_of_many_that_is_up_gets_each_key() {
 /// Other probes would move keys at an update of lb.
 #[test]
 fn keys_are_where_they_were_in_earlier_versions() {
-    assert_eq!(homes(&World::of(10)).into_iter().take(12).flatten().collect::<Vec<_>>().join(" "), "b5 b8 b4 b1 b8 b4 b1 b9 b8 b6 b9 b0");
+    assert_eq!(
+        homes(&World::of(10)).into_iter().take(12).flatten().collect::<Vec<_>>().join(" "),
+        "b5 b8 b4 b1 b8 b4 b1 b9 b8 b6 b9 b0"
+    );
 }
 
 #[test]

@@ -1,15 +1,15 @@
 //! Rendezvous hashing: each backend has a score for each key, and the key goes to the backend with the best one.
 //!
-//! Sources: Thaler and Ravishankar, "A Name-Based Mapping Scheme for Rendezvous", University of Michigan, 1996; the
+//! Source: Thaler and Ravishankar, "A Name-Based Mapping Scheme for Rendezvous", University of Michigan, 1996. The
 //! weights are from Schindelhauer and Schomaker, "Weighted Distributed Hash Tables", SPAA 2005, section 3.
 //!
 //! Idea: a hash of key and backend gives a number `u` between 0 and 1. The score is `-ln(u) / weight`, and the lowest
 //! one wins. Each backend wins with the probability weight / sum of weights. With equal weights the highest `u` wins,
 //! and no logarithm is needed.
 //!
-//! Why: it needs no table and no points, its shares are those of independent draws, and the keys of a backend that
-//! leaves are spread over all others by weight. No other key moves. Each pick looks at each eligible backend, so it is
-//! for pools of up to some tens of backends.
+//! Why: it needs no table and no points, and its shares are those of independent draws. The keys of a backend that
+//! leaves are spread over all others by weight, and no other key moves. Each pick looks at each eligible backend, so it
+//! is for pools of up to some tens of backends.
 //!
 //! Invariants: a score depends on no other backend, on no order and on no health. So a backend that is down loses its
 //! keys, gets them back later, and no other key moves. The order of the list has no effect.

@@ -1,15 +1,16 @@
 //! Sticky by first choice: a key stays on the backend that served it first.
 //!
 //! Idea: a table remembers the backend of each key. A new key gets the better of two random backends: the one with
-//! fewer requests in flight for its weight. So keys go where there is room, and no algorithm moves them later. Source
-//! of the choice: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001; of the table: nginx Plus,
-//! `sticky learn`.
+//! fewer requests in flight for its weight. So keys go where there is room, and no algorithm moves them later.
 //!
-//! How it differs from the section `[sticky]` of lb: that one gives each client a cookie and needs no memory, but a
-//! client that keeps cookies. This strategy needs only a key, and memory for each key.
+//! Sources: the table is that of nginx Plus, `sticky learn`. The choice is from Mitzenmacher, "The Power of Two Choices
+//! in Randomized Load Balancing", 2001.
+//!
+//! How it differs from the section `[sticky]` of lb: that one gives each client a cookie and needs no memory. The
+//! client must keep cookies. This strategy needs only a key, and memory for each key.
 //!
 //! The table has `keys` places of 8 bytes, in sets of 8. A hash leads to one set. If a set is full, a key that was not
-//! used since the last such search is forgotten; its next request is that of a new key. Keys that came only once are
+//! used since the last such search is forgotten. Its next request is that of a new key. Keys that came only once are
 //! forgotten first. Sets fill unevenly: with a key for every fourth place, 1 set in 4,000 is too small. A key is taken
 //! for another one with a probability of about 8 in 2^32.
 //!
@@ -169,14 +170,16 @@ impl Strategy for StickyFirst {
 impl StickyFirst {
     #[inline]
     fn set_of(&self, hash: u64) -> &Set {
-        // The number of sets is a power of two. The lower half of the hash chooses the set, the upper one marks the key.
+        // The number of sets is a power of two. The lower half of the hash chooses the set, the upper one is in the
+        // place.
         &self.places[mix(hash, 0) as u32 as usize & (self.places.len() - 1)]
     }
 
     fn find(&self, hash: u64, view: &View, backends: &Backends<'_>, request: &Request<'_>) -> Option<Found> {
         let may_serve = |index: usize| backends.get(index).is_some_and(|backend| backend.is_eligible());
         let set = self.set_of(hash);
-        let known = set.get(hash).and_then(|place| view.numbers.index(place.number())).filter(|index| may_serve(*index));
+        let known =
+            set.get(hash).and_then(|place| view.numbers.index(place.number())).filter(|index| may_serve(*index));
         if let Some(backend) = known.filter(|index| !request.is_tried(*index)) {
             if !request.is_dry() {
                 set.mark(hash);

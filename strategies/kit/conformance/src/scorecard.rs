@@ -184,7 +184,8 @@ pub fn row(check: Check, strategy: impl crate::Subject, options: &Value, seed: u
 /// The rows that did not pass, of all checks that do not depend on the machine: for a strategy in its own tests.
 pub fn complaints(strategy: impl crate::Subject, options: &Value, seed: u64) -> Vec<Row> {
     const BY_MACHINE: [Check; 3] = [Check::PickTime, Check::Memory, Check::Leftovers];
-    let rows = Check::all().filter(|check| !BY_MACHINE.contains(check)).map(|check| row(check, strategy, options, seed));
+    let rows =
+        Check::all().filter(|check| !BY_MACHINE.contains(check)).map(|check| row(check, strategy, options, seed));
     rows.filter(|row| matches!(row.verdict, Verdict::Fail | Verdict::Warn)).collect()
 }
 

@@ -8,8 +8,8 @@
 //! equal positions are in order of name.
 //!
 //! Cost: each point needs 20 to 24 bytes, and less than 0.1 µs to build. A lookup is a table read and one or two steps,
-//! for any number of points. It reads 12 to 16 bytes for each point: one word has the owner and most of the position, so
-//! that a large ring needs few reads of slow memory.
+//! for any number of points. One word has the owner of a point and most of its position. So a large ring needs few
+//! reads of slow memory.
 
 use lb_strategy::{Backend, Backends, Error, RING_ARCS_MAX};
 use sha2::{Digest, Sha256};
@@ -54,7 +54,9 @@ impl Ring {
         units: impl Fn(&Backend<'_>) -> u32,
     ) -> Result<Self, Error> {
         if backends.len() > 1 << OWNER_BITS {
-            return Err(format!("a ring is for up to {} backends, and it has {}", 1 << OWNER_BITS, backends.len()).into());
+            return Err(
+                format!("a ring is for up to {} backends, and it has {}", 1 << OWNER_BITS, backends.len()).into()
+            );
         }
         let members: Vec<_> = backends.iter().map(|backend| (backend.name(), units(&backend))).collect();
         let sum: u64 = members.iter().map(|&(_, units)| u64::from(units)).sum();

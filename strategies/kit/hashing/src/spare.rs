@@ -7,7 +7,7 @@
 use lb_strategy::{Backends, Request};
 
 use crate::mix::mix;
-use crate::rendezvous::elect;
+use crate::scores::elect;
 
 /// The number of further places that are tried.
 pub const SPARES: u32 = 16;
@@ -54,7 +54,6 @@ fn choose_spare(
     }
     let spares = (1..=SPARES).map(|number| (number, place(mix(hash, u64::from(number)))));
     let mut able = spares.filter_map(|(passed, place)| Some(Choice { backend: place?, passed }));
-    able.find(|choice| may_serve(backends, request, choice.backend)).or_else(|| {
-        elect(hash, backends, request).map(|backend| Choice { backend, passed: SPARES + 1 })
-    })
+    able.find(|choice| may_serve(backends, request, choice.backend))
+        .or_else(|| elect(hash, backends, request).map(|backend| Choice { backend, passed: SPARES + 1 }))
 }

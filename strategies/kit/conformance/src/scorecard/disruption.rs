@@ -8,8 +8,8 @@
 //! A declaration of less than that excuses parts of it:
 //!
 //! - "outages": removal and addition are measured and not judged.
-//! - "history": each change is compared with the one before and not with the first list, because a key may stay where
-//!   an earlier change has moved it. A fresh instance may differ.
+//! - "history": each change is compared with the one before and not with the first list. A key may stay where an
+//!   earlier change has moved it. A fresh instance may differ.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -238,7 +238,8 @@ mod tests {
         for wrong in ["Exact", "ring", "ring:", "ring:0", "ring:x", ""] {
             assert!(balance(wrong).is_err(), "{wrong}");
         }
-        let consistent = |word: &str| Expectation::parse(&format!(r#"{{"consistent":{word}}}"#)).map(|it| it.consistent);
+        let consistent =
+            |word: &str| Expectation::parse(&format!(r#"{{"consistent":{word}}}"#)).map(|it| it.consistent);
         for (word, meant) in [
             ("true", Consistent::Always),
             ("false", Consistent::Undeclared),

@@ -71,8 +71,8 @@ fn shares_of_160_points_follow_the_law() {
     follows_the_law(160, [(3, 1.07), (10, 1.13), (100, 1.21)]);
 }
 
-/// Lamping and Veach, "A Fast, Minimal Memory, Consistent Hash Algorithm", 2014, table 1: the standard error of a
-/// share, relative to the mean, on rings with 1 and 10 points. Our rings have 100 backends.
+/// The standard error of a share, relative to the mean, on rings with 1 and 10 points. It is published in table 1 of
+/// "A Fast, Minimal Memory, Consistent Hash Algorithm" (Lamping and Veach, 2014). Our rings have 100 backends.
 #[test]
 fn the_spread_of_shares_is_the_published_one() {
     for (points, published) in [(1, 0.997_906_0), (10, 0.315_181_0)] {
@@ -125,7 +125,11 @@ fn the_table_finds_what_a_binary_search_finds() {
         let near = ring.positions.iter().flat_map(|point| [point.wrapping_sub(1), *point, point.wrapping_add(1)]);
         let hashes: Vec<u64> = near.chain([0, u64::MAX]).chain((0..10_000).map(|_| random.u64(..))).collect();
         for hash in hashes {
-            assert_eq!(ring.at_or_after(hash), ring.positions.partition_point(|point| *point < hash), "{hash:x} of {n}");
+            assert_eq!(
+                ring.at_or_after(hash),
+                ring.positions.partition_point(|point| *point < hash),
+                "{hash:x} of {n}"
+            );
         }
     }
 }
