@@ -42,7 +42,7 @@ pub(super) fn check(subject: &Subject) -> Found {
     if declared == Consistent::Undeclared {
         return Ok(Finding::not_applicable("it does not declare itself consistent"));
     }
-    let before = all_homes(subject, &subject.instance()?, &World::of(BACKENDS), 30)?;
+    let before = all_homes(subject, &subject.instance()?, &World::labelled(BACKENDS), 30)?;
     let used = before.iter().collect::<HashSet<_>>().len();
     if used < 2 {
         return Ok(Finding::fail(format!("{used} backend used"), "keys are spread", "all keys go to one backend"));
@@ -61,7 +61,7 @@ fn all_homes(
 }
 
 fn count(subject: &Subject, declared: Consistent) -> Result<Moves, String> {
-    let (full, grown) = (World::of(BACKENDS), World::of(BACKENDS + 1));
+    let (full, grown) = (World::labelled(BACKENDS), World::labelled(BACKENDS + 1));
     let (gone, new) = (Some(full.name(GONE)), Some(grown.name(BACKENDS)));
     let is_up: Vec<bool> = (0..BACKENDS).map(|index| index != GONE).collect();
     let mut parts = [1000; BACKENDS];
