@@ -94,7 +94,8 @@ fn keys_in_use_outlive_many_that_come_once() {
             }
         }
     }
-    assert!(moved < 20, "{moved} of 20,000");
+    // A random choice of the place would move about 2,000.
+    assert!(moved < 300, "{moved} of 20,000");
 }
 
 #[test]
