@@ -11,7 +11,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-strategies='round_robin least_connections consistent_hash assignment_ring'
+strategies='round_robin least_connections consistent_hash assignment_ring anchor_hash bounded_hash jump_hash local_rendezvous maglev multi_probe rendezvous sticky_first'
 programs='lb loadgen mock-server'
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' Cargo.toml)
 target=${1:-}

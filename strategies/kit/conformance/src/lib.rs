@@ -7,6 +7,7 @@
 //! so that a score card can continue with the next one.
 
 mod closed_loop;
+pub mod keys;
 pub mod properties;
 pub mod pulse;
 pub mod request;
