@@ -61,7 +61,7 @@ fn the_examples_in_c_compile_without_a_warning() {
         "fastest_half",
         "prefix_affinity",
         "central_queue",
-        "zone_aware",
+        "own_zone",
         "broken/one_rule",
     ] {
         assert_compiles(&compile("cc", &["-std=c11"], &source(&format!("examples/{example}.c"))).expect("cc runs"));
