@@ -23,6 +23,9 @@ const SERVICE_MS: u64 = 50;
 /// The clock moves by this for a request without a backend, so that time does not stand still.
 const REFUSED_NS: u64 = 1_000_000;
 
+/// The time to the response of a backend that fails at once.
+const FAILURE_NS: u64 = 1_000_000;
+
 /// The length of each response's body.
 const RESPONSE_BYTES: u64 = 1_000;
 
@@ -34,6 +37,8 @@ pub struct ClosedLoop {
     backends: Vec<Arc<Backend>>,
     /// The mean of each backend.
     service_ns: Vec<u64>,
+    /// Which backends fail at once.
+    failing: Vec<bool>,
     clients: usize,
     requests: Requests,
     random: fastrand::Rng,
@@ -52,6 +57,7 @@ struct Running {
     index: usize,
     token: u64,
     took_ns: u64,
+    status: u16,
 }
 
 // === impl ClosedLoop ===
@@ -68,6 +74,7 @@ impl ClosedLoop {
             picker: world.picker(strategy)?,
             backends: world.list().specs().iter().map(backend).collect(),
             service_ns: vec![SERVICE_MS * 1_000_000; world.len()],
+            failing: vec![false; world.len()],
             strategy: strategy.clone(),
             world,
             clients: 1,
@@ -100,6 +107,19 @@ impl ClosedLoop {
     pub fn set_service_ms(&mut self, means: &[u64]) {
         assert_eq!(means.len(), self.world.len(), "one service time for each backend");
         self.service_ns = means.iter().map(|ms| ms * 1_000_000).collect();
+    }
+
+    /// Which backends fail from now on: with a 500 after 1 ms.
+    pub fn set_failing(&mut self, failing: &[bool]) {
+        assert_eq!(failing.len(), self.world.len(), "one value for each backend");
+        self.failing = failing.to_vec();
+    }
+
+    /// Which backends are healthy from now on. The strategy gets a new list, as when a backend joins or recovers.
+    pub fn set_up(&mut self, up: &[bool]) -> Result<(), String> {
+        self.world = self.world.clone().up(up);
+        self.picker = self.world.picker(&self.strategy)?;
+        Ok(())
     }
 
     /// The time on the clock of the pool.
@@ -141,7 +161,8 @@ impl ClosedLoop {
         };
         self.backends[index].attempt_begins();
         let mean = self.service_ns[index];
-        let took_ns = mean / 2 + self.random.u64(0..=mean);
+        let drawn_ns = mean / 2 + self.random.u64(0..=mean);
+        let (took_ns, status) = if self.failing[index] { (FAILURE_NS, 500) } else { (drawn_ns, 200) };
         if self.strategy.plugin().wants().start {
             self.picker.start(&Start {
                 worker: Some(0),
@@ -160,6 +181,7 @@ impl ClosedLoop {
             index,
             token,
             took_ns,
+            status,
         }));
         Some(index)
     }
@@ -175,7 +197,7 @@ impl ClosedLoop {
                 worker: Some(0),
                 backend_id: backend.number,
                 outcome: Outcome::Ok,
-                http_status: Some(200),
+                http_status: Some(ended.status),
                 attempt: 0,
                 own: true,
                 upgraded: false,

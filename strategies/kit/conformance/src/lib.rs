@@ -12,6 +12,7 @@ pub mod pulse;
 pub mod request;
 pub mod scorecard;
 pub mod statistics;
+pub mod steadiness;
 pub mod world;
 
 pub use closed_loop::ClosedLoop;

@@ -1,0 +1,225 @@
+//! A weighted draw in constant time, and the best of a few draws.
+//!
+//! Idea: the alias method. Each member has a column of the same width. A column belongs to its member up to a mark, and
+//! above it to one other member. So one random number selects a column, a second one a side of the mark. Source: A. J.
+//! Walker, "An Efficient Method for Generating Discrete Random Variables", 1977. M. D. Vose found the linear
+//! construction in 1991.
+//!
+//! Invariants: column `i` has member `i` below its mark, so the columns name every member. A draw of an untried request
+//! reads one column. A retry walks over the members instead, because its tried backends are in the columns too.
+
+use lb_strategy::{Backend, Backends, Request};
+
+use crate::Draws;
+
+/// Indexes of a list with their weights, to draw from. It is data of a picker.
+pub struct Lots {
+    columns: Box<[Column]>,
+    /// All weights are equal, so no column has a second member.
+    is_even: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Column {
+    own: u32,
+    other: u32,
+    /// The share of `own`, in parts of 2^32.
+    mark: u32,
+}
+
+// === impl Lots ===
+
+impl Lots {
+    /// The eligible backends of a list with their effective weights.
+    pub fn of_eligible(backends: &Backends<'_>) -> Self {
+        let weight = |index: u32| backends.get(index as usize).map_or(1, |backend| backend.effective_weight().max(1));
+        Self::new(&backends.eligible().iter().map(|&index| (index, weight(index))).collect::<Vec<_>>())
+    }
+
+    /// Members with weights above 0.
+    pub fn new(members: &[(u32, u32)]) -> Self {
+        let sum: u64 = members.iter().map(|&(_, weight)| u64::from(weight)).sum();
+        let width = sum.max(1);
+        // In these units each column is `sum` wide, and a member has weight × n in all.
+        let mut shares: Vec<u64> = members.iter().map(|&(_, weight)| u64::from(weight) * members.len() as u64).collect();
+        let mut columns: Vec<Column> =
+            members.iter().map(|&(own, _)| Column { own, other: own, mark: u32::MAX }).collect();
+        let (mut short, mut long): (Vec<usize>, Vec<usize>) = (0..members.len()).partition(|&at| shares[at] < width);
+        while let (Some(poor), Some(&rich)) = (short.pop(), long.last()) {
+            columns[poor].other = members[rich].0;
+            columns[poor].mark = ((u128::from(shares[poor]) << 32) / u128::from(width)) as u32;
+            shares[rich] -= width - shares[poor];
+            if shares[rich] < width {
+                long.pop();
+                short.push(rich);
+            }
+        }
+        let is_even = members.windows(2).all(|pair| pair[0].1 == pair[1].1);
+        Self { columns: columns.into(), is_even }
+    }
+
+    /// The number of members, tried or not.
+    pub fn len(&self) -> usize {
+        self.columns.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.columns.is_empty()
+    }
+
+    /// The index of a member by weight; `None` if all are tried.
+    #[inline]
+    pub fn draw(&self, backends: &Backends<'_>, request: &Request<'_>, draws: &mut Draws) -> Option<usize> {
+        match self.columns.len() {
+            0 => None,
+            _ if !request.tried().is_empty() => self.untried(backends, request, draws),
+            _ => Some(self.column(draws).1),
+        }
+    }
+
+    /// The index with the least `score` of `choices` members that are drawn by weight. Of equal ones the first draw is
+    /// taken, so equal scores leave the shares of the draw. The first two draws differ if there are two members.
+    #[inline]
+    pub fn best_of<'a, S: PartialOrd>(
+        &self,
+        choices: u32,
+        backends: &Backends<'a>,
+        request: &Request<'_>,
+        draws: &mut Draws,
+        score: impl Fn(Backend<'a>) -> S,
+    ) -> Option<usize> {
+        let n = self.columns.len();
+        let is_retry = !request.tried().is_empty();
+        if n < 2 || choices < 2 || is_retry && n <= request.tried().len() + 1 {
+            return self.draw(backends, request, draws);
+        }
+        let (place, mut best) = if is_retry { (0, self.untried(backends, request, draws)?) } else { self.column(draws) };
+        let mut lowest = score(backends.get(best)?);
+        for choice in 1..choices {
+            let index = match choice {
+                _ if is_retry => self.untried(backends, request, draws)?,
+                1 => self.another(place, best, draws),
+                _ => self.column(draws).1,
+            };
+            let this = score(backends.get(index)?);
+            if this < lowest {
+                (best, lowest) = (index, this);
+            }
+        }
+        Some(best)
+    }
+
+    /// The place of a column, and the index that it gives.
+    #[inline]
+    fn column(&self, draws: &mut Draws) -> (usize, usize) {
+        let bits = draws.bits();
+        let place = ((bits >> 32) * self.columns.len() as u64) >> 32;
+        let column = self.columns[place as usize];
+        (place as usize, if bits as u32 <= column.mark { column.own } else { column.other } as usize)
+    }
+
+    /// An index other than `first`, which came from the column at `place`.
+    #[inline]
+    fn another(&self, place: usize, first: usize, draws: &mut Draws) -> usize {
+        let n = self.columns.len();
+        if self.is_even {
+            let step = 1 + draws.below(n as u64 - 1) as usize;
+            let place = place + step;
+            return self.columns[if place < n { place } else { place - n }].own as usize;
+        }
+        let drawn = (0..2).map(|_| self.column(draws).1).find(|index| *index != first);
+        // A member with nearly all of the weight: then one of the others with equal probabilities.
+        drawn.unwrap_or_else(|| {
+            let place = draws.below(n as u64) as usize;
+            let own = self.columns[place].own as usize;
+            if own == first { self.columns[(place + 1) % n].own as usize } else { own }
+        })
+    }
+
+    /// A member by weight that was not tried, in one walk (reservoir sampling).
+    #[cold]
+    fn untried(&self, backends: &Backends<'_>, request: &Request<'_>, draws: &mut Draws) -> Option<usize> {
+        let (mut taken, mut sum) = (None, 0);
+        for column in self.columns.iter().filter(|column| !request.is_tried(column.own as usize)) {
+            let weight = u64::from(backends.get(column.own as usize)?.effective_weight().max(1));
+            sum += weight;
+            if draws.below(sum) < weight {
+                taken = Some(column.own as usize);
+            }
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_strategy_conformance::statistics::{chi_square_p, counts};
+    use lb_strategy_conformance::{Decision, Requests, World};
+
+    use super::*;
+    use crate::Load;
+    use crate::world::{picker, probe};
+
+    probe!(One, |backends, request| Lots::of_eligible(backends).draw(backends, request, &mut Draws::of(request)));
+    probe!(Two, |backends, request| {
+        Lots::of_eligible(backends).best_of(2, backends, request, &mut Draws::of(request), Load::of)
+    });
+
+    fn drawn<S: lb_strategy::Strategy>(world: &World, tried: &[u32], n: usize) -> Vec<u64> {
+        let (picker, mut requests) = (picker::<S>(world), Requests::seeded(3));
+        counts(world.len(), (0..n).map(|_| requests.ask().tried(tried).pick_backend(&picker).unwrap()))
+    }
+
+    #[test]
+    fn shares_follow_any_weights() {
+        for weights in [&[1][..], &[1, 1, 1], &[256, 1], &[1, 2, 3, 4], &[5, 256, 1, 17, 17, 90], &[256; 40]] {
+            let drawn = drawn::<One>(&World::of(weights.len()).weights(weights), &[], 50_000);
+            let expected: Vec<f64> = weights.iter().map(|&weight| f64::from(weight)).collect();
+            let p = if weights.len() > 1 { chi_square_p(&drawn, &expected) } else { 1.0 };
+            assert!(p > 0.001, "{drawn:?} for {weights:?}, p {p}");
+        }
+    }
+
+    #[test]
+    fn columns_hold_exactly_the_weights() {
+        let members = [(3, 1000), (5, 2000), (7, 100), (8, 256_000)];
+        let lots = Lots::new(&members);
+        let mut shares = [0.0; 9];
+        for column in &lots.columns {
+            let own = f64::from(column.mark) / 4_294_967_295.0;
+            shares[column.own as usize] += own / 4.0;
+            shares[column.other as usize] += (1.0 - own) / 4.0;
+        }
+        for (index, weight) in members {
+            assert!((shares[index as usize] - f64::from(weight) / 259_100.0).abs() < 1e-8, "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn a_retry_draws_the_untried_by_weight() {
+        let world = World::of(4).weights(&[9, 1, 2, 1]);
+        for drawn in [drawn::<One>(&world, &[0], 20_000), drawn::<Two>(&world, &[0], 20_000)] {
+            let p = chi_square_p(&drawn[1..], &[1.0, 2.0, 1.0]);
+            assert!(drawn[0] == 0 && p > 0.001, "{drawn:?}, p {p}");
+        }
+        let (picker, ask) = (picker::<Two>(&world), Requests::seeded(4).ask());
+        assert_eq!(ask.clone().tried(&[0, 1, 3]).pick_backend(&picker), Ok(2));
+        assert_eq!(ask.tried(&[0, 1, 2, 3]).pick(&picker), Decision::NoBackend);
+    }
+
+    #[test]
+    fn of_two_members_both_are_seen() {
+        for weights in [[1, 1], [256, 1]] {
+            let world = World::of(2).weights(&weights);
+            world.set_load(0, 1000);
+            assert_eq!(drawn::<Two>(&world, &[], 1000), [0, 1000], "{weights:?}");
+        }
+    }
+
+    #[test]
+    fn equal_scores_leave_the_shares_of_the_draw() {
+        let drawn = drawn::<Two>(&World::of(4).weights(&[1, 2, 3, 4]), &[], 50_000);
+        let p = chi_square_p(&drawn, &[1.0, 2.0, 3.0, 4.0]);
+        assert!(p > 0.001, "{drawn:?}, p {p}");
+    }
+}
