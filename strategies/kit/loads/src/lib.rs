@@ -9,6 +9,7 @@
 //! | [`window`], [`least`] | the candidates to look at, at most a fixed number, and the least of them |
 //! | [`Load`] | requests in flight for a weight, compared without a division |
 //! | [`Average`], [`Sample`] | a decaying average of times in the slot of a backend, and what a finish tells |
+//! | [`Backoff`] | a pause for a backend that fails several times in a row |
 //! | [`Turns`] | a sequence of turns by weight, earliest deadline first |
 //! | [`gamma`], [`beta`] | draws from the posteriors of times and of successes |
 //! | [`explained`] | the text of an explanation |
@@ -18,6 +19,7 @@
 //! of the C library is called.
 
 mod average;
+mod backoff;
 mod draws;
 mod explained;
 mod lots;
@@ -26,6 +28,7 @@ mod scan;
 mod turns;
 
 pub use average::{Average, Kind, Memory, Sample, UNKNOWN, decay};
+pub use backoff::Backoff;
 pub use draws::Draws;
 pub use explained::explained;
 pub use lots::Lots;
