@@ -113,8 +113,7 @@ impl Strategy for C3 {
         if [queue_metric, service_metric].into_iter().flatten().any(|place| place >= METRICS) {
             return Err(format!("a metric is a place in strategy.load_reports.metrics: 0 to {}", METRICS - 1).into());
         }
-        let memory =
-            Memory { tau_ns: f64::from(tau_ms) * 1e6, failure_factor: FAILURE_FACTOR, kind: Kind::Plain };
+        let memory = Memory { tau_ns: f64::from(tau_ms) * 1e6, failure_factor: FAILURE_FACTOR, kind: Kind::Plain };
         Ok(Self { memory, clients: f64::from(clients), queue_metric, service_metric })
     }
 

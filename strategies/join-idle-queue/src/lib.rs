@@ -73,9 +73,8 @@ impl JoinIdleQueue {
             least(candidates, &mut draws, |backend| !self::is_idle(backend, now_ns)).filter(is_idle)
         });
         let picked = idle.or_else(|| match self.busy {
-            Busy::TwoChoices => lots.best_of(2, backends, request, &mut draws, |backend| {
-                (is_paused(backend, now_ns), Load::of(backend))
-            }),
+            Busy::TwoChoices => lots
+                .best_of(2, backends, request, &mut draws, |backend| (is_paused(backend, now_ns), Load::of(backend))),
             // Of equal ones each is drawn by weight.
             Busy::Random | Busy::Wait => {
                 let candidates = window(backends, request, LOOK_AT, &mut draws);

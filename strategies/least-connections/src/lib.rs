@@ -5,7 +5,7 @@
 //!
 //! Up to 64 candidates are all compared, so the pick is exact. Of more, 64 neighbours from a random place are compared.
 //! So the cost has a bound. The price is small: with 1,000 backends and 5,000 requests in flight, the fullest backend
-//! has 6 instead of 5 or 6 (`many_backends_stay_nearly_as_even_as_with_a_look_at_all`). The least of 64 random loads is
+//! has 6, where a look at all would give 5 (`many_backends_stay_nearly_as_even_as_with_a_look_at_all`). The least of 64 random loads is
 //! among the lowest 1.5 % on average, and among the lowest 7 % in 99 of 100 picks.
 //!
 //! Cost: one relaxed load for each compared candidate; no allocation, no lock.
@@ -194,6 +194,6 @@ mod tests {
             fullest.push((0..BACKENDS).map(|index| world.load(index)).max().unwrap());
         }
         println!("the fullest of {BACKENDS}: {fullest:?}");
-        assert!(fullest.iter().all(|load| *load <= 7), "{fullest:?}");
+        assert!(fullest.iter().all(|load| *load <= 6), "{fullest:?}");
     }
 }

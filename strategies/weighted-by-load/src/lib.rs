@@ -234,9 +234,11 @@ mod tests {
     fn turns_follow_the_reported_capacities_after_the_blackout() {
         let (world, instance) = (World::of(3), instance(&json!({})));
         // 200, 400 and 600 requests a second at full use.
-        [[0.5, 100.0, 0.0], [0.25, 100.0, 0.0], [0.5, 300.0, 0.0]].into_iter().enumerate().for_each(|(index, numbers)| {
-            report(&world, index, 100, numbers);
-        });
+        [[0.5, 100.0, 0.0], [0.25, 100.0, 0.0], [0.5, 300.0, 0.0]].into_iter().enumerate().for_each(
+            |(index, numbers)| {
+                report(&world, index, 100, numbers);
+            },
+        );
         assert_near(&shares(&world, &instance, 101), &[1.0 / 3.0; 3]);
         assert_near(&shares(&world, &instance, 110), &[1.0 / 6.0, 2.0 / 6.0, 3.0 / 6.0]);
     }

@@ -12,9 +12,9 @@
 
 use serde_json::Value;
 
+use crate::ClosedLoop;
 use crate::properties::Verdict;
 use crate::world::{Subject, World, strategy};
-use crate::ClosedLoop;
 
 const SEED: u64 = 0x57EA_D1E5;
 const BACKENDS: usize = 5;

@@ -27,7 +27,8 @@ pub fn explained<const N: usize>(
         let comma = if place > 0 { "," } else { "" };
         let _ = write!(text, r#"{comma}{{"name":"{}""#, backend.name());
         for (key, value) in figures(backend) {
-            let _ = if value.is_finite() { write!(text, r#","{key}":{value}"#) } else { write!(text, r#","{key}":null"#) };
+            let _ =
+                if value.is_finite() { write!(text, r#","{key}":{value}"#) } else { write!(text, r#","{key}":null"#) };
         }
         text.push('}');
     }

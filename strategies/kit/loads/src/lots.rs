@@ -41,7 +41,8 @@ impl Lots {
         let sum: u64 = members.iter().map(|&(_, weight)| u64::from(weight)).sum();
         let width = sum.max(1);
         // In these units each column is `sum` wide, and a member has weight × n in all.
-        let mut shares: Vec<u64> = members.iter().map(|&(_, weight)| u64::from(weight) * members.len() as u64).collect();
+        let mut shares: Vec<u64> =
+            members.iter().map(|&(_, weight)| u64::from(weight) * members.len() as u64).collect();
         let mut columns: Vec<Column> =
             members.iter().map(|&(own, _)| Column { own, other: own, mark: u32::MAX }).collect();
         let (mut short, mut long): (Vec<usize>, Vec<usize>) = (0..members.len()).partition(|&at| shares[at] < width);
@@ -93,7 +94,8 @@ impl Lots {
         if n < 2 || choices < 2 || is_retry && n <= request.tried().len() + 1 {
             return self.draw(backends, request, draws);
         }
-        let (place, mut best) = if is_retry { (0, self.untried(backends, request, draws)?) } else { self.column(draws) };
+        let (place, mut best) =
+            if is_retry { (0, self.untried(backends, request, draws)?) } else { self.column(draws) };
         let mut lowest = score(backends.get(best)?);
         for choice in 1..choices {
             let index = match choice {
