@@ -27,7 +27,7 @@
 //! its token.
 
 use lb_strategy::{Backend, Backends, Error, Finish, Host, Pick, Request, StateSchema, Strategy};
-use lb_strategy_loads::{Average, Draws, Kind, LOOK_AT, Memory, Sample, UNKNOWN, explained, least, window};
+use lb_strategy_loads::{Average, Draws, Kind, LOOK_AT, Memory, Sample, Tau, UNKNOWN, explained, least, window};
 use serde::Deserialize;
 
 /// A load report may have this many metrics of its own.
@@ -74,10 +74,11 @@ lb_strategy::export!(C3);
 impl C3 {
     fn rank(&self, mean: &MeanWeight, backend: Backend<'_>, now_ns: u64) -> Rank {
         let metric = |place: Option<usize>| {
+            let place = place?;
             let report = backend.report().filter(|report| now_ns.saturating_sub(report.at_ns) <= REPORT_MAX_NS)?;
-            Some(report.metrics[place?])
+            Some(report.metrics[place])
         };
-        let at = |word: usize| Average::of(backend.slot(), word).at(now_ns, self.memory.tau_ns);
+        let at = |word: usize| Average::of(backend.slot(), word).at(now_ns, self.memory.tau);
         let (response_ns, in_flight) = (at(0), f64::from(backend.in_flight()));
         let service_ns = metric(self.service_metric).map_or_else(|| at(2), |seconds| seconds * 1e9);
         let waiting = self.clients * in_flight + metric(self.queue_metric).unwrap_or_default();
@@ -113,7 +114,7 @@ impl Strategy for C3 {
         if [queue_metric, service_metric].into_iter().flatten().any(|place| place >= METRICS) {
             return Err(format!("a metric is a place in strategy.load_reports.metrics: 0 to {}", METRICS - 1).into());
         }
-        let memory = Memory { tau_ns: f64::from(tau_ms) * 1e6, failure_factor: FAILURE_FACTOR, kind: Kind::Plain };
+        let memory = Memory { tau: Tau::of_ms(tau_ms), failure_factor: FAILURE_FACTOR, kind: Kind::Plain };
         Ok(Self { memory, clients: f64::from(clients), queue_metric, service_metric })
     }
 
@@ -136,7 +137,7 @@ impl Strategy for C3 {
         if let Sample::Took(ns) = sample
             && finish.is_own()
         {
-            Average::of(slot, 2).add(ns / (finish.token() as f64 + 1.0), finish.now_ns(), self.memory.tau_ns);
+            Average::of(slot, 2).add(ns / (finish.token() as f64 + 1.0), finish.now_ns(), self.memory.tau);
         }
     }
 

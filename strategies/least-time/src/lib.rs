@@ -20,7 +20,9 @@
 //! Invariants: of equal scores each is drawn by weight. A pick changes nothing, so a dry pick shows the real one.
 
 use lb_strategy::{Backend, Backends, Error, Finish, Host, Pick, Request, StateSchema, Strategy};
-use lb_strategy_loads::{Average, Draws, Kind, LOOK_AT, Memory, Sample, UNKNOWN, explained, least, window};
+use lb_strategy_loads::{
+    Average, Draws, Expected, Kind, LOOK_AT, Memory, Sample, Tau, UNKNOWN, explained, least, window,
+};
 use serde::Deserialize;
 
 pub struct LeastTime {
@@ -54,19 +56,19 @@ lb_strategy::export!(LeastTime);
 // === impl LeastTime ===
 
 impl LeastTime {
-    /// The expected time at a backend, for each unit of its weight.
+    /// The expected time at a backend, to compare for each unit of its weight.
     #[inline]
-    fn score(&self, backend: Backend<'_>, now_ns: u64) -> f64 {
-        let average = Average::of(backend.slot(), 0).at(now_ns, self.memory.tau_ns);
+    fn expected(&self, backend: Backend<'_>, now_ns: u64) -> Expected {
+        let average = Average::of(backend.slot(), 0).at(now_ns, self.memory.tau);
         let in_flight = f64::from(backend.in_flight());
-        let cost = if average == 0.0 && in_flight > 0.0 { UNKNOWN + in_flight } else { average * (in_flight + 1.0) };
-        cost / f64::from(backend.effective_weight().max(1))
+        let is_unknown = average == 0.0 && in_flight > 0.0;
+        Expected::new(if is_unknown { UNKNOWN + in_flight } else { average * (in_flight + 1.0) }, backend)
     }
 
     fn choose(&self, backends: &Backends<'_>, request: &Request<'_>) -> Option<usize> {
         let (now_ns, mut draws) = (request.now_ns(), Draws::of(request));
         let candidates = window(backends, request, LOOK_AT, &mut draws);
-        least(candidates, &mut draws, |backend| self.score(backend, now_ns))
+        least(candidates, &mut draws, |backend| self.expected(backend, now_ns))
     }
 }
 
@@ -86,7 +88,7 @@ impl Strategy for LeastTime {
         if !(1.0..=1000.0).contains(&failure_factor) {
             return Err(format!("failure_factor is {failure_factor}: it must be 1 to 1000").into());
         }
-        Ok(Self { memory: Memory { tau_ns: f64::from(tau_ms) * 1e6, failure_factor, kind: Kind::Plain }, measure })
+        Ok(Self { memory: Memory { tau: Tau::of_ms(tau_ms), failure_factor, kind: Kind::Plain }, measure })
     }
 
     fn picker(&self, _: &Backends<'_>) -> Result<(), Error> {
@@ -112,9 +114,9 @@ impl Strategy for LeastTime {
         let now_ns = request.now_ns();
         explained(self.choose(backends, request), backends, request, |backend| {
             [
-                ("average_ms", Average::of(backend.slot(), 0).at(now_ns, self.memory.tau_ns) / 1e6),
+                ("average_ms", Average::of(backend.slot(), 0).at(now_ns, self.memory.tau) / 1e6),
                 ("in_flight", f64::from(backend.in_flight())),
-                ("score", self.score(backend, now_ns)),
+                ("score", self.expected(backend, now_ns).score()),
             ]
         })
     }

@@ -18,7 +18,7 @@
 //! is taken. A pick changes nothing, so a dry pick shows the real one.
 
 use lb_strategy::{Backend, Backends, Error, Finish, Host, Pick, Request, StateSchema, Strategy};
-use lb_strategy_loads::{Average, Draws, Kind, Lots, Memory, Sample, UNKNOWN, explained};
+use lb_strategy_loads::{Average, Draws, Expected, Kind, Lots, Memory, Sample, Tau, UNKNOWN, explained};
 use serde::Deserialize;
 
 /// With more choices `least_time` is the better strategy.
@@ -45,19 +45,19 @@ lb_strategy::export!(PeakEwma);
 // === impl PeakEwma ===
 
 impl PeakEwma {
-    /// The expected time at a backend, for each unit of its weight.
+    /// The expected time at a backend, to compare for each unit of its weight.
     #[inline]
-    fn score(&self, backend: Backend<'_>, now_ns: u64) -> f64 {
-        let average = Average::of(backend.slot(), 0).at(now_ns, self.memory.tau_ns);
+    fn expected(&self, backend: Backend<'_>, now_ns: u64) -> Expected {
+        let average = Average::of(backend.slot(), 0).at(now_ns, self.memory.tau);
         let in_flight = f64::from(backend.in_flight());
-        let cost = if average == 0.0 && in_flight > 0.0 { UNKNOWN + in_flight } else { average * (in_flight + 1.0) };
-        cost / f64::from(backend.effective_weight().max(1))
+        let is_unknown = average == 0.0 && in_flight > 0.0;
+        Expected::new(if is_unknown { UNKNOWN + in_flight } else { average * (in_flight + 1.0) }, backend)
     }
 
     #[inline]
     fn choose(&self, lots: &Lots, backends: &Backends<'_>, request: &Request<'_>) -> Option<usize> {
         let now_ns = request.now_ns();
-        lots.best_of(self.choices, backends, request, &mut Draws::of(request), |backend| self.score(backend, now_ns))
+        lots.best_of(self.choices, backends, request, &mut Draws::of(request), |backend| self.expected(backend, now_ns))
     }
 }
 
@@ -80,7 +80,7 @@ impl Strategy for PeakEwma {
         if !(2..=CHOICES_MAX).contains(&choices) {
             return Err(format!("choices is {choices}: it must be 2 to {CHOICES_MAX}").into());
         }
-        Ok(Self { memory: Memory { tau_ns: f64::from(tau_ms) * 1e6, failure_factor, kind: Kind::Peak }, choices })
+        Ok(Self { memory: Memory { tau: Tau::of_ms(tau_ms), failure_factor, kind: Kind::Peak }, choices })
     }
 
     fn picker(&self, backends: &Backends<'_>) -> Result<Lots, Error> {
@@ -102,9 +102,9 @@ impl Strategy for PeakEwma {
         let now_ns = request.now_ns();
         explained(self.choose(lots, backends, request), backends, request, |backend| {
             [
-                ("average_ms", Average::of(backend.slot(), 0).at(now_ns, self.memory.tau_ns) / 1e6),
+                ("average_ms", Average::of(backend.slot(), 0).at(now_ns, self.memory.tau) / 1e6),
                 ("in_flight", f64::from(backend.in_flight())),
-                ("score", self.score(backend, now_ns)),
+                ("score", self.expected(backend, now_ns).score()),
             ]
         })
     }

@@ -28,7 +28,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use lb_strategy::{Backend, Backends, Error, Finish, Host, Pick, Request, Slot, StateSchema, Strategy};
-use lb_strategy_loads::{Draws, Lots, Sample, beta, decay, explained, gamma, window};
+use lb_strategy_loads::{Draws, Lots, Sample, Tau, beta, explained, gamma, window};
 use serde::Deserialize;
 
 /// Candidates that are compared.
@@ -42,7 +42,7 @@ const MOVES_BY: f64 = 1.0 / 16.0;
 pub struct Thompson {
     /// The average time of the pool, as bits of an f64. It changes seldom, so that workers can share its cache line.
     typical_ns: AtomicU64,
-    forget_ns: f64,
+    forgets: Tau,
     samples: f64,
 }
 
@@ -70,7 +70,7 @@ lb_strategy::export!(Thompson);
 impl Thompson {
     /// A possible time until a success, for each unit of the weight.
     fn guess(&self, backend: Backend<'_>, now_ns: u64, draws: &mut Draws) -> f64 {
-        let known = Known::at(backend.slot(), now_ns, self.forget_ns);
+        let known = Known::at(backend.slot(), now_ns, self.forgets);
         let probability = beta(1.0 + known.successes, 1.0 + known.failures, draws);
         let time_ns = (self.typical_ns() + known.sum_ns) / gamma(1.0 + known.successes, draws);
         let waiting = f64::from(backend.in_flight()) + 1.0;
@@ -112,7 +112,7 @@ impl Strategy for Thompson {
             return Err(format!("samples is {samples}: it must be 2 to 1000000").into());
         }
         let typical_ns = AtomicU64::new(FIRST_TYPICAL_NS.to_bits());
-        Ok(Self { typical_ns, forget_ns: f64::from(forget_ms) * 1e6, samples: f64::from(samples) })
+        Ok(Self { typical_ns, forgets: Tau::of_ms(forget_ms), samples: f64::from(samples) })
     }
 
     fn picker(&self, backends: &Backends<'_>) -> Result<Lots, Error> {
@@ -125,7 +125,7 @@ impl Strategy for Thompson {
 
     fn on_finish(&self, finish: &Finish<'_>) {
         let (Some(slot), now_ns) = (finish.slot(), finish.now_ns()) else { return };
-        let mut known = Known::at(slot, now_ns, self.forget_ns);
+        let mut known = Known::at(slot, now_ns, self.forgets);
         match Sample::of(finish) {
             Sample::Took(ns) => {
                 known.successes += 1.0;
@@ -161,7 +161,7 @@ impl Strategy for Thompson {
     /// What is known of each candidate. The guesses of a request follow from these numbers and its random bits.
     fn explain(&self, lots: &Lots, backends: &Backends<'_>, request: &Request<'_>) -> String {
         explained(self.choose(lots, backends, request), backends, request, |backend| {
-            let known = Known::at(backend.slot(), request.now_ns(), self.forget_ns);
+            let known = Known::at(backend.slot(), request.now_ns(), self.forgets);
             [
                 ("successes", known.successes),
                 ("failures", known.failures),
@@ -175,10 +175,9 @@ impl Strategy for Thompson {
 // === impl Known ===
 
 impl Known {
-    fn at(slot: Slot<'_>, now_ns: u64, forget_ns: f64) -> Self {
+    fn at(slot: Slot<'_>, now_ns: u64, forgets: Tau) -> Self {
         let word = |index: usize| f64::from_bits(slot.word(index).load(Relaxed));
-        let elapsed_ns = now_ns.saturating_sub(slot.word(3).load(Relaxed)) as f64;
-        let left = decay(elapsed_ns, forget_ns);
+        let left = forgets.decay(now_ns.saturating_sub(slot.word(3).load(Relaxed)));
         Self { successes: word(0) * left, failures: word(1) * left, sum_ns: word(2) * left }
     }
 

@@ -7,7 +7,7 @@
 //! | [`Draws`] | random numbers from the random bits of one request |
 //! | [`Lots`] | a weighted draw in constant time, and the best of a few draws |
 //! | [`window`], [`least`] | the candidates to look at, at most a fixed number, and the least of them |
-//! | [`Load`] | requests in flight for a weight, compared without a division |
+//! | [`Load`], [`Expected`] | requests in flight or a time, for a weight, compared without a division |
 //! | [`Average`], [`Sample`] | a decaying average of times in the slot of a backend, and what a finish tells |
 //! | [`Backoff`] | a pause for a backend that fails several times in a row |
 //! | [`Turns`] | a sequence of turns by weight, earliest deadline first |
@@ -27,13 +27,13 @@ mod posterior;
 mod scan;
 mod turns;
 
-pub use average::{Average, Kind, Memory, Sample, UNKNOWN, decay};
+pub use average::{Average, Kind, Memory, Sample, Tau, UNKNOWN};
 pub use backoff::Backoff;
 pub use draws::Draws;
 pub use explained::explained;
 pub use lots::Lots;
 pub use posterior::{beta, gamma};
-pub use scan::{LOOK_AT, Load, least, window};
+pub use scan::{Expected, LOOK_AT, Load, least, window};
 pub use turns::{Counter, Turns};
 
 #[cfg(test)]

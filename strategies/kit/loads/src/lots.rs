@@ -90,19 +90,36 @@ impl Lots {
         score: impl Fn(Backend<'a>) -> S,
     ) -> Option<usize> {
         let n = self.columns.len();
-        let is_retry = !request.tried().is_empty();
-        if n < 2 || choices < 2 || is_retry && n <= request.tried().len() + 1 {
-            return self.draw(backends, request, draws);
+        if n < 2 || choices < 2 || !request.tried().is_empty() {
+            return self.best_of_untried(choices, backends, request, draws, score);
         }
-        let (place, mut best) =
-            if is_retry { (0, self.untried(backends, request, draws)?) } else { self.column(draws) };
+        let (first, second) = self.two(draws);
+        let (one, other) = (score(backends.get(first)?), score(backends.get(second)?));
+        let (mut best, mut lowest) = if other < one { (second, other) } else { (first, one) };
+        for _ in 2..choices {
+            let index = self.column(draws).1;
+            let this = score(backends.get(index)?);
+            if this < lowest {
+                (best, lowest) = (index, this);
+            }
+        }
+        Some(best)
+    }
+
+    /// The same for a retry, and for a single draw.
+    #[cold]
+    fn best_of_untried<'a, S: PartialOrd>(
+        &self,
+        choices: u32,
+        backends: &Backends<'a>,
+        request: &Request<'_>,
+        draws: &mut Draws,
+        score: impl Fn(Backend<'a>) -> S,
+    ) -> Option<usize> {
+        let mut best = self.draw(backends, request, draws)?;
         let mut lowest = score(backends.get(best)?);
-        for choice in 1..choices {
-            let index = match choice {
-                _ if is_retry => self.untried(backends, request, draws)?,
-                1 => self.another(place, best, draws),
-                _ => self.column(draws).1,
-            };
+        for _ in 1..choices {
+            let index = self.draw(backends, request, draws)?;
             let this = score(backends.get(index)?);
             if this < lowest {
                 (best, lowest) = (index, this);
@@ -120,22 +137,29 @@ impl Lots {
         (place as usize, if bits as u32 <= column.mark { column.own } else { column.other } as usize)
     }
 
-    /// An index other than `first`, which came from the column at `place`.
+    /// Two different indexes, of at least two members.
     #[inline]
-    fn another(&self, place: usize, first: usize, draws: &mut Draws) -> usize {
-        let n = self.columns.len();
+    fn two(&self, draws: &mut Draws) -> (usize, usize) {
+        let n = self.columns.len() as u64;
         if self.is_even {
-            let step = 1 + draws.below(n as u64 - 1) as usize;
-            let place = place + step;
-            return self.columns[if place < n { place } else { place - n }].own as usize;
+            // No marks are needed, so 64 bits are enough for both. The second is one of the n − 1 others.
+            let bits = draws.bits();
+            let first = ((bits >> 32) * n) >> 32;
+            let second = first + 1 + (((bits & 0xFFFF_FFFF) * (n - 1)) >> 32);
+            let second = if second < n { second } else { second - n };
+            return (self.columns[first as usize].own as usize, self.columns[second as usize].own as usize);
         }
+        let (_, first) = self.column(draws);
         let drawn = (0..2).map(|_| self.column(draws).1).find(|index| *index != first);
-        // A member with nearly all of the weight: then one of the others with equal probabilities.
-        drawn.unwrap_or_else(|| {
-            let place = draws.below(n as u64) as usize;
-            let own = self.columns[place].own as usize;
-            if own == first { self.columns[(place + 1) % n].own as usize } else { own }
-        })
+        // If `first` has nearly all of the weight: one of the others with equal probabilities.
+        (
+            first,
+            drawn.unwrap_or_else(|| {
+                let place = draws.below(n) as usize;
+                let own = self.columns[place].own as usize;
+                if own == first { self.columns[(place + 1) % n as usize].own as usize } else { own }
+            }),
+        )
     }
 
     /// A member by weight that was not tried, in one walk (reservoir sampling).

@@ -28,6 +28,13 @@ pub struct Load {
     pub weight: u64,
 }
 
+/// An expected time and the weight to share requests by. The order is that of `time / weight`.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    pub time: f64,
+    pub weight: f64,
+}
+
 /// Up to `most` candidates for `request`: neighbours in the list, from a random place if there are more.
 #[inline]
 pub fn window<'a, 'r>(
@@ -37,10 +44,11 @@ pub fn window<'a, 'r>(
     draws: &mut Draws,
 ) -> impl Iterator<Item = (usize, Backend<'a>)> + use<'a, 'r> {
     let (list, eligible, tried) = (*backends, backends.eligible(), request.tried());
-    let first = if eligible.len() <= most { 0 } else { draws.below(eligible.len() as u64) as usize };
-    let (before, from) = eligible.split_at(first);
-    let untried = from.iter().chain(before).filter(move |index| tried.is_empty() || !tried.contains(index));
-    untried.take(most).filter_map(move |index| Some((*index as usize, list.get(*index as usize)?)))
+    let n = eligible.len();
+    let first = if n <= most { 0 } else { draws.below(n as u64) as usize };
+    let places = (first..first + n).map(move |place| if place < n { place } else { place - n });
+    let untried = places.map(|place| eligible[place]).filter(move |index| tried.is_empty() || !tried.contains(index));
+    untried.take(most).filter_map(move |index| Some((index as usize, list.get(index as usize)?)))
 }
 
 /// The index of the candidate with the least `score`. Each score is computed once.
@@ -54,20 +62,20 @@ pub fn least<'a, S: PartialOrd>(
     let mut tied_weight = 0;
     for (index, backend) in candidates {
         let this = score(backend);
-        let order = best.as_ref().map_or(Some(Ordering::Less), |(_, best)| this.partial_cmp(best));
         let weight = u64::from(backend.effective_weight().max(1));
-        match order {
-            Some(Ordering::Less) => (best, tied_weight) = (Some((index, this)), weight),
-            Some(Ordering::Equal) => {
-                // It replaces the other with probability weight / sum. So in the end each of the tied backends is
-                // taken with a probability in proportion to its weight.
+        match &best {
+            Some((_, best)) if this > *best => continue,
+            // It replaces the other with probability weight / sum. So in the end each of the tied backends is taken
+            // with a probability in proportion to its weight.
+            Some((_, best)) if this == *best => {
                 tied_weight += weight;
-                if draws.below(tied_weight) < weight {
-                    best = Some((index, this));
+                if draws.below(tied_weight) >= weight {
+                    continue;
                 }
             }
-            Some(Ordering::Greater) | None => {}
+            _ => tied_weight = weight,
         }
+        best = Some((index, this));
     }
     best.map(|(index, _)| index)
 }
@@ -93,6 +101,34 @@ impl PartialOrd for Load {
     #[inline]
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some((self.in_flight * other.weight).cmp(&(other.in_flight * self.weight)))
+    }
+}
+
+// === impl Expected ===
+
+impl Expected {
+    #[inline]
+    pub fn new(time: f64, backend: Backend<'_>) -> Self {
+        Self { time, weight: f64::from(backend.effective_weight().max(1)) }
+    }
+
+    /// The time for each unit of the weight.
+    pub fn score(self) -> f64 {
+        self.time / self.weight
+    }
+}
+
+impl PartialEq for Expected {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.time * other.weight == other.time * self.weight
+    }
+}
+
+impl PartialOrd for Expected {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        (self.time * other.weight).partial_cmp(&(other.time * self.weight))
     }
 }
 
