@@ -34,6 +34,7 @@ pub enum Hook {
     Tick,
     Metrics,
     Explain,
+    OnProbe,
 }
 
 /// Panics of one instance that the plugin caught and reported, by hook.
@@ -78,7 +79,7 @@ pub(crate) fn here<T>(look: impl FnOnce(&Tag, Hook) -> T) -> Option<T> {
 // === impl Hook ===
 
 impl Hook {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Entry,
         Self::StrategyNew,
         Self::StrategyFree,
@@ -92,11 +93,12 @@ impl Hook {
         Self::Tick,
         Self::Metrics,
         Self::Explain,
+        Self::OnProbe,
     ];
 
     /// Whether it returns no status, so that a plugin can report its panic only by a log line.
     pub(crate) fn is_mute(self) -> bool {
-        matches!(self, Self::StrategyFree | Self::PickerFree | Self::OnStart | Self::OnFinish)
+        matches!(self, Self::StrategyFree | Self::PickerFree | Self::OnStart | Self::OnFinish | Self::OnProbe)
     }
 
     /// Its name in the header.
@@ -115,6 +117,7 @@ impl Hook {
             Self::Tick => "tick",
             Self::Metrics => "metrics",
             Self::Explain => "explain",
+            Self::OnProbe => "on_probe",
         }
     }
 }

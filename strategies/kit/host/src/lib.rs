@@ -31,5 +31,5 @@ pub use lb_strategy::{Outcome, Part};
 pub use library::{Plugin, Wants, plugin_from_table};
 pub use load::{LoadError, Loader, Stage, Staged, Wanted, file_name, find, sha256_of};
 pub use remains::Remains;
-pub use request::{Answered, Decision, Finish, Lookup, PickRequest, Refusal, Start};
+pub use request::{Answered, Decision, Finish, Lookup, PickRequest, Probe, Probes, Refusal, Start};
 pub use store::{Copies, PrivateCopy};

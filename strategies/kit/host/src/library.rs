@@ -48,6 +48,8 @@ pub struct Wants {
     pub answer: bool,
     /// The bytes of each body that are read before the pick.
     pub body: u32,
+    /// Probes with a pick, and their ends.
+    pub probes: bool,
 }
 
 /// The struct that plugins get as the host. It is leaked, because plugins may keep the pointer.
@@ -287,12 +289,11 @@ impl Plugin {
             let count = table.n_response_headers;
             return Err(format!("names {count} response headers: {RESPONSE_HEADERS_MAX} is the limit"));
         }
-        if table.n_response_headers > 0 && (table.response_headers.is_null() || !self.wants().answer) {
-            return Err(
-                "names response headers, but its table lacks the names, LB_F_WANTS_ANSWER, LB_F_WANTS_FINISH or \
-                        on_finish, so it would get no value"
-                    .into(),
-            );
+        let gets_headers = self.wants().answer || self.wants().probes;
+        if table.n_response_headers > 0 && (table.response_headers.is_null() || !gets_headers) {
+            return Err("names response headers, but its table lacks the names, or has neither on_probe nor \
+                        LB_F_WANTS_ANSWER, LB_F_WANTS_FINISH and on_finish, so it would get no value"
+                .into());
         }
         match self.response_headers.iter().find(|name| !is_header_name(name)) {
             Some(name) => Err(format!(
@@ -325,7 +326,7 @@ impl Plugin {
         &self.expectation
     }
 
-    /// The response headers whose values a finish brings, at most [`RESPONSE_HEADERS_MAX`].
+    /// The response headers whose values a finish and a probe bring, at most [`RESPONSE_HEADERS_MAX`].
     pub fn response_headers(&self) -> &Arc<[Box<[u8]>]> {
         &self.response_headers
     }
@@ -344,12 +345,18 @@ impl Plugin {
             finish: has(LB_F_WANTS_FINISH) && self.table.on_finish.is_some(),
             answer: has(LB_F_WANTS_ANSWER) && has(LB_F_WANTS_FINISH) && self.table.on_finish.is_some(),
             body: self.table.body_bytes,
+            probes: self.table.on_probe.is_some(),
         }
     }
 
     /// Milliseconds between two calls of [`Strategy::tick`](crate::Strategy::tick); 0 means no calls.
     pub fn tick_ms(&self) -> u32 {
         if self.table.tick.is_some() { self.table.tick_ms } else { 0 }
+    }
+
+    /// Milliseconds between two periodic probes of each eligible backend; 0 means none.
+    pub fn probe_ms(&self) -> u32 {
+        if self.table.on_probe.is_some() { self.table.probe_ms } else { 0 }
     }
 
     /// Whether it has metrics of its own.
