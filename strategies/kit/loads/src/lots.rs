@@ -106,7 +106,7 @@ impl Lots {
         Some(best)
     }
 
-    /// The same for a retry, and for a single draw.
+    /// The same for a retry, for a single draw, and for a single member.
     #[cold]
     fn best_of_untried<'a, S: PartialOrd>(
         &self,
