@@ -17,11 +17,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::failing::{Outlier, Panic, PartialOutlier, PartialPanic, PartialRetry, Retry};
 use super::queue::{PartialQueue, Queue, default_priority};
-use super::schema;
 use super::section::{Scope, section};
 use super::slow_start::{PartialSlowStart, SlowStart};
 use super::sticky::{PartialSticky, Sticky};
-use super::validated::{CheckKind, Fallback, HashFunction, InitialState, LogFormat};
+pub(super) use super::strategy::Strategy;
+use super::validated::{CheckKind, InitialState, LogFormat};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
@@ -70,23 +70,6 @@ pub(super) struct Proxy {
 pub(super) struct Admin {
     pub(super) listen: String,
     pub(super) token_file: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, expecting = "a table")]
-pub(super) struct Strategy {
-    pub(super) name: Option<String>,
-    pub(super) path: Option<PathBuf>,
-    pub(super) sha256: Option<String>,
-    pub(super) hash_on: Vec<String>,
-    #[schemars(schema_with = "schema::hash")]
-    pub(super) hash: HashFunction,
-    #[schemars(schema_with = "schema::fallback")]
-    pub(super) fallback: Fallback,
-    pub(super) load_reports: super::load_reports::LoadReports,
-    /// Options by strategy name.
-    #[schemars(with = "BTreeMap<String, BTreeMap<String, serde_json::Value>>")]
-    pub(super) config: BTreeMap<String, toml::Table>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -286,21 +269,6 @@ impl Default for Proxy {
 impl Default for Admin {
     fn default() -> Self {
         Self { listen: "127.0.0.1:8081".to_owned(), token_file: None }
-    }
-}
-
-impl Default for Strategy {
-    fn default() -> Self {
-        Self {
-            name: None,
-            path: None,
-            sha256: None,
-            hash_on: vec!["header:x-key".to_owned(), "random_id".to_owned()],
-            hash: HashFunction::Xxh3,
-            fallback: Fallback::LeastConnections,
-            load_reports: Default::default(),
-            config: BTreeMap::new(),
-        }
     }
 }
 

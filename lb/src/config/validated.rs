@@ -119,6 +119,7 @@ pub struct Strategy {
     pub hash: HashFunction,
     pub fallback: Fallback,
     pub load_reports: Option<Arc<super::LoadReportPolicy>>,
+    pub probe: Option<Arc<super::ProbePolicy>>,
     /// A JSON object: the options of the strategy; the case of keys is kept.
     pub options: serde_json::Value,
 }
@@ -159,8 +160,7 @@ pub struct Route {
     pub policy: usize,
 }
 
-/// The rules of a request: those of its route, else of its pool. Values that only a connection can have, such as
-/// [`Timeouts::head`], are the global ones.
+/// The rules of a request: those of its route, else of its pool. Values of connections ([`Timeouts::head`]) are global.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub timeouts: Timeouts,

@@ -17,13 +17,14 @@ use tokio::runtime::RuntimeMetrics;
 
 use super::access_log::AccessLogCounts;
 use super::collector::HubCollector;
+use super::gauges::BackendGauges;
 use super::hook_panics::Instances;
 use super::plugins::Plugins;
 use super::process::ProcessCollector;
 use super::reason::SwapKind;
 use super::reloads::{ReloadEnd, Reloads, ReloadsByKind};
 use super::retired::{Past, Retired};
-use super::shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, QueueShard, WorkerShard};
+use super::shard::{BackendShard, ConnectionShard, PoolShard, QueueShard, WorkerShard};
 use super::snapshot::{Requests, Snapshot};
 use super::strategies::{Answers, Replaced, Strategies};
 use super::totals::{PickTotals, QueueTotals};

@@ -113,6 +113,16 @@ pub const LOAD_REPORTS: Metric = counter(
     &["pool", "result"],
     "Load reports that came with responses, in pools with strategy.load_reports, by result.",
 );
+pub const PROBES: Metric = counter(
+    "lb_probes_total",
+    &["pool", "outcome"],
+    "Probes of backends for strategies that ask for them, in pools with strategy.probe, by outcome.",
+);
+pub const PROBES_SKIPPED: Metric = counter(
+    "lb_probes_skipped_total",
+    &["pool", "reason"],
+    "Probes that a strategy asked for and lb did not send, by reason.",
+);
 pub const BACKEND_RESPONSE: Metric = histogram(
     "lb_backend_response_seconds",
     &["pool", "backend"],
@@ -263,6 +273,8 @@ pub const HUB: &[&Metric] = &[
     &BACKEND_REQUESTS,
     &BACKEND_ERRORS,
     &LOAD_REPORTS,
+    &PROBES,
+    &PROBES_SKIPPED,
     &BACKEND_RESPONSE,
     &BACKEND_CONNECT,
     &BACKEND_REQUESTS_IN_FLIGHT,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::cell::{Counter, HistogramSum, REQUEST_BOUNDS_NS};
 use super::hub::{BackendSeries, State, Workers};
+use super::probes::ProbeSums;
 use super::reason::{ErrorReason, HedgeResult, QueueRefusal, ReportResult, RetryReason, SessionResult};
 use super::shard::{ConnectionShard, PoolShard};
 use super::snapshot::Requests;
@@ -30,6 +31,7 @@ pub(super) struct Retired {
 pub(super) struct Past {
     pub(super) connects: HistogramSum,
     pub(super) load_reports: [u64; ReportResult::COUNT],
+    pub(super) probes: ProbeSums,
     pub(super) errors: [u64; ErrorReason::COUNT],
     pub(super) retries: [u64; RetryReason::COUNT],
     pub(super) retries_denied: u64,
@@ -105,8 +107,12 @@ impl State {
                 for shard in backend.shards.values() {
                     past.connects.add(&shard.connect);
                     add(&mut past.load_reports, &shard.load_reports);
+                    past.probes.add(&shard.probes);
                 }
-                backend.gauges.iter().for_each(|gauges| add(&mut past.load_reports, &gauges.load_reports));
+                if let Some(gauges) = &backend.gauges {
+                    add(&mut past.load_reports, &gauges.load_reports);
+                    past.probes.add(&gauges.probes);
+                }
             }
             !forgettable
         });
@@ -172,6 +178,7 @@ impl Default for Past {
         Self {
             connects: HistogramSum::new(REQUEST_BOUNDS_NS),
             load_reports: [0; ReportResult::COUNT],
+            probes: ProbeSums::default(),
             errors: [0; ErrorReason::COUNT],
             retries: [0; RetryReason::COUNT],
             retries_denied: 0,

@@ -44,6 +44,7 @@ fn busy_hub() -> Arc<Metrics> {
             backend.response(200, 900_000);
             backend.connected(50_000);
             backend.load_report(ReportResult::Ok);
+            backend.probe(ProbeOutcome::Ok);
             let gauges = metrics.backend_gauges("p", id);
             gauges.set_up(true);
             gauges.set_info(&"a:1".into(), "file", &r#"{"zone":"a"}"#.into());

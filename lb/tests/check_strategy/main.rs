@@ -185,12 +185,13 @@ fn faults_of_the_other_hooks_and_leftovers_are_found() {
         ("BREAKS_TICK", "hooks"),
         ("BREAKS_FINISH", "hooks"),
         ("BREAKS_METRICS", "hooks"),
+        ("BREAKS_PROBE", "hooks"),
         ("BREAKS_THREAD_IN_NEW", "leftovers"),
     ];
     let cards = assert_fails_on(&cases, &[], false);
     let failed: Vec<_> = cards.iter().map(failed).collect();
-    let expected =
-        [&["explain"][..], &["explain"], &["hooks", "explain"], &["hooks"], &["hooks"], &["hooks"], &["leftovers"]];
+    let hooks = &["hooks"][..];
+    let expected = [&["explain"][..], &["explain"], &["hooks", "explain"], hooks, hooks, hooks, hooks, &["leftovers"]];
     assert_eq!(failed, expected);
     let sentence = |card: usize, name: &str| row(&cards[card], name)["sentence"].as_str().unwrap();
     assert!(sentence(0, "explain").contains("is no JSON"), "{:#}", cards[0]);
@@ -198,7 +199,8 @@ fn faults_of_the_other_hooks_and_leftovers_are_found() {
     assert!(sentence(3, "hooks").contains("failed in tick: it panicked"), "{:#}", cards[3]);
     assert!(sentence(4, "hooks").contains("on_finish panicked in "), "{:#}", cards[4]);
     assert!(sentence(5, "hooks").contains("\"turns-taken\""), "{:#}", cards[5]);
-    assert!(sentence(6, "leftovers").contains("leaves 1 thread running"), "{:#}", cards[6]);
+    assert!(sentence(6, "hooks").contains("on_probe panicked in "), "{:#}", cards[6]);
+    assert!(sentence(7, "leftovers").contains("leaves 1 thread running"), "{:#}", cards[7]);
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod pace;
 mod policies;
 mod pools;
 mod probation;
+mod probes;
 mod promises;
 mod reach;
 mod refused;

@@ -14,7 +14,7 @@
 #define TEXT(literal) {(const uint8_t *)(literal), sizeof(literal) - 1}
 
 #if defined BREAKS_EXPLAIN_JSON || defined BREAKS_EXPLAIN_BACKEND || defined BREAKS_EXPLAIN_PANIC || defined BREAKS_TICK || \
-    defined BREAKS_FINISH || defined BREAKS_METRICS
+    defined BREAKS_FINISH || defined BREAKS_PROBE || defined BREAKS_METRICS
 #define OFFERS_ALL_HOOKS
 #endif
 
@@ -129,6 +129,13 @@ static void on_finish(lb_strategy *strategy, const lb_finish *finish) {
   strategy->host->log(strategy->host->ctx, 1, failure); /* as a hook without a status reports its failure */
 #endif
 }
+static void on_probe(lb_strategy *strategy, const lb_probe *probe) {
+  (void)strategy, (void)probe;
+#ifdef BREAKS_PROBE
+  static const lb_str failure = TEXT("panicked at on_probe");
+  strategy->host->log(strategy->host->ctx, 1, failure);
+#endif
+}
 static lb_status metrics(lb_strategy *strategy, lb_sink *out) {
 #ifdef BREAKS_METRICS
   static const lb_str line = TEXT("{\"name\":\"turns-taken\",\"type\":\"counter\",\"help\":\"Turns.\",\"value\":1}\n");
@@ -208,6 +215,7 @@ static const lb_strategy_table TABLE = {
     .state_version = 1,
     .tick_ms = 100,
     .on_start = on_start,
+    .on_probe = on_probe,
     .on_finish = on_finish,
     .metrics = metrics,
     .state_export = state_export,

@@ -132,6 +132,7 @@ pub(super) fn open(
             }
         };
         strategies.push(loaded);
+        warnings.extend(plugins::unsent_probes(pool, strategy.plugin()));
         let mut state = PoolState::new(pool, members, strategy);
         warnings.extend(state.take_up(&mut saved));
         pools.push(state);

@@ -6,7 +6,8 @@ use std::time::Duration;
 use http::Method;
 
 use super::super::{
-    ErrorReason, FallbackReason, HedgeResult, Metrics, QueueRefusal, ReportResult, RetryReason, SessionResult,
+    ErrorReason, FallbackReason, HedgeResult, Metrics, ProbeOutcome, ProbeSkip, QueueRefusal, ReportResult,
+    RetryReason, SessionResult,
 };
 use super::{Text, hub_with_clock, scrape, series_of};
 
@@ -188,5 +189,24 @@ fn a_pools_load_reports_outlive_its_backends() {
         seconds.store(at, Ordering::Relaxed);
         let text = scrape(&metrics);
         assert_eq!((count(&text, "ok"), count(&text, "malformed")), (1.0, 1.0));
+    }
+}
+
+#[test]
+fn a_pools_probes_outlive_its_backends() {
+    let (metrics, seconds) = hub_with_clock();
+    let ended = |text: &Text, outcome| text.value("lb_probes_total", &[("pool", "p"), ("outcome", outcome)]);
+    let skipped = |text: &Text, reason| text.value("lb_probes_skipped_total", &[("pool", "p"), ("reason", reason)]);
+    let shard = metrics.backend(0, "p", "b");
+    shard.probe(ProbeOutcome::Ok);
+    shard.probes_skipped(ProbeSkip::Refused, 3);
+    drop(shard);
+    metrics.backend_gauges("p", "b").probe(ProbeOutcome::Timeout);
+    metrics.retire_backend("p", "b");
+    for at in [300, 600, 900] {
+        seconds.store(at, Ordering::Relaxed);
+        let text = scrape(&metrics);
+        assert_eq!((ended(&text, "ok"), ended(&text, "timeout"), ended(&text, "reset")), (1.0, 1.0, 0.0));
+        assert_eq!((skipped(&text, "refused"), skipped(&text, "outstanding")), (3.0, 0.0));
     }
 }

@@ -13,8 +13,9 @@ use crate::ffi::lent::{Backends, Finish, Host, Metrics, Probe, Probes, Request, 
 
 /// A routing strategy.
 ///
-/// Many workers call `pick`, `probes`, `on_start`, `on_finish` and `on_probe` at the same time, so these must not block. The host calls all other
-/// functions on its builder thread, one at a time, while workers pick. Dry picks also come from the builder thread.
+/// Many workers call `pick`, `probes`, `on_start`, `on_finish` and `on_probe` at the same time, so these must not block.
+/// The host calls all other functions on its builder thread, one at a time, while workers pick. Dry picks also come from
+/// the builder thread.
 pub trait Strategy: Send + Sync + Sized + 'static {
     /// The name of the strategy in `lb.toml`. The file is `lib<NAME>.so`.
     const NAME: &'static str;

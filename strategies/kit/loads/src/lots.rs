@@ -14,17 +14,18 @@ use crate::Draws;
 
 /// Indexes of a list with their weights, to draw from. It is data of a picker.
 pub struct Lots {
-    columns: Box<[Column]>,
-    /// All weights are equal, so no column has a second member.
-    is_even: bool,
+    /// Column `i` belongs to member `i` below its mark.
+    members: Box<[u32]>,
+    /// Empty if all weights are equal. Then no column has a second member, and draws need not read so much memory.
+    marks: Box<[Mark]>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Column {
-    own: u32,
+struct Mark {
+    /// The share of the column's own member, in parts of 2^32.
+    at: u32,
+    /// The member above it.
     other: u32,
-    /// The share of `own`, in parts of 2^32.
-    mark: u32,
 }
 
 // === impl Lots ===
@@ -43,12 +44,11 @@ impl Lots {
         // In these units each column is `sum` wide, and a member has weight × n in all.
         let mut shares: Vec<u64> =
             members.iter().map(|&(_, weight)| u64::from(weight) * members.len() as u64).collect();
-        let mut columns: Vec<Column> =
-            members.iter().map(|&(own, _)| Column { own, other: own, mark: u32::MAX }).collect();
+        let mut marks: Vec<Mark> = members.iter().map(|&(own, _)| Mark { at: u32::MAX, other: own }).collect();
         let (mut short, mut long): (Vec<usize>, Vec<usize>) = (0..members.len()).partition(|&at| shares[at] < width);
         while let (Some(poor), Some(&rich)) = (short.pop(), long.last()) {
-            columns[poor].other = members[rich].0;
-            columns[poor].mark = ((u128::from(shares[poor]) << 32) / u128::from(width)) as u32;
+            let at = ((u128::from(shares[poor]) << 32) / u128::from(width)) as u32;
+            marks[poor] = Mark { at, other: members[rich].0 };
             shares[rich] -= width - shares[poor];
             if shares[rich] < width {
                 long.pop();
@@ -56,25 +56,26 @@ impl Lots {
             }
         }
         let is_even = members.windows(2).all(|pair| pair[0].1 == pair[1].1);
-        Self { columns: columns.into(), is_even }
+        let marks = if is_even { Box::default() } else { marks.into() };
+        Self { members: members.iter().map(|member| member.0).collect(), marks }
     }
 
     /// The number of members, tried or not.
     pub fn len(&self) -> usize {
-        self.columns.len()
+        self.members.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.columns.is_empty()
+        self.members.is_empty()
     }
 
     /// The index of a member by weight; `None` if all are tried.
     #[inline]
     pub fn draw(&self, backends: &Backends<'_>, request: &Request<'_>, draws: &mut Draws) -> Option<usize> {
-        match self.columns.len() {
+        match self.members.len() {
             0 => None,
             _ if !request.tried().is_empty() => self.untried(backends, request, draws),
-            _ => Some(self.column(draws).1),
+            _ => Some(self.column(draws)),
         }
     }
 
@@ -89,7 +90,7 @@ impl Lots {
         draws: &mut Draws,
         score: impl Fn(Backend<'a>) -> S,
     ) -> Option<usize> {
-        let n = self.columns.len();
+        let n = self.members.len();
         if n < 2 || choices < 2 || !request.tried().is_empty() {
             return self.best_of_untried(choices, backends, request, draws, score);
         }
@@ -97,7 +98,7 @@ impl Lots {
         let (one, other) = (score(backends.get(first)?), score(backends.get(second)?));
         let (mut best, mut lowest) = if other < one { (second, other) } else { (first, one) };
         for _ in 2..choices {
-            let index = self.column(draws).1;
+            let index = self.column(draws);
             let this = score(backends.get(index)?);
             if this < lowest {
                 (best, lowest) = (index, this);
@@ -128,36 +129,37 @@ impl Lots {
         Some(best)
     }
 
-    /// The place of a column, and the index that it gives.
+    /// The index that a random column gives.
     #[inline]
-    fn column(&self, draws: &mut Draws) -> (usize, usize) {
+    fn column(&self, draws: &mut Draws) -> usize {
         let bits = draws.bits();
-        let place = ((bits >> 32) * self.columns.len() as u64) >> 32;
-        let column = self.columns[place as usize];
-        (place as usize, if bits as u32 <= column.mark { column.own } else { column.other } as usize)
+        let place = (((bits >> 32) * self.members.len() as u64) >> 32) as usize;
+        let own = self.members[place];
+        let index = self.marks.get(place).map_or(own, |mark| if bits as u32 <= mark.at { own } else { mark.other });
+        index as usize
     }
 
     /// Two different indexes, of at least two members.
     #[inline]
     fn two(&self, draws: &mut Draws) -> (usize, usize) {
-        let n = self.columns.len() as u64;
-        if self.is_even {
+        let n = self.members.len() as u64;
+        if self.marks.is_empty() {
             // No marks are needed, so 64 bits are enough for both. The second is one of the n − 1 others.
             let bits = draws.bits();
             let first = ((bits >> 32) * n) >> 32;
             let second = first + 1 + (((bits & 0xFFFF_FFFF) * (n - 1)) >> 32);
             let second = if second < n { second } else { second - n };
-            return (self.columns[first as usize].own as usize, self.columns[second as usize].own as usize);
+            return (self.members[first as usize] as usize, self.members[second as usize] as usize);
         }
-        let (_, first) = self.column(draws);
-        let drawn = (0..2).map(|_| self.column(draws).1).find(|index| *index != first);
+        let first = self.column(draws);
+        let drawn = (0..2).map(|_| self.column(draws)).find(|index| *index != first);
         // If `first` has nearly all of the weight: one of the others with equal probabilities.
         (
             first,
             drawn.unwrap_or_else(|| {
                 let place = draws.below(n) as usize;
-                let own = self.columns[place].own as usize;
-                if own == first { self.columns[(place + 1) % n as usize].own as usize } else { own }
+                let own = self.members[place] as usize;
+                if own == first { self.members[(place + 1) % n as usize] as usize } else { own }
             }),
         )
     }
@@ -166,11 +168,11 @@ impl Lots {
     #[cold]
     fn untried(&self, backends: &Backends<'_>, request: &Request<'_>, draws: &mut Draws) -> Option<usize> {
         let (mut taken, mut sum) = (None, 0);
-        for column in self.columns.iter().filter(|column| !request.is_tried(column.own as usize)) {
-            let weight = u64::from(backends.get(column.own as usize)?.effective_weight().max(1));
+        for index in self.members.iter().map(|index| *index as usize).filter(|index| !request.is_tried(*index)) {
+            let weight = u64::from(backends.get(index)?.effective_weight().max(1));
             sum += weight;
             if draws.below(sum) < weight {
-                taken = Some(column.own as usize);
+                taken = Some(index);
             }
         }
         taken
@@ -211,10 +213,10 @@ mod tests {
         let members = [(3, 1000), (5, 2000), (7, 100), (8, 256_000)];
         let lots = Lots::new(&members);
         let mut shares = [0.0; 9];
-        for column in &lots.columns {
-            let own = f64::from(column.mark) / 4_294_967_295.0;
-            shares[column.own as usize] += own / 4.0;
-            shares[column.other as usize] += (1.0 - own) / 4.0;
+        for (own, mark) in lots.members.iter().zip(&lots.marks) {
+            let part = f64::from(mark.at) / 4_294_967_295.0;
+            shares[*own as usize] += part / 4.0;
+            shares[mark.other as usize] += (1.0 - part) / 4.0;
         }
         for (index, weight) in members {
             assert!((shares[index as usize] - f64::from(weight) / 259_100.0).abs() < 1e-8, "{shares:?}");

@@ -33,6 +33,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
             hash: HashFunction::Xxh3,
             fallback: Fallback::LeastConnections,
             load_reports: None,
+            probe: None,
             options: serde_json::json!({}),
         },
         backends: backends.iter().map(backend).collect(),

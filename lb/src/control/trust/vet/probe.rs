@@ -4,6 +4,8 @@
 //! Invariant: the child reports each step before it takes it. A list with stand-ins is separate from the given list,
 //! because a strategy may rightly refuse the sum of both.
 
+mod probes;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -216,6 +218,11 @@ impl<'a> Trial<'a> {
             (self.tell)(VetStage::Finish);
             self.finish(picker, &picked);
             self.note_panics(picker, Hook::OnFinish, VetStage::Finish);
+        }
+        if wants.probes {
+            (self.tell)(VetStage::Probe);
+            self.end_probes(picker);
+            self.note_panics(picker, Hook::OnProbe, VetStage::Probe);
         }
         (self.tell)(VetStage::Explain);
         // The live page asks for a ring without a key.

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::subject::Subject;
 use super::{Finding, Found};
+use crate::properties;
 use crate::{ClosedLoop, Picker, Strategy, World};
 
 /// Requests before the first other hook.
@@ -59,6 +60,9 @@ pub(super) fn check(subject: &Subject) -> Found {
     }
     if plugin.wants().finish {
         calls.note(Hook::OnFinish, Ok(()));
+    }
+    if plugin.wants().probes {
+        calls.note(Hook::OnProbe, properties::probes_do_no_harm(plugin, &subject.options));
     }
     if plugin.tick_ms() > 0 {
         let ms = u64::from(plugin.tick_ms()) * 1_000_000;

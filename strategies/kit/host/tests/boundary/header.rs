@@ -56,6 +56,7 @@ fn the_header_compiles_as_cpp17_without_a_warning() {
 fn the_examples_in_c_compile_without_a_warning() {
     for example in [
         "first_eligible",
+        "least_loaded_probed",
         "least_utilized",
         "two_choices",
         "fastest_half",

@@ -42,8 +42,8 @@ impl<'a> Probes<'a> {
         Self { raw }
     }
 
-    /// Asks for a probe of the backend at this index of the list. Returns whether there was room for it. The host skips a
-    /// backend that is not eligible, and one to which this worker has a probe of this strategy on its way.
+    /// Asks for a probe of the backend at this index of the list. Returns whether there was room for it. The host skips
+    /// a backend that is not eligible, and one to which this worker has a probe of this strategy on its way.
     pub fn add(&mut self, index: usize) -> bool {
         let (Some(place), Ok(index)) = (self.raw.probe.get_mut(self.raw.n_probes as usize), u32::try_from(index))
         else {
@@ -81,6 +81,12 @@ impl<'a> Probe<'a> {
     /// Whether it is one of [`PROBE_MS`](crate::Strategy::PROBE_MS), on the builder thread, and not one of a pick.
     pub fn is_periodic(&self) -> bool {
         self.raw.worker == LB_WORKER_ANY
+    }
+
+    /// The worker that sent it and calls now, as in [`Request::worker`](crate::Request::worker). `None` for a periodic
+    /// probe.
+    pub fn worker(&self) -> Option<usize> {
+        (!self.is_periodic()).then_some(self.raw.worker as usize)
     }
 
     /// How the probe ended: [`Outcome::Ok`] with any response, whatever its status.
