@@ -200,7 +200,8 @@ impl ClosedLoop {
         let took_ns = if self.failing[index] { FAILURE_NS } else { self.service_ns[index] };
         let latency_ms = (took_ns as f64 / 1e6).to_string();
         let body = format!("{{\"in_flight\":{in_flight},\"latency_ms\":{latency_ms}}}");
-        let told = |name: &str| if name.contains("latency") { &latency_ms } else { &in_flight };
+        let is_latency = |name: &[u8]| name.windows(7).any(|part| part == b"latency");
+        let told = |name: &[u8]| if is_latency(name) { &latency_ms } else { &in_flight };
         let names = self.strategy.plugin().response_headers().iter();
         let values: Vec<_> = names.map(|name| Some(told(name).as_bytes())).collect();
         self.picker.probe(&Probe {
