@@ -11,7 +11,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-strategies='round_robin least_connections consistent_hash assignment_ring'
+strategies='round_robin least_connections consistent_hash assignment_ring c3 join_idle_queue least_time peak_ewma power_of_two prequal random thompson weighted_by_load zone_aware'
 programs='lb loadgen mock-server'
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' Cargo.toml)
 target=${1:-}

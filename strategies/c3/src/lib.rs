@@ -27,7 +27,7 @@
 //! its token.
 
 use lb_strategy::{Backend, Backends, Error, Finish, Host, Pick, Request, StateSchema, Strategy};
-use lb_strategy_loads::{Average, Draws, Kind, LOOK_AT, Memory, Sample, Tau, UNKNOWN, explained, least, window};
+use lb_strategy_loads::{Average, Draws, Kind, Memory, Sample, Tau, UNKNOWN, explained, least};
 use serde::Deserialize;
 
 /// A load report may have this many metrics of its own.
@@ -92,9 +92,8 @@ impl C3 {
     }
 
     fn choose(&self, mean: &MeanWeight, backends: &Backends<'_>, request: &Request<'_>) -> Option<usize> {
-        let (now_ns, mut draws) = (request.now_ns(), Draws::of(request));
-        let candidates = window(backends, request, LOOK_AT, &mut draws);
-        least(candidates, &mut draws, |backend| self.rank(mean, backend, now_ns).score)
+        let now_ns = request.now_ns();
+        least(backends, request, &mut Draws::of(request), |backend| self.rank(mean, backend, now_ns).score)
     }
 }
 

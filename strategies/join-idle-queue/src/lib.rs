@@ -23,7 +23,7 @@
 //! read and not reserved, so workers that pick at the same time may find the same idle backend.
 
 use lb_strategy::{Backend, Backends, Error, Finish, Host, Pick, Request, StateSchema, Strategy};
-use lb_strategy_loads::{Backoff, Draws, LOOK_AT, Load, Lots, Sample, explained, least, window};
+use lb_strategy_loads::{Backoff, Draws, Load, Lots, Sample, explained, least};
 use serde::Deserialize;
 
 /// Draws before the look at all: enough to find an idle backend in a pool that is mostly idle.
@@ -69,17 +69,13 @@ impl JoinIdleQueue {
         let is_idle = |index: &usize| backends.get(*index).is_some_and(|backend| is_idle(backend, now_ns));
         let quick = (0..QUICK_DRAWS).find_map(|_| lots.draw(backends, request, &mut draws).filter(is_idle));
         let idle = quick.or_else(|| {
-            let candidates = window(backends, request, LOOK_AT, &mut draws);
-            least(candidates, &mut draws, |backend| !self::is_idle(backend, now_ns)).filter(is_idle)
+            least(backends, request, &mut draws, |backend| !self::is_idle(backend, now_ns)).filter(is_idle)
         });
         let picked = idle.or_else(|| match self.busy {
             Busy::TwoChoices => lots
                 .best_of(2, backends, request, &mut draws, |backend| (is_paused(backend, now_ns), Load::of(backend))),
             // Of equal ones each is drawn by weight.
-            Busy::Random | Busy::Wait => {
-                let candidates = window(backends, request, LOOK_AT, &mut draws);
-                least(candidates, &mut draws, |backend| is_paused(backend, now_ns))
-            }
+            Busy::Random | Busy::Wait => least(backends, request, &mut draws, |backend| is_paused(backend, now_ns)),
         });
         match picked {
             None => Pick::NoBackend,

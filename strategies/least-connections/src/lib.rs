@@ -12,14 +12,14 @@
 //!
 //! Invariants: the picked candidate has the least in_flight / weight of those compared. The comparison multiplies
 //! crosswise, so it does not divide or round. Ties are drawn with the request's random bits, with probabilities
-//! proportional to the weights. Without the draw, the first of equals would get every request of an idle pool. See
-//! [`least`] and [`window`].
+//! proportional to the weights. Without the draw, the first of equals would get every request of an idle pool. [`least`]
+//! does both.
 //!
 //! Limit: a backend that fails fast has the fewest requests in flight, so it gets most of the requests. The outlier
 //! detection of lb ejects it.
 
 use lb_strategy::{Backends, Error, Host, NoOptions, Pick, Request, Strategy};
-use lb_strategy_loads::{Draws, LOOK_AT, Load, explained, least, window};
+use lb_strategy_loads::{Draws, Load, explained, least};
 
 pub struct LeastConnections;
 
@@ -27,9 +27,7 @@ lb_strategy::export!(LeastConnections);
 
 #[inline]
 fn choose(backends: &Backends<'_>, request: &Request<'_>) -> Option<usize> {
-    let mut draws = Draws::of(request);
-    let candidates = window(backends, request, LOOK_AT, &mut draws);
-    least(candidates, &mut draws, Load::of)
+    least(backends, request, &mut Draws::of(request), Load::of)
 }
 
 // === impl LeastConnections ===

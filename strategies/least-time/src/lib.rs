@@ -20,9 +20,7 @@
 //! Invariants: of equal scores each is drawn by weight. A pick changes nothing, so a dry pick shows the real one.
 
 use lb_strategy::{Backend, Backends, Error, Finish, Host, Pick, Request, StateSchema, Strategy};
-use lb_strategy_loads::{
-    Average, Draws, Expected, Kind, LOOK_AT, Memory, Sample, Tau, UNKNOWN, explained, least, window,
-};
+use lb_strategy_loads::{Average, Draws, Expected, Kind, Memory, Sample, Tau, UNKNOWN, explained, least};
 use serde::Deserialize;
 
 pub struct LeastTime {
@@ -66,9 +64,8 @@ impl LeastTime {
     }
 
     fn choose(&self, backends: &Backends<'_>, request: &Request<'_>) -> Option<usize> {
-        let (now_ns, mut draws) = (request.now_ns(), Draws::of(request));
-        let candidates = window(backends, request, LOOK_AT, &mut draws);
-        least(candidates, &mut draws, |backend| self.expected(backend, now_ns))
+        let now_ns = request.now_ns();
+        least(backends, request, &mut Draws::of(request), |backend| self.expected(backend, now_ns))
     }
 }
 

@@ -16,6 +16,8 @@ use crate::Draws;
 pub struct Lots {
     /// Column `i` belongs to member `i` below its mark.
     members: Box<[u32]>,
+    /// Member `i` is backend `i`, as in a pool where all are eligible. Then draws need not read `members`.
+    is_whole: bool,
     /// Empty if all weights are equal. Then no column has a second member, and draws need not read so much memory.
     marks: Box<[Mark]>,
 }
@@ -57,7 +59,8 @@ impl Lots {
         }
         let is_even = members.windows(2).all(|pair| pair[0].1 == pair[1].1);
         let marks = if is_even { Box::default() } else { marks.into() };
-        Self { members: members.iter().map(|member| member.0).collect(), marks }
+        let is_whole = (0..).zip(members).all(|(place, member)| place == member.0);
+        Self { members: members.iter().map(|member| member.0).collect(), is_whole, marks }
     }
 
     /// The number of members, tried or not.
@@ -129,14 +132,19 @@ impl Lots {
         Some(best)
     }
 
+    /// The index of the member at `place`.
+    #[inline]
+    fn own(&self, place: usize) -> usize {
+        if self.is_whole { place } else { self.members[place] as usize }
+    }
+
     /// The index that a random column gives.
     #[inline]
     fn column(&self, draws: &mut Draws) -> usize {
         let bits = draws.bits();
         let place = (((bits >> 32) * self.members.len() as u64) >> 32) as usize;
-        let own = self.members[place];
-        let index = self.marks.get(place).map_or(own, |mark| if bits as u32 <= mark.at { own } else { mark.other });
-        index as usize
+        let own = self.own(place);
+        self.marks.get(place).map_or(own, |mark| if bits as u32 <= mark.at { own } else { mark.other as usize })
     }
 
     /// Two different indexes, of at least two members.
@@ -149,7 +157,7 @@ impl Lots {
             let first = ((bits >> 32) * n) >> 32;
             let second = first + 1 + (((bits & 0xFFFF_FFFF) * (n - 1)) >> 32);
             let second = if second < n { second } else { second - n };
-            return (self.members[first as usize] as usize, self.members[second as usize] as usize);
+            return (self.own(first as usize), self.own(second as usize));
         }
         let first = self.column(draws);
         let drawn = (0..2).map(|_| self.column(draws)).find(|index| *index != first);
