@@ -1,15 +1,16 @@
 //! C3: ranks backends by their response times and by the cube of their queues.
 //!
-//! Idea: the best backend is not the one with the shortest queue if others serve faster. But a queue that is twice as
-//! long must weigh more than twice, because other balancers add to it, too, and no estimate of it is new. So C3 ranks by
+//! Idea: the best backend is not always the one with the shortest queue, because others may serve faster. But a queue
+//! of twice the length must weigh more than twice: other balancers add to it, too, and its estimate is old. So C3 ranks
+//! by
 //!
 //! ```text
 //! R − s + q³ · s       q = 1 + clients · in flight + queue
 //! ```
 //!
-//! `R` is the average time to the response, `s` the average service time, `clients` the number of balancers, and
-//! `queue` the length that the backend reports. The least rank is picked. Source: L. Suresh, M. Canini, S. Schmid and A.
-//! Feldmann, "C3: Cutting Tail Latency in Cloud Data Stores via Adaptive Replica Selection", NSDI 2015, section 3.1.
+//! `R` is the average time to the response, and `s` the average service time. `clients` is the number of balancers, and
+//! `queue` the length that the backend reports. The least rank is picked. Source: L. Suresh, M. Canini, S. Schmid and
+//! A. Feldmann, "C3: Cutting Tail Latency in Cloud Data Stores via Adaptive Replica Selection", NSDI 2015, section 3.1.
 //!
 //! Where the numbers come from: `R` is measured. If the backend reports its service time and its queue in load reports,
 //! the options name those metrics. Otherwise `s` is estimated: the time of a request that found `k` others, divided by
@@ -18,8 +19,10 @@
 //! What is left out: the rate control of section 3.2, which limits requests to a backend. In lb the limits
 //! `requests_in_flight_per_backend` and the queue of the pool do that.
 //!
-//! What is added: weights, by which queues are divided; a failure counts as three times the average time; averages decay
-//! without requests (see [`Average`]); a backend without a time gets one request and no second one before its response.
+//! What is added:
+//! - Queues are divided by weights, relative to the mean weight.
+//! - A failure counts as three times the average time. Averages decay without requests (see [`Average`]).
+//! - A backend without a time gets one request, and the next one after its response.
 //!
 //! Cost: one pass over at most 64 candidates, no lock. Words 0 to 3 of a slot are the two averages and their times.
 //!

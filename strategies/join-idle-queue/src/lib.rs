@@ -1,9 +1,10 @@
 //! Join idle queue: a request goes to an idle backend. Only if there is none, it goes to a busy one.
 //!
 //! Idea: a request at an idle backend begins at once, so an idle backend is as good as the best one. To find one, no
-//! loads need to be compared. Source: Y. Lu, Q. Xie, G. Kliot, A. Geller, J. R. Larus and A. Greenberg, "Join-Idle-Queue:
-//! A Novel Load Balancing Algorithm for Dynamically Scalable Web Services", 2011. There, servers that become idle join a
-//! queue at one of many dispatchers. At medium to high load this has 30 times less queueing than two choices.
+//! loads need to be compared. Source: Y. Lu, Q. Xie, G. Kliot, A. Geller, J. R. Larus and A. Greenberg,
+//! "Join-Idle-Queue: A Novel Load Balancing Algorithm for Dynamically Scalable Web Services", 2011. There, servers that
+//! become idle join a queue at one of many dispatchers. At medium to high load this has 30 times less queueing than two
+//! choices.
 //!
 //! What differs: this strategy knows the requests in flight of its own balancer only. So it needs no messages from
 //! backends, and looks at the counts instead of a queue. With one balancer that is the same. Beside other balancers, a

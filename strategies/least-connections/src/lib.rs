@@ -3,17 +3,17 @@
 //! Idea: a slow backend needs longer for its requests, so it has more in flight and gets fewer new ones. No measurement
 //! is needed. Source: LVS "least-connection", 1998.
 //!
-//! Up to 64 candidates are all compared, so the pick is exact. Of more, 64 neighbours from a random place are compared.
-//! So the cost has a bound. The price is small: with 1,000 backends and 5,000 requests in flight, the fullest backend
-//! has 6, where a look at all would give 5 (`many_backends_stay_nearly_as_even_as_with_a_look_at_all`). The least of 64 random loads is
-//! among the lowest 1.5 % on average, and among the lowest 7 % in 99 of 100 picks.
+//! Up to 64 candidates are all compared, so the pick is exact. Of more, 64 neighbours from a random place are compared,
+//! so the cost has a bound. The price is small. With 1,000 backends and 5,000 requests in flight, the fullest backend
+//! has 6 of them; a look at all would give 5. The test `many_backends_stay_nearly_as_even_as_with_a_look_at_all`
+//! measures it.
 //!
 //! Cost: one relaxed load for each compared candidate; no allocation, no lock.
 //!
 //! Invariants: the picked candidate has the least in_flight / weight of those compared. The comparison multiplies
 //! crosswise, so it does not divide or round. Ties are drawn with the request's random bits, with probabilities
-//! proportional to the weights. Without the draw, the first of equals would get every request of an idle pool. [`least`]
-//! does both.
+//! proportional to the weights. Without the draw, the first of equals would get every request of an idle pool.
+//! [`least`] does both.
 //!
 //! Limit: a backend that fails fast has the fewest requests in flight, so it gets most of the requests. The outlier
 //! detection of lb ejects it.

@@ -1,9 +1,9 @@
 //! Peak EWMA: of two random backends, the one with the shorter expected time, by an average that follows peaks at once.
 //!
 //! Idea: the expected time at a backend is its average time to a response, multiplied by the requests in flight and
-//! this one. The average is exponentially weighted and sensitive to peaks. A worse time replaces the average at once, so
-//! one slow response is enough to avoid a backend. Better times move it with a time constant of 10 s. Source: Finagle,
-//! `PeakEwma.scala`; measured by Linkerd in "Beyond Round Robin: Load Balancing for Latency", 2016.
+//! this one. The average is exponentially weighted and sensitive to peaks. A worse time replaces the average at once,
+//! so one slow response is enough to avoid a backend. Better times move it with a time constant of 10 s. Source:
+//! Finagle, `PeakEwma.scala`; measured by Linkerd in "Beyond Round Robin: Load Balancing for Latency", 2016.
 //!
 //! What else holds, as in Finagle:
 //! - Without requests an average decays to 0, so a backend that was slow is tried again. See [`Average`].

@@ -12,8 +12,8 @@
 //! flight are compared for each unit of weight. So in an idle pool, and in a busy one, the shares follow the weights.
 //!
 //! Invariants: of equal loads the first draw is taken. With `choices` = 2 the draws differ if there are two backends.
-//! Limit: a backend that fails at once is always the better one of its pair, so it gets up to 2 / n of the requests. The
-//! outlier detection of lb ejects it.
+//! Limit: a backend that fails at once is always the better one of its pair, so it gets up to 2 / n of the requests.
+//! The outlier detection of lb ejects it.
 
 use lb_strategy::{Backends, Error, Host, Pick, Request, Strategy};
 use lb_strategy_loads::{Draws, Load, Lots, explained};

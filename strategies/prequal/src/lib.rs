@@ -1,10 +1,11 @@
 //! Prequal: picks by the latency and the requests in flight that backends told in response to probes.
 //!
-//! Idea: a backend knows its load better than its balancers, because all of them, and other programs on its machine, use
-//! it. Probes ask for it: small requests beside the real ones. Their responses are in a pool, so no request waits for a
-//! probe. Latency is what clients feel, but it shows an overload late; requests in flight show it at once. So a backend
-//! with many requests in flight is *hot* and avoided, and among the cold ones the latency decides. Source: B. Wydrowski,
-//! R. Kleinberg, S. M. Rumble and A. Archer, "Load is not what you should balance: Introducing Prequal", NSDI 2024.
+//! Idea: a backend knows its load better than its balancers, because all of them, and other programs on its machine,
+//! use it. Probes ask for it: small requests beside the real ones. Their responses are in a pool, so no request waits
+//! for a probe. Latency is what clients feel, but it shows an overload late; requests in flight show it at once. So a
+//! backend with many requests in flight is *hot* and avoided, and among the cold ones the latency decides. Source: B.
+//! Wydrowski, R. Kleinberg, S. M. Rumble and A. Archer, "Load is not what you should balance: Introducing Prequal",
+//! NSDI 2024.
 //!
 //! The rules, with the defaults of the paper (section 4):
 //! - With each pick, `probes` = 3 random backends get a probe. A pool has up to `pool` = 16 responses. They count for
@@ -15,19 +16,19 @@
 //!   `max(1, (1 + delta) / ((1 − pool/n) · probes − remove))` times, with `delta` = 1 and `remove` = 1 (equation 1).
 //! - With each pick, `remove` = 1 response is removed: in turns the oldest and the worst one. Otherwise bad responses,
 //!   which are never picked, would fill the pool.
-//! - With fewer than two responses there is nothing to compare. The paper then picks at random. Here it is the better of
-//!   two random backends by requests in flight, so without probes the strategy is `power_of_two`.
+//! - With fewer than two responses there is nothing to compare. The paper then picks at random. Here it is the better
+//!   of two random backends by requests in flight, so without probes the strategy is `power_of_two`.
 //!
-//! What is added: probes and the fallback are drawn by weight, and requests in flight count for the weight of an average
-//! backend.
-//! Three failures in a row make a pause (see [`Backoff`]); the paper says that such a rule is needed, not which. In a
-//! pool of fewer than about 24 backends the equation has no limit; then a response may be used 8 times.
+//! What is added: probes and the fallback are drawn by weight, and requests in flight count for the weight of an
+//! average backend. Three failures in a row make a pause (see [`Backoff`]); the paper says that such a rule is needed,
+//! not which. In a pool of fewer than about 24 backends the equation has no limit; then a response may be used 8 times.
 //!
 //! It needs `[strategy.probe]` with a `path`. A response has the headers `x-in-flight` and `x-latency-ms`. Without the
 //! first one the requests of this balancer count, without the second one the time of the probe.
 //!
 //! Cost: a look at 16 responses; for each probe a quantile of 64 numbers; no lock. Each worker has a pool of its own.
-//! Words 0 and 1 of a slot are the failures and the pause. Words 2 and 3 are the index and the share of the newest list.
+//! Words 0 and 1 of a slot are the failures and the pause. Words 2 and 3 are the index and the share of the newest
+//! list.
 //!
 //! Invariants: a dry pick uses and removes nothing. A response counts only if the list has its backend, by id.
 

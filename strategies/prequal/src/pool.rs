@@ -124,7 +124,7 @@ impl Pool {
             let in_flight = told.in_flight.unwrap_or_default();
             if in_flight > threshold { (true, in_flight) } else { (false, told.latency_ns as f64) }
         };
-        let removed = if turn % 2 == 0 {
+        let removed = if turn.is_multiple_of(2) {
             self.fresh(now_ns, age_ns).min_by_key(|(_, told)| told.at_ns)
         } else {
             self.fresh(now_ns, age_ns).max_by(|(_, one), (_, other)| {

@@ -1,9 +1,9 @@
 //! Random: each request goes to a random backend, with probabilities in proportion to the weights.
 //!
-//! Idea: the simplest strategy that needs no shared state. Any number of balancers can use it side by side, because they
-//! need not agree. Its price is unevenness. With n requests on n backends, the busiest one gets about ln n / ln ln n of
-//! them (Gonnet 1981). So at high load some backends have queues while others are idle. Use it as the base line of a
-//! comparison, or with many balancers and low load.
+//! Idea: the simplest strategy that needs no shared state. Any number of balancers can use it side by side, because
+//! they need not agree. Its price is unevenness. With n requests on n backends, the busiest one gets about ln n / ln ln
+//! n of them (Gonnet 1981). So at high load some backends have queues while others are idle. Use it as the base line of
+//! a comparison, or with many balancers and low load.
 //!
 //! Cost: one draw from an alias table (Walker 1977, see [`Lots`]), for any number of backends.
 //!

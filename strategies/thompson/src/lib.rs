@@ -9,19 +9,19 @@
 //!
 //! What is drawn, for each backend:
 //! - the probability of a success: Beta(1 + successes, 1 + failures);
-//! - the mean time: the times are taken for exponential, so their rate is Gamma(1 + successes, prior + sum of times). The
-//!   prior is the typical time of the pool.
+//! - the mean time: the times are taken for exponential, so their rate is Gamma(1 + successes, prior + sum of times).
+//!   The prior is the typical time of the pool.
 //!
 //! The score is the expected time until a success: time / probability, multiplied by the requests in flight and this
 //! one, and divided by the weight. The bandit problem has no requests in flight, but the time at a backend grows with
 //! them. Without this factor one backend would get all requests between two responses.
 //!
-//! Forgetting: backends change, so old data must count less. Counts decay with a time constant (`forget_ms`), and at most
-//! `samples` are kept. So a backend without requests becomes unknown again, and a change is noticed after about `samples`
-//! requests.
+//! Forgetting: backends change, so old data must count less. Counts decay with a time constant (`forget_ms`), and at
+//! most `samples` are kept. So a backend without requests becomes unknown again, and a change is noticed after about
+//! `samples` requests.
 //!
-//! Cost: three draws for each of up to 8 candidates. Of more backends, 8 are drawn by weight. Words 0 to 3 of a slot are
-//! the successes, the failures, the sum of times, and the time of the last change.
+//! Cost: three draws for each of up to 8 candidates. Of more backends, 8 are drawn by weight. Words 0 to 3 of a slot
+//! are the successes, the failures, the sum of times, and the time of the last change.
 //!
 //! Invariants: all draws come from the request's random bits, so a dry pick shows the real one. Failures have no time.
 

@@ -8,17 +8,17 @@
 //! weight = qps / (utilisation + eps / qps · error_penalty)
 //! ```
 //!
-//! Source: gRPC A58 "Client-side weighted round robin LB policy", and A114 for utilisation from named metrics. The rules
-//! of A58 with its default values:
+//! Source: gRPC A58 "Client-side weighted round robin LB policy", and A114 for utilisation from named metrics. The
+//! rules of A58 with its default values:
 //! - The weights of all backends are computed once a second.
 //! - `blackout_ms`: a backend counts only after it has reported for 10 s, because a cold one reports high numbers.
 //! - `expiry_ms`: a report older than 3 minutes does not count, and a new blackout begins with the next one.
 //! - A backend that does not count has the mean weight of the others. With fewer than two that count, all are equal.
 //!
 //! What is added: the weight of the operator and of a slow start multiplies the computed one. A computed weight is at
-//! most 10 times the mean and at least a tenth of it, so that a wrong report neither starves nor floods a backend. In
-//! A114 `application_utilization` comes before named metrics. Here named metrics come first, because lb gives one
-//! utilisation to strategies.
+//! most 10 times the mean, and at least a tenth of it. So a wrong report neither starves nor floods a backend. In A114
+//! `application_utilization` comes before named metrics. Here named metrics come first, because strategies get one
+//! utilisation from lb.
 //!
 //! It needs `[strategy.load_reports]` with `enabled = true`. Without reports it is round robin by weight.
 //!

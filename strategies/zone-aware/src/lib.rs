@@ -7,16 +7,16 @@
 //! share = min(1, overprovisioning · healthy weight / whole weight)
 //! ```
 //!
-//! of the requests, and the other zones get the rest. With the factor 1.4 a zone keeps all of them until fewer than
-//! 71 % of it are healthy. The share of the other zones is limited in the same way. If both shares together are below 1,
+//! of the requests, and the other zones get the rest. With the factor 1.4 a zone keeps all of them until fewer than 71
+//! % of it are healthy. The share of the other zones is limited in the same way. If both shares together are below 1,
 //! they are scaled up. Source: Envoy, "Locality weighted load balancing" and "Priority levels", with the default
 //! `overprovisioning_factor` of 140 %.
 //!
 //! In a zone, the better of two random backends by requests in flight is picked, as `power_of_two`.
 //!
 //! The zone of a backend is its label `zone`, or another `label`. Without the option `zone` all backends are one zone.
-//! What is left out, from Envoy's "Zone aware routing": the sizes of the zones of the balancers. So each zone should have
-//! backends in proportion to its clients.
+//! What is left out, from Envoy's "Zone aware routing": the sizes of the zones of the balancers. So each zone should
+//! have backends in proportion to its clients.
 //!
 //! Cost: as `power_of_two`, and one draw for the zone. Labels are read once for each list.
 //!

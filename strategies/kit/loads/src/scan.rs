@@ -3,12 +3,12 @@
 //! Why bounded: a look at every backend costs time that grows with the list. The least of 64 candidates is nearly the
 //! least of all. If the loads of many backends are spread evenly, the least of 64 is in the lowest 1.5 % on average.
 //!
-//! Why neighbours from a random place, and not 64 draws: one draw is enough, no candidate comes twice, and the memory
-//! of neighbours is read in order.
+//! Why neighbours from a random place, and not 64 draws: one draw is enough, and no candidate comes twice. And the
+//! memory of neighbours is read in order.
 //!
-//! Invariants: with up to `most` candidates all of them are in the window, so the result is exact. Every candidate is in
-//! it with the same probability. Of equal candidates each is taken with a probability in proportion to its weight. That
-//! is reservoir sampling, because a second pass could read other loads than the first.
+//! Invariants: with up to `most` candidates all of them are in the window, so the result is exact. Every candidate is
+//! in it with the same probability. Of equal candidates each is taken with a probability in proportion to its weight.
+//! That is reservoir sampling, because a second pass could read other loads than the first.
 
 use std::cmp::Ordering;
 

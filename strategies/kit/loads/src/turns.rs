@@ -69,8 +69,8 @@ fn rounded(members: &[(u32, f64)]) -> Vec<u32> {
 // === impl Counter ===
 
 impl Counter {
-    /// The number for this request. A dry pick does not use it up. A retry gets a random one, because otherwise one dead
-    /// backend would shift the turns of all others.
+    /// The number for this request. A dry pick does not use it up. A retry gets a random one, because otherwise one
+    /// dead backend would shift the turns of all others.
     #[inline]
     pub fn next(&self, request: &Request<'_>) -> u64 {
         if request.attempt() > 0 || !request.tried().is_empty() {
