@@ -189,6 +189,7 @@ mod tests {
     #[test]
     fn no_backend_starves_and_one_that_fails_gets_one_request_in_a_hundred() {
         steadiness::check(&TABLE, &json!({}), 0.01).unwrap();
+        steadiness::an_unknown_backend_gets_one_request(&TABLE, &json!({})).unwrap();
     }
 
     /// With the metrics of a report, the rank is the formula of the paper.

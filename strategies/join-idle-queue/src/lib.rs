@@ -139,7 +139,7 @@ mod tests {
     use lb_strategy::abi::LbStrategyTable;
     use lb_strategy_conformance::scorecard::{self, Check, Verdict};
     use lb_strategy_conformance::statistics::{chi_square_p, counts};
-    use lb_strategy_conformance::{Decision, Requests, World, json, properties, steadiness, strategy};
+    use lb_strategy_conformance::{ClosedLoop, Decision, Requests, World, json, properties, steadiness, strategy};
 
     use super::*;
 
@@ -196,6 +196,14 @@ mod tests {
         assert!(decide("two_choices").iter().all(|one| *one == Decision::Backend { index: 1, token: 0 }));
         assert!(decide("random").contains(&Decision::Backend { index: 0, token: 0 }));
         assert!(decide("wait").iter().all(|one| *one == Decision::Wait));
+    }
+
+    #[test]
+    fn no_request_waits_only_because_all_backends_are_in_a_pause() {
+        let instance = strategy(&TABLE, &json!({ "busy": "wait" })).unwrap();
+        let mut pool = ClosedLoop::new(&instance, World::of(2), 83).unwrap();
+        pool.set_failing(&[true, true]);
+        assert_eq!(pool.run(200).unwrap().iter().sum::<u64>(), 200);
     }
 
     #[test]

@@ -154,6 +154,7 @@ mod tests {
     #[test]
     fn no_backend_starves_and_one_that_fails_gets_one_request_in_a_hundred() {
         steadiness::check(&TABLE, &json!({}), 0.01).unwrap();
+        steadiness::an_unknown_backend_gets_one_request(&TABLE, &json!({})).unwrap();
     }
 
     #[test]
@@ -164,6 +165,18 @@ mod tests {
             pool.run(500).unwrap();
             let counts = pool.run(5_000).unwrap();
             assert!(counts[2] < 250, "{measure}: {counts:?}");
+        }
+    }
+
+    #[test]
+    fn in_an_idle_pool_the_measured_times_decide() {
+        for measure in ["header", "last_byte"] {
+            let instance = strategy(&TABLE, &json!({ "measure": measure })).unwrap();
+            let mut pool = ClosedLoop::new(&instance, World::of(2), 78).unwrap().service_ms(&[10, 100]);
+            pool.run(50).unwrap();
+            // 100 s.
+            let counts = pool.run(10_000).unwrap();
+            assert!((1..100).contains(&counts[1]), "{measure}: {counts:?}, and it is tried again");
         }
     }
 

@@ -145,6 +145,7 @@ mod tests {
     #[test]
     fn no_backend_starves_and_one_that_fails_gets_one_request_in_a_hundred() {
         steadiness::check(&TABLE, &json!({}), 0.01).unwrap();
+        steadiness::an_unknown_backend_gets_one_request(&TABLE, &json!({})).unwrap();
     }
 
     /// Check A of Linkerd's article in small: one backend of 11 answers in 2 s, the others in 167 ms.

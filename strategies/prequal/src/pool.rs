@@ -200,13 +200,13 @@ mod tests {
     fn a_backend_has_one_response_and_the_oldest_makes_room() {
         let pool = Pool::new();
         (1..=3).for_each(|id| pool.put(told(id, 0, id), 3, 0.84));
-        pool.put(told(1, 5, 10), 3, 0.84);
+        pool.put(told(3, 5, 10), 3, 0.84);
         assert_eq!(ids(&pool, 10), [1, 2, 3]);
         pool.put(told(4, 0, 11), 3, 0.84);
-        assert_eq!(ids(&pool, 11), [1, 3, 4]);
+        assert_eq!(ids(&pool, 11), [2, 3, 4]);
         assert_eq!(ids(&pool, SECOND + 11), [4], "the others are older than a second");
         pool.forget(4);
-        assert_eq!(ids(&pool, 11), [1, 3]);
+        assert_eq!(ids(&pool, 11), [2, 3]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lb_strategy::abi::LbStrategyTable;
 use lb_strategy_conformance::scorecard::{self, Check, Verdict};
-use lb_strategy_conformance::{ClosedLoop, Requests, World, json, properties, steadiness, strategy};
+use lb_strategy_conformance::{ClosedLoop, Requests, World, backend_id, json, properties, steadiness, strategy};
 
 use super::*;
 
@@ -76,6 +76,64 @@ fn without_probes_the_less_busy_of_two_is_picked() {
     let picker = world.picker(&instance()).unwrap();
     let mut requests = Requests::seeded(91);
     assert!((0..1000).all(|_| requests.ask().pick_backend(&picker) == Ok(1)));
+}
+
+/// The end of a probe of backend `b<number>`.
+fn respond(picker: &lb_strategy_conformance::Picker, number: usize, in_flight: &str, latency_ms: &str) {
+    picker.probe(&lb_strategy_conformance::Probe {
+        worker: Some(0),
+        backend_id: backend_id(&format!("b{number}")),
+        outcome: Outcome::Ok,
+        http_status: Some(200),
+        latency_ns: 1_000_000,
+        now_ns: 1,
+        headers: &[Some(in_flight.as_bytes()), Some(latency_ms.as_bytes())],
+        body: b"",
+    });
+}
+
+#[test]
+fn the_best_response_is_used_until_its_uses_end_and_dry_picks_use_none() {
+    let picker = World::of(5).picker(&instance()).unwrap();
+    [(0, "7"), (1, "5"), (2, "6")].into_iter().for_each(|(number, ms)| respond(&picker, number, "2", ms));
+    let mut requests = Requests::seeded(93);
+    let mut ask = || requests.ask().at(2);
+    assert!((0..100).all(|_| ask().dry().pick_backend(&picker) == Ok(1)), "it tells the least latency");
+    // The first pick adds a request and removes the oldest response, of b0. Now b1 is hot and b2 is cold.
+    assert_eq!(ask().pick_backend(&picker), Ok(1));
+    assert!((0..100).all(|_| ask().dry().pick_backend(&picker) == Ok(2)));
+    respond(&picker, 2, "0", "not a number");
+    assert_eq!(ask().pick_backend(&picker), Ok(2), "the time of the probe counts");
+}
+
+#[test]
+fn without_a_told_number_the_requests_of_this_balancer_count() {
+    let world = World::of(3);
+    let picker = world.picker(&instance()).unwrap();
+    (0..3).for_each(|number| respond(&picker, number, "0", "5"));
+    respond(&picker, 1, "", "4");
+    let mut requests = Requests::seeded(94);
+    assert_eq!(requests.ask().at(2).dry().pick_backend(&picker), Ok(1));
+    world.set_load(1, 9);
+    assert_ne!(requests.ask().at(2).dry().pick_backend(&picker), Ok(1), "it is hot");
+}
+
+#[test]
+fn responses_that_are_old_or_failed_or_of_tried_backends_are_not_used() {
+    let world = World::of(4);
+    let picker = world.picker(&instance()).unwrap();
+    let mut requests = Requests::seeded(95);
+    // Only backend 3 is idle, so it is picked unless responses decide.
+    (0..3).for_each(|number| world.set_load(number, 5));
+    [0, 1].into_iter().for_each(|number| respond(&picker, number, "0", "5"));
+    let mut backends = |at_ns: u64, tried: &[u32]| {
+        let ask = |_| requests.ask().at(at_ns).tried(tried).dry().pick_backend(&picker).unwrap();
+        (0..50).map(ask).collect::<std::collections::HashSet<_>>()
+    };
+    assert!(backends(2, &[]).is_subset(&[0, 1].into()));
+    assert!(backends(2_000_000_000, &[]).contains(&3), "old");
+    assert!(backends(2, &[1]).contains(&3), "one response is too few");
+    assert!(!backends(2, &[1]).contains(&1));
 }
 
 /// The latency that a backend tells decides, although its own balancer has no request in flight.

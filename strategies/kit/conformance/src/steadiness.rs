@@ -74,6 +74,19 @@ pub fn joining(subject: impl Subject, options: &Value) -> Verdict {
     none_starves(&pool.run(5_000)?, "after it joined")
 }
 
+/// For a strategy by time: a backend without any response gets one request until the first one. Not in [`check`].
+pub fn an_unknown_backend_gets_one_request(subject: impl Subject, options: &Value) -> Verdict {
+    let mut pool = pool(subject, options)?;
+    pool.set_up(&only_changed().map(|is_changed| !is_changed))?;
+    pool.run(2_000)?;
+    pool.set_up(&[true; BACKENDS])?;
+    // No request takes less than half of the mean. In this time 10 of the 20 clients send their next one.
+    match pool.run(8)?[CHANGED] {
+        0 | 1 => Ok(()),
+        got => Err(format!("a backend without a response got {got} of 8 requests")),
+    }
+}
+
 /// A backend that was 40 times as slow gets requests again when it is as fast as the others.
 pub fn recovering(subject: impl Subject, options: &Value) -> Verdict {
     let mut pool = pool(subject, options)?;
