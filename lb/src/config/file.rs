@@ -19,6 +19,7 @@ use super::failing::{Outlier, Panic, PartialOutlier, PartialPanic, PartialRetry,
 use super::queue::{PartialQueue, Queue, default_priority};
 use super::section::{Scope, section};
 use super::slow_start::{PartialSlowStart, SlowStart};
+use super::state::StateForm;
 use super::sticky::{PartialSticky, Sticky};
 pub(super) use super::strategy::Strategy;
 use super::validated::{CheckKind, InitialState, LogFormat};
@@ -46,7 +47,7 @@ pub(super) struct File {
     pub(super) timeouts: Timeouts,
     pub(super) limits: Limits,
     pub(super) reload: Reload,
-    pub(super) state: State,
+    pub(super) state: StateForm,
     pub(super) log: Log,
     pub(super) access_log: AccessLog,
 }
@@ -210,13 +211,6 @@ pub(super) struct Reload {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
-pub(super) struct State {
-    pub(super) keep: bool,
-    pub(super) dir: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Log {
     pub(super) level: String,
 }
@@ -304,12 +298,6 @@ impl Default for Launcher {
 impl Default for Reload {
     fn default() -> Self {
         Self { watch: true, settle_ms: 250, poll_ms: 5_000, max_images: 128, probation_ms: 10_000 }
-    }
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self { keep: true, dir: None }
     }
 }
 

@@ -19,6 +19,7 @@ pub use lb_balance::{
 };
 
 use super::labels::Labels;
+pub use super::state::State;
 pub use super::values::{ID_BYTES_MAX, IpNetwork, Secret, WEIGHT_MAX, check_id, check_weight, resolve_address};
 
 /// The name of the pool for requests that match no route.
@@ -351,13 +352,6 @@ pub struct Reload {
     pub max_images: usize,
     /// The time for which a new strategy is watched; zero means not at all.
     pub probation: Duration,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// Whether runtime changes are kept over a restart.
-    pub keep: bool,
-    pub dir: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

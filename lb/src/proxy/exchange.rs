@@ -3,10 +3,11 @@
 //! An exchange knows only [`Context`] of its connection, so HTTP/1.1 has one at a time and HTTP/2 many. The modules:
 //! `headers` checks and forwards heads, `trailers` filters trailers. `hold` waits for the part of the body that the
 //! strategy asks for. `choose` makes the pick, `slot` is its place on the backend, `wait` is the wait for one.
-//! `attempt` is one attempt, `hedge` runs two at once, `retry` decides about further ones. `probe` sends the probes of a
-//! pick. `pace` limits slow uploads, `response` is the response with its body, early ones too. `switched` is a tunnel,
-//! `finish` ends the request, `notes` fills the log record. Invariants: a request uses the settings and the policy of
-//! one generation. No generation is held over an await. The guards end attempt and request exactly once on every path.
+//! `attempt` is one attempt, `hedge` runs two at once, `retry` decides about further ones. `probe` sends the probes of
+//! a pick. `pace` limits slow uploads, `response` is the response with its body, early ones too. `switched` is a
+//! tunnel, `finish` ends the request, `notes` fills the log record. Invariants: a request uses the settings and the
+//! policy of one generation. No generation is held over an await. The guards end attempt and request exactly once on
+//! every path.
 
 mod account;
 mod attempt;

@@ -282,8 +282,13 @@ impl Shared {
     pub(super) fn queue_totals(&self, pool: &str) -> QueueTotals {
         let state = self.state.lock();
         let of_pool = state.pools.iter().filter(|((_, name), _)| **name == *pool);
-        let waiting: i64 = of_pool.flat_map(|(_, shards)| shards.values()).map(|shard| shard.queued.get()).sum();
-        QueueTotals { waiting: waiting.max(0) as u64, adaptive_limit: state.adaptive_limit(pool) }
+        let (mut waiting, mut held) = (0, 0);
+        for shard in of_pool.flat_map(|(_, shards)| shards.values()) {
+            waiting += shard.queued.get();
+            held += shard.held.get();
+        }
+        let [waiting, held] = [waiting, held].map(|sum| sum.max(0) as u64);
+        QueueTotals { waiting, held, adaptive_limit: state.adaptive_limit(pool) }
     }
 }
 

@@ -35,10 +35,9 @@ pub use cell::{Counter, Gauge};
 pub use gauges::BackendGauges;
 pub use hook_panics::INSTANCE_HOOKS;
 pub use hub::{CONTENT_TYPE, Metrics};
-pub use plugins::{BadLine, BadPage, FAMILIES_MAX, PluginPage, SERIES_MAX};
 pub use reason::{
-    DutyHook, ErrorReason, FallbackReason, HedgeResult, LogDropReason, ProbeOutcome, ProbeSkip, QueueRefusal,
-    ReloadKind, ReloadOutcome, ReportResult, RetryReason, SessionResult, SwapKind,
+    DutyHook, ErrorReason, FallbackReason, HedgeResult, LogDropReason, ProbeKind, ProbeOutcome, ProbeSkip,
+    QueueRefusal, ReloadKind, ReloadOutcome, ReportResult, RetryReason, SessionResult, SwapKind,
 };
 pub use reloads::{FilesVerdict, ReloadEnd};
 pub use retired::RETIRED_SERIES_STAY;

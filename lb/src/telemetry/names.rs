@@ -110,13 +110,13 @@ pub const BACKEND_ERRORS: Metric =
     counter("lb_backend_errors_total", &["pool", "backend", "reason"], "Attempts without a response, by cause.");
 pub const LOAD_REPORTS: Metric = counter(
     "lb_load_reports_total",
-    &["pool", "result"],
-    "Load reports that came with responses, in pools with strategy.load_reports, by result.",
+    &["pool", "backend", "result"],
+    "Load reports of a backend, and polls that brought none, in pools with strategy.load_reports, by result.",
 );
 pub const PROBES: Metric = counter(
     "lb_probes_total",
-    &["pool", "outcome"],
-    "Probes of backends for strategies that ask for them, in pools with strategy.probe, by outcome.",
+    &["pool", "kind", "outcome"],
+    "Probes of backends for strategies that ask for them, with a pick or periodically, by outcome.",
 );
 pub const PROBES_SKIPPED: Metric = counter(
     "lb_probes_skipped_total",

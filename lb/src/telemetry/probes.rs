@@ -2,7 +2,7 @@
 //! gauges; a scrape shows the sums of the pool.
 
 use super::cell::Counter;
-use super::reason::{ProbeOutcome, ProbeSkip};
+use super::reason::{ProbeKind, ProbeOutcome, ProbeSkip};
 use super::retired::add;
 
 /// One thread's counts of one backend.
@@ -15,7 +15,8 @@ pub(super) struct ProbeCounts {
 /// The sums of a pool.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ProbeSums {
-    pub(super) outcomes: [u64; ProbeOutcome::COUNT],
+    /// By kind.
+    pub(super) outcomes: [[u64; ProbeOutcome::COUNT]; ProbeKind::COUNT],
     pub(super) skips: [u64; ProbeSkip::COUNT],
 }
 
@@ -39,13 +40,13 @@ impl Default for ProbeCounts {
 // === impl ProbeSums ===
 
 impl ProbeSums {
-    pub(super) fn add(&mut self, counts: &ProbeCounts) {
-        add(&mut self.outcomes, &counts.outcomes);
+    pub(super) fn add(&mut self, kind: ProbeKind, counts: &ProbeCounts) {
+        add(&mut self.outcomes[kind as usize], &counts.outcomes);
         add(&mut self.skips, &counts.skips);
     }
 
     /// Whether the pool has had probes, or a strategy that asks for them.
     pub(super) fn is_any(&self) -> bool {
-        self.outcomes.iter().chain(&self.skips).any(|count| *count > 0)
+        self.outcomes.iter().flatten().chain(&self.skips).any(|count| *count > 0)
     }
 }

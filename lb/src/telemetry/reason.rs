@@ -132,12 +132,26 @@ words! {
 }
 
 words! {
-    /// What became of a load report of a backend.
+    /// What became of a load report of a backend, or of a poll for one.
     pub enum ReportResult {
         /// Strategies see it.
         Ok = "ok",
         /// It is too long, has another form, or has no usable value.
         Malformed = "malformed",
+        /// The response to a poll had none.
+        NoReport = "no_report",
+        /// A poll got no response in time.
+        NoResponse = "no_response",
+    }
+}
+
+words! {
+    /// What a strategy asked for a probe with.
+    pub enum ProbeKind {
+        /// A pick, beside its request.
+        Pick = "pick",
+        /// `probe_ms` of its table.
+        Periodic = "periodic",
     }
 }
 
@@ -191,6 +205,8 @@ words! {
         Shed = "shed",
         /// It waited as long as it may.
         Expired = "expired",
+        /// The same, and the strategy let it wait although a backend was idle.
+        Held = "held",
     }
 }
 

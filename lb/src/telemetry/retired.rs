@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::cell::{Counter, HistogramSum, REQUEST_BOUNDS_NS};
 use super::hub::{BackendSeries, State, Workers};
 use super::probes::ProbeSums;
-use super::reason::{ErrorReason, HedgeResult, QueueRefusal, ReportResult, RetryReason, SessionResult};
+use super::reason::{ErrorReason, HedgeResult, ProbeKind, QueueRefusal, RetryReason, SessionResult};
 use super::shard::{ConnectionShard, PoolShard};
 use super::snapshot::Requests;
 use super::strategies::Answers;
@@ -30,7 +30,6 @@ pub(super) struct Retired {
 /// The counts of a pool's forgotten backends and listeners.
 pub(super) struct Past {
     pub(super) connects: HistogramSum,
-    pub(super) load_reports: [u64; ReportResult::COUNT],
     pub(super) probes: ProbeSums,
     pub(super) errors: [u64; ErrorReason::COUNT],
     pub(super) retries: [u64; RetryReason::COUNT],
@@ -106,12 +105,10 @@ impl State {
                 let past = past.entry(pool.clone()).or_default();
                 for shard in backend.shards.values() {
                     past.connects.add(&shard.connect);
-                    add(&mut past.load_reports, &shard.load_reports);
-                    past.probes.add(&shard.probes);
+                    past.probes.add(ProbeKind::Pick, &shard.probes);
                 }
                 if let Some(gauges) = &backend.gauges {
-                    add(&mut past.load_reports, &gauges.load_reports);
-                    past.probes.add(&gauges.probes);
+                    past.probes.add(ProbeKind::Periodic, &gauges.probes);
                 }
             }
             !forgettable
@@ -177,7 +174,6 @@ impl Default for Past {
     fn default() -> Self {
         Self {
             connects: HistogramSum::new(REQUEST_BOUNDS_NS),
-            load_reports: [0; ReportResult::COUNT],
             probes: ProbeSums::default(),
             errors: [0; ErrorReason::COUNT],
             retries: [0; RetryReason::COUNT],

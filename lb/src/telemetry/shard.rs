@@ -51,6 +51,8 @@ pub struct PoolShard {
     pub(super) sessions: [Counter; SessionResult::COUNT],
     /// Requests in the queue now.
     pub(super) queued: Gauge,
+    /// Those of them that the strategy lets wait.
+    pub held: Gauge,
     pub(super) queue_entries: Counter,
     pub(super) queue_wait_ns: Counter,
     pub(super) queue_refusals: [Counter; QueueRefusal::COUNT],
@@ -145,6 +147,7 @@ impl PoolShard {
             hedges: [const { Counter::new() }; HedgeResult::COUNT],
             sessions: [const { Counter::new() }; SessionResult::COUNT],
             queued: Gauge::new(),
+            held: Gauge::new(),
             queue_entries: Counter::new(),
             queue_wait_ns: Counter::new(),
             queue_refusals: [const { Counter::new() }; QueueRefusal::COUNT],

@@ -25,6 +25,7 @@ mod probes;
 mod promises;
 mod reach;
 mod refused;
+mod rounds;
 mod soak;
 mod state;
 mod triggers;

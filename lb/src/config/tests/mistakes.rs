@@ -120,7 +120,11 @@ fn a_wrong_value_is_reported_with_line_key_and_remedy() {
         ("[retry]\nreplay_bytes = 1048577", ":2:1: retry.replay_bytes: must be from 0 to 1048576, not"),
         ("[retry]\nbudget_percent = 101", ":2:1: retry.budget_percent: must be from 0 to 100, not 101"),
         ("[retry]\nbudget_reserve_per_s = -1", ":2:1: retry.budget_reserve_per_s: must be from 0 to 1000000"),
-        ("[limits]\nheaders = 99999999999999999999", ":2:11: limits.headers: invalid type: integer"),
+        (
+            "[limits]\nheaders = 99999999999999999999",
+            ":2:11: limits.headers: 99999999999999999999 is too large: lb takes",
+        ),
+        ("[retry]\nattempts = 9223372036854775808", ":2:12: retry.attempts: 9223372036854775808 is too large"),
         ("[log]\nlevel = \"lb=loud\"", ":2:1: log.level: \"lb=loud\":"),
         ("plugin_dirs = [\"\"]", ":1:16: plugin_dirs[0]: a path cannot be empty"),
     ];

@@ -118,7 +118,7 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
         log,
         access_log,
     } = wanted;
-    let (Admin { listen, token }, State { keep, dir }) = (admin, state);
+    let (Admin { listen, token }, State { keep, dir, save_every }) = (admin, state);
     restart("allow_group_writable", allow_group_writable != running.allow_group_writable);
     restart("proxy.workers", proxy.workers != running.proxy.workers);
     restart("admin.listen", listen != running.admin.listen);
@@ -126,6 +126,7 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
     restart("launcher", launcher != running.launcher);
     restart("state.keep", keep != running.state.keep);
     restart("state.dir", dir != running.state.dir);
+    restart("state.save_every_ms", save_every != running.state.save_every);
     restart("reload.max_images", reload.max_images != running.reload.max_images);
     let config = Config {
         file: running.file.clone(),

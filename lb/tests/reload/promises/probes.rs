@@ -69,7 +69,7 @@ fn probes_of_a_pick_are_sent_and_their_ends_arrive_whole(language: &'static str)
     // Neither picks that the host refused nor dry ones have probes.
     assert_eq!(stand.send("GET", &["x-status: 2", "x-probe: 0"], "").status, 200);
     get(stand.bench.lb.admin, "/explain?header=x-probe%3A0");
-    stand.told_after(7);
+    stand.told_after(6);
     assert_eq!(stand.told()["counts"]["probes"], 5);
 
     // A server that is gone.

@@ -2,8 +2,8 @@
 //!
 //! Idea: with many balancers, the requests that one of them has in flight say little about a backend. The backend
 //! knows. With each pick, two random backends get a probe. The response tells the requests in flight in the header
-//! `x-in-flight`, as that of `mock-server --probe-path` does. Prequal goes on from here: it also compares latencies, and
-//! drops answers after some uses (Wydrowski et al., 2024).
+//! `x-in-flight`, as that of `mock-server --probe-path` does. Prequal goes on from here: it also compares latencies,
+//! and drops answers after some uses (Wydrowski et al., 2024).
 //!
 //! It needs `[strategy.probe]` with a `path`. An answer counts for a second. If no candidate has one, the backend with
 //! the fewest requests in flight of this balancer is picked. Random bits decide between equal ones.

@@ -13,9 +13,9 @@ use crate::ffi::lent::{Backends, Finish, Host, Metrics, Probe, Probes, Request, 
 
 /// A routing strategy.
 ///
-/// Many workers call `pick`, `probes`, `on_start`, `on_finish` and `on_probe` at the same time, so these must not block.
-/// The host calls all other functions on its builder thread, one at a time, while workers pick. Dry picks also come from
-/// the builder thread.
+/// Many workers call `pick`, `probes`, `on_start`, `on_finish` and `on_probe` at the same time, so these must not
+/// block. The host calls all other functions on its builder thread, one at a time, while workers pick. Dry picks also
+/// come from the builder thread.
 pub trait Strategy: Send + Sync + Sized + 'static {
     /// The name of the strategy in `lb.toml`. The file is `lib<NAME>.so`.
     const NAME: &'static str;
@@ -63,8 +63,8 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     ///   - "by_load": busy backends get fewer requests, because the strategy counts requests in flight.
     ///   - "by_latency": slow backends get fewer requests, because the strategy measures times, perhaps besides
     ///     requests in flight.
-    ///   - "by_options": the options determine the shares, and a key keeps its backend. `explain` returns the shares
-    ///     under `shares`.
+    ///   - "by_options": the options determine the shares. A strategy that asks for a key or a body must send equal
+    ///     ones to the same backend. `explain` returns the shares under `shares`.
     const EXPECTATION: &'static str = "";
 
     /// The options, from the table `[strategy.config.<NAME>]` of `lb.toml`. Use serde's `deny_unknown_fields`. A

@@ -2,6 +2,9 @@
 //!
 //! Invariant: this file links no strategy crate, because two in one program would define the same entry symbol.
 
+#[path = "plugins/ends.rs"]
+mod ends;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -188,7 +191,7 @@ fn the_examples_with_ticks_pick_alike_and_have_the_same_metrics() {
 #[test]
 fn the_example_in_rust_and_the_one_in_c_pick_alike() {
     let (directory, loader) = loader();
-    for name in ["two_choices", "prefix_affinity", "least_utilized"] {
+    for name in ["two_choices", "prefix_affinity", "least_utilized", "probed_latency", "by_cost"] {
         let twins = twins(&directory, &loader, name, &json!({}));
         assert_alike(&twins, small_worlds([1, 1, 1, 1]), 47);
     }

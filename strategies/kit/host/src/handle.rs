@@ -287,8 +287,9 @@ impl Picker {
 
     fn checked_probes(&self, answer: &LbPick) -> Probes {
         let mut probes = Probes::default();
+        let is_eligible = |at: usize| at < self.backends.len() && self.backends.is_eligible(at);
         for index in answer.probe.iter().take(answer.n_probes as usize) {
-            if !probes.indexes().contains(index) && self.backends.is_eligible(*index as usize) {
+            if !probes.indexes().contains(index) && is_eligible(*index as usize) {
                 probes.index[probes.count as usize] = *index;
                 probes.count += 1;
             }

@@ -12,6 +12,7 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use crate::crash::Subject;
 use crate::inside::{self, Hook, Tag};
+use crate::resident;
 use crate::talk::{self, Limit};
 
 /// Keeps the image mapped even if the handle is closed (dlfcn.h; the same on x86-64 and aarch64 Linux).
@@ -92,8 +93,13 @@ unsafe extern "C" fn log(_: *mut c_void, level: u32, message: LbStr) {
     // SAFETY: by the contract, the message is valid during the call.
     let text = unsafe { text(message) };
     let told = inside::here(|tag, hook| {
-        if level == 1 && hook.is_mute() && text.starts_with(PANIC) {
-            tag.panicked(hook);
+        if level == 1
+            && let Some(panic) = text.strip_prefix(PANIC)
+        {
+            tag.panics.keep_text(hook, panic);
+            if hook.is_mute() {
+                tag.panicked(hook);
+            }
         }
         if let Some(line) = tag.lines.line(&text) {
             talk::tell(level, &line, Some((tag, hook)));
@@ -109,7 +115,7 @@ unsafe extern "C" fn log(_: *mut c_void, level: u32, message: LbStr) {
 /// The limit of all threads that plugins started.
 static UNNAMED: Limit = Limit::new();
 
-/// How the line begins by which a plugin reports a panic of a hook that returns no status.
+/// How the line begins by which a plugin reports a panic. Of a hook that returns no status, it is the only report.
 const PANIC: &str = "panicked at ";
 
 /// The limit of a sink, which is a `Vec<u8>`. More bytes are dropped, so that a plugin cannot fill the memory.
@@ -199,6 +205,7 @@ impl Plugin {
         let entry = unsafe { library.get::<EntryFn>(ENTRY_SYMBOL) }
             .map(|symbol| *symbol)
             .map_err(|error| format!("has no entry: {}", with_cause(&error)))?;
+        resident::note(name.clone());
         #[expect(clippy::disallowed_methods, reason = "an image is never unmapped: threads may be in its code")]
         std::mem::forget(library);
         // SAFETY: the host struct lives until the process ends.

@@ -63,6 +63,8 @@ fn the_examples_in_c_compile_without_a_warning() {
         "prefix_affinity",
         "central_queue",
         "own_zone",
+        "probed_latency",
+        "by_cost",
         "broken/one_rule",
     ] {
         assert_compiles(&compile("cc", &["-std=c11"], &source(&format!("examples/{example}.c"))).expect("cc runs"));
