@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The types that a reader adds to the `use` line for a snippet.
-const TYPES: &str = "#[allow(unused_imports)]\nuse lb_strategy::{Finish, Metrics, Outcome, Start, StateSchema, Tick};\n\
+const TYPES: &str = "#[allow(unused_imports)]\nuse lb_strategy::{Finish, Metrics, Outcome, Probe, Probes, Start, StateSchema, Tick};\n\
     #[allow(unused_imports)]\nuse std::sync::atomic::Ordering::Relaxed;\n";
 const EXPORT: &str = "lb_strategy::export!(Lucky);\n";
 /// The test that is right only for strategies that ignore how busy backends are.
