@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use lb_balance::{CheckRules, Standing};
 pub use lb_balance::{
     BudgetRules, Fallback, HashFunction, KeySource, OutlierRules, PanicRules, Ramp, RetryRules, ShedRules,
 };
@@ -261,6 +262,11 @@ pub struct Health {
 }
 
 impl Health {
+    #[must_use]
+    pub fn check_rules(&self) -> CheckRules {
+        CheckRules { down_after: self.down_after, up_after: self.up_after }
+    }
+
     /// Where the checks of the backend at `socket` go.
     #[must_use]
     pub fn target(&self, mut socket: SocketAddr) -> SocketAddr {
@@ -292,6 +298,18 @@ pub enum InitialState {
     Down,
     /// It gets no request before its first check, which decides alone. lb is not ready before that.
     Wait,
+}
+
+impl InitialState {
+    /// The standing of a backend that lb did not start, before its first check.
+    #[must_use]
+    pub fn standing(self) -> Standing {
+        match self {
+            Self::Up => Standing::unknown(),
+            Self::Down => Standing::starting(),
+            Self::Wait => Standing::waiting(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
