@@ -4,8 +4,11 @@
 //! needed for a change of speed. Invariant: a speed never changes between two of the times that [`Pace::at`] tells.
 
 use crate::random::{Purpose, Stream};
-use crate::time::START_NS;
+use crate::time::{SECOND_NS, START_NS};
 use crate::world::{Backends, Wave};
+
+/// A work that takes longer than this through waves and faults never ends. So a plan with a tiny speed cannot loop.
+const HORIZON_NS: u64 = 3 * 3_600 * SECOND_NS;
 
 /// The speed of one backend.
 #[derive(Clone, Debug)]
@@ -47,7 +50,11 @@ impl Pace {
     }
 
     fn finish_by_parts(&self, mut now_ns: u64, mut work: f64) -> u64 {
+        let horizon_ns = now_ns.saturating_add(HORIZON_NS);
         loop {
+            if self.stands_for_ever(now_ns) || now_ns > horizon_ns {
+                return u64::MAX;
+            }
             let (speed, until_ns) = self.at(now_ns);
             let takes = if speed > 0.0 { work / speed } else { f64::INFINITY };
             if until_ns == u64::MAX {
@@ -60,6 +67,10 @@ impl Pace {
             work -= part * speed;
             now_ns = until_ns;
         }
+    }
+
+    fn stands_for_ever(&self, now_ns: u64) -> bool {
+        self.windows.iter().any(|&(from, until, factor)| factor == 0.0 && until == u64::MAX && from <= now_ns)
     }
 
     /// Whether it stands still.

@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 
 use crate::calendar::{CheckSign, Handle};
-use crate::law::Law;
 use crate::meter::Meter;
 use crate::pace::Pace;
 use crate::random::{Draws, Purpose, Stream};
@@ -99,10 +98,6 @@ impl Server {
             meter: Meter::default(),
             account: Account::default(),
         }
-    }
-
-    pub(crate) fn service(&self) -> Law {
-        self.group.service
     }
 
     /// Requests in service and in the queue.

@@ -19,7 +19,9 @@ pub use arrivals::{Arrivals, Keys};
 pub use backends::{Backends, Wave};
 pub use check::WorldError;
 pub use faults::{Fault, FaultKind};
-pub use rules::{Health, Initial, LoadReports, Outlier, Panic, Queue, Retry, Rules, SlowStart};
+pub use rules::{
+    HealthSection, Initial, LoadReportsSection, OutlierSection, PanicSection, QueueSection, RetrySection, Rules, SlowStartSection,
+};
 
 /// See the file's head.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

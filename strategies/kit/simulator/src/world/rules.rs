@@ -15,20 +15,20 @@ const MS: u64 = 1_000_000;
 #[serde(deny_unknown_fields, default)]
 pub struct Rules {
     pub fallback: Fallback,
-    pub retry: Option<Retry>,
-    pub queue: Option<Queue>,
-    pub outlier: Option<Outlier>,
-    pub panic: Option<Panic>,
-    pub slow_start: Option<SlowStart>,
-    pub health: Option<Health>,
-    pub load_reports: Option<LoadReports>,
+    pub retry: Option<RetrySection>,
+    pub queue: Option<QueueSection>,
+    pub outlier: Option<OutlierSection>,
+    pub panic: Option<PanicSection>,
+    pub slow_start: Option<SlowStartSection>,
+    pub health: Option<HealthSection>,
+    pub load_reports: Option<LoadReportsSection>,
     /// As in `[limits]`; 0: no limit.
     pub requests_in_flight_per_backend: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Retry {
+pub struct RetrySection {
     pub attempts: u32,
     pub on: Vec<String>,
     pub attempt_timeout_ms: u64,
@@ -38,14 +38,14 @@ pub struct Retry {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Queue {
+pub struct QueueSection {
     pub length: usize,
     pub wait_ms: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Outlier {
+pub struct OutlierSection {
     pub enabled: bool,
     pub gateway_failures: u32,
     pub server_errors: u32,
@@ -58,7 +58,7 @@ pub struct Outlier {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Panic {
+pub struct PanicSection {
     pub below_percent: u8,
     pub from_backends: usize,
     /// `use_all` or `fail`.
@@ -67,7 +67,7 @@ pub struct Panic {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct SlowStart {
+pub struct SlowStartSection {
     pub enabled: bool,
     pub window_ms: u64,
     pub min_percent: u8,
@@ -76,7 +76,7 @@ pub struct SlowStart {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Health {
+pub struct HealthSection {
     pub enabled: bool,
     pub interval_ms: u64,
     /// Default: a quarter of `interval_ms`.
@@ -99,7 +99,7 @@ pub enum Initial {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct LoadReports {
+pub struct LoadReportsSection {
     /// Responses bring a report.
     pub enabled: bool,
     /// The time between two polls of each backend; 0: none.
@@ -132,7 +132,7 @@ impl Rules {
 
     /// Without the section, one attempt and no budget. The section must have passed the check.
     pub(crate) fn retry(&self) -> (RetryRules, BudgetRules) {
-        let off = Retry { attempts: 1, ..Retry::default() };
+        let off = RetrySection { attempts: 1, ..RetrySection::default() };
         let retry = self.retry.as_ref().unwrap_or(&off);
         let rules = RetryRules {
             attempts: retry.attempts,
@@ -187,14 +187,14 @@ impl Rules {
         })
     }
 
-    pub(crate) fn health(&self) -> Option<&Health> {
+    pub(crate) fn health(&self) -> Option<&HealthSection> {
         self.health.as_ref().filter(|health| health.enabled)
     }
 }
 
-// === impl Retry ===
+// === impl RetrySection ===
 
-impl Default for Retry {
+impl Default for RetrySection {
     fn default() -> Self {
         let (rules, budget) = (RetryRules::default(), BudgetRules::default());
         Self {
@@ -207,7 +207,7 @@ impl Default for Retry {
     }
 }
 
-impl Retry {
+impl RetrySection {
     /// `None` if a word is unknown.
     pub(super) fn on(&self) -> Option<RetryOn> {
         let mut on = RetryOn { connect: false, reset: false, timeout: false, statuses: StatusSet::default() };
@@ -223,17 +223,17 @@ impl Retry {
     }
 }
 
-// === impl Queue ===
+// === impl QueueSection ===
 
-impl Default for Queue {
+impl Default for QueueSection {
     fn default() -> Self {
         Self { length: 128, wait_ms: 1_000 }
     }
 }
 
-// === impl Outlier ===
+// === impl OutlierSection ===
 
-impl Default for Outlier {
+impl Default for OutlierSection {
     fn default() -> Self {
         let rules = OutlierRules::default();
         Self {
@@ -249,18 +249,18 @@ impl Default for Outlier {
     }
 }
 
-// === impl Panic ===
+// === impl PanicSection ===
 
-impl Default for Panic {
+impl Default for PanicSection {
     fn default() -> Self {
         let rules = PanicRules::default();
         Self { below_percent: rules.below_percent, from_backends: rules.from_members, mode: "use_all".to_owned() }
     }
 }
 
-// === impl SlowStart ===
+// === impl SlowStartSection ===
 
-impl Default for SlowStart {
+impl Default for SlowStartSection {
     fn default() -> Self {
         let ramp = Ramp::default();
         Self {
@@ -272,9 +272,9 @@ impl Default for SlowStart {
     }
 }
 
-// === impl Health ===
+// === impl HealthSection ===
 
-impl Default for Health {
+impl Default for HealthSection {
     fn default() -> Self {
         Self {
             enabled: true,
@@ -288,7 +288,7 @@ impl Default for Health {
     }
 }
 
-impl Health {
+impl HealthSection {
     pub(crate) fn rules(&self) -> CheckRules {
         CheckRules { down_after: self.down_after, up_after: self.up_after }
     }
