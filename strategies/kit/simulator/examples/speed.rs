@@ -1,8 +1,10 @@
 //! How fast a simulation is: requests a second of this machine, and the memory that it took.
 //!
-//! `cargo run --release -p lb-strategy-simulator --example speed`
+//! `cargo run --release -p lb-strategy-simulator --example speed [FOLDER]`: the folder has the strategies' libraries.
+//! Without it they are built.
 
 use std::error::Error;
+use std::path::Path;
 use std::time::Instant;
 
 use lb_strategy_host::{Loader, Wanted};
@@ -39,7 +41,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let loader = Loader::new(folder.path().join("copies"), 1).with_group_writable(true);
     for (name, backends, balancers, seconds) in CASES {
-        let path = lb_strategy_built::library(name);
+        let path = match std::env::args_os().nth(1) {
+            Some(folder) => Path::new(&folder).join(lb_strategy_host::file_name(name)),
+            None => lb_strategy_built::library(name),
+        };
         let plugin = loader.load(&Wanted { path: &path, name: Some(name), sha256: None })?;
         let simulation = Simulation::new(&world(backends, balancers, seconds), &plugin, &json!({}), 1)?;
         let began = Instant::now();

@@ -107,6 +107,8 @@ pub struct Results {
 
 /// Significant digits of a time.
 const DIGITS: u8 = 3;
+/// 104 days: the longest time that is recorded. It bounds the size of a histogram.
+const LONGEST_NS: u64 = 1 << 53;
 const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999)];
 
 // === impl Times ===
@@ -119,7 +121,8 @@ impl Times {
     #[inline]
     pub(crate) fn record(&mut self, ns: u64) {
         self.sum_ns += u128::from(ns);
-        self.histogram.saturating_record(ns.max(1));
+        // It grows, so only a time beyond its bound could be refused.
+        let _ = self.histogram.record(ns.clamp(1, LONGEST_NS));
     }
 
     pub fn count(&self) -> u64 {

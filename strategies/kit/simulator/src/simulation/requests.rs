@@ -85,9 +85,6 @@ impl Simulation {
             let at_ns = self.now_ns + self.world.timeout.ns;
             self.calendar.plan_in(Lane::Client, at_ns, Event::ClientGivesUp(handle), is_over);
         }
-        if self.arrived == self.world.requests {
-            self.end();
-        }
         let state = &mut self.balancers[balancer as usize];
         state.budget.request(self.now_ns);
         let has_affinity = state.wants.hash && self.requests[key as usize].key.is_some();
@@ -95,6 +92,9 @@ impl Simulation {
             self.wait(handle);
         } else {
             self.choose_first(handle);
+        }
+        if self.arrived == self.world.requests {
+            self.end();
         }
     }
 
