@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use lb_balance::{CheckRules, Standing};
 pub use lb_balance::{
     BudgetRules, Fallback, HashFunction, KeySource, OutlierRules, PanicRules, Ramp, RetryRules, ShedRules,
 };
+use lb_balance::{CheckRules, Standing};
 
 use super::labels::Labels;
 pub use super::values::{ID_BYTES_MAX, IpNetwork, Secret, WEIGHT_MAX, check_id, check_weight, resolve_address};

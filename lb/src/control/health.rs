@@ -10,5 +10,5 @@ mod polls;
 pub(super) mod samples;
 
 pub(super) use checkers::{Checked, Checkers};
-pub(super) use polls::{Polled, Polls};
 pub(super) use lb_balance::{CheckFailure, Sign, Standing};
+pub(super) use polls::{Polled, Polls};

@@ -20,7 +20,8 @@ const CASES: [(&str, u32, u32, u64); 4] = [
 ];
 
 fn world(backends: u32, balancers: u32, seconds: u64) -> World {
-    let group = Backends { n: backends, service: "exponential:10ms".parse().unwrap_or_default(), ..Backends::default() };
+    let group =
+        Backends { n: backends, service: "exponential:10ms".parse().unwrap_or_default(), ..Backends::default() };
     World {
         backends: vec![group],
         arrivals: Arrivals::Poisson { rps: 70.0 * f64::from(backends) },

@@ -195,8 +195,7 @@ impl Balancer {
             wants_hash: self.wants.hash,
         };
         let caps = self.caps;
-        let has_room =
-            |index: usize| caps.requests.is_none() || caps.has_room(self.backends[index].in_flight(), 0, 0);
+        let has_room = |index: usize| caps.requests.is_none() || caps.has_room(self.backends[index].in_flight(), 0, 0);
         let (picker, picks) = (&self.picker, &mut self.tally.picks);
         let mut choice = chooser.choose(&request, has_room, |request| {
             *picks += 1;

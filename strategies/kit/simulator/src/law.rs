@@ -207,7 +207,8 @@ mod tests {
             let law: Law = text.parse().unwrap();
             assert_eq!(law.to_string(), text);
         }
-        for text in ["", "5ms", "constant", "constant:2h", "normal:5ms", "bimodal:1ms,2ms,1.5", "pareto:1ms,1", "x:1ms"] {
+        for text in ["", "5ms", "constant", "constant:2h", "normal:5ms", "bimodal:1ms,2ms,1.5", "pareto:1ms,1", "x:1ms"]
+        {
             let error = text.parse::<Law>().unwrap_err().to_string();
             assert!(error.contains("is no law"), "{error}");
         }

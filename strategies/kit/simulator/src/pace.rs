@@ -25,7 +25,8 @@ impl Pace {
     /// Of server number `server`.
     pub(crate) fn new(group: &Backends, seed: u64, server: usize) -> Self {
         let phase = |(number, wave): (usize, &Wave)| {
-            let random = || Stream::new(seed, Purpose::Service).below((server * 64 + number) as u64 + (1 << 60), wave.period.ns);
+            let random =
+                || Stream::new(seed, Purpose::Service).below((server * 64 + number) as u64 + (1 << 60), wave.period.ns);
             (*wave, if wave.random_phase { random() } else { 0 })
         };
         let waves = group.waves.iter().enumerate().map(phase).collect();

@@ -101,9 +101,8 @@ impl Source {
     }
 
     pub(crate) fn key(&self, n: u64, now_ns: u64) -> Option<u64> {
-        let is_hot = |&(from, until, share): &(u64, u64, f64)| {
-            (from..until).contains(&now_ns) && self.hot_keys.unit(n) <= share
-        };
+        let is_hot =
+            |&(from, until, share): &(u64, u64, f64)| (from..until).contains(&now_ns) && self.hot_keys.unit(n) <= share;
         if self.hot.iter().any(is_hot) { Some(100_000) } else { self.keys.draw(n) }
     }
 }

@@ -20,7 +20,8 @@ pub use backends::{Backends, Wave};
 pub use check::WorldError;
 pub use faults::{Fault, FaultKind};
 pub use rules::{
-    HealthSection, Initial, LoadReportsSection, OutlierSection, PanicSection, QueueSection, RetrySection, Rules, SlowStartSection,
+    HealthSection, Initial, LoadReportsSection, OutlierSection, PanicSection, QueueSection, RetrySection, Rules,
+    SlowStartSection,
 };
 
 /// See the file's head.

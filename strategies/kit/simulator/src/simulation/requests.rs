@@ -79,7 +79,9 @@ impl Simulation {
         if !self.world.timeout.is_zero() {
             let requests = &self.requests;
             let is_over = |event| match event {
-                Event::ClientGivesUp(handle) => requests.get(handle.key as usize).is_none_or(|one| one.n as u32 != handle.number),
+                Event::ClientGivesUp(handle) => {
+                    requests.get(handle.key as usize).is_none_or(|one| one.n as u32 != handle.number)
+                }
                 _ => true,
             };
             let at_ns = self.now_ns + self.world.timeout.ns;
@@ -128,9 +130,9 @@ impl Simulation {
                 request.waits = Some((ticket, self.now_ns));
                 let requests = &self.requests;
                 let is_over = |event| match event {
-                    Event::WaitIsOver(handle) => {
-                        requests.get(handle.key as usize).is_none_or(|one| one.n as u32 != handle.number || one.waits.is_none())
-                    }
+                    Event::WaitIsOver(handle) => requests
+                        .get(handle.key as usize)
+                        .is_none_or(|one| one.n as u32 != handle.number || one.waits.is_none()),
                     _ => true,
                 };
                 let at_ns = self.now_ns + self.world.lb.queue().wait_max_ns;

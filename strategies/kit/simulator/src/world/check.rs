@@ -60,7 +60,10 @@ impl World {
         let seconds = (self.duration.ns + self.warm_up.ns) as f64 / 1e9;
         let requests = self.arrivals.highest_rps().map_or(0.0, |rps| rps * seconds);
         if self.requests == 0 && requests > REQUESTS_MAX {
-            return wrong("duration", format!("about {requests:.1e} requests: at most {REQUESTS_MAX:.0e} are possible"));
+            return wrong(
+                "duration",
+                format!("about {requests:.1e} requests: at most {REQUESTS_MAX:.0e} are possible"),
+            );
         }
         let waits_at_once = matches!(self.arrivals, Arrivals::Closed { think, .. } if think.is_none());
         let is_instant = self.backends.iter().any(|group| group.service.is_none()) && self.cost.is_none();
@@ -183,7 +186,10 @@ impl Backends {
 impl Fault {
     fn check(&self, key: &str, backends: usize) -> Checked {
         if self.kind.affects_one() && !(1..=backends).contains(&(self.backend as usize)) {
-            return wrong(format!("{key}.backend"), format!("{}: there are the backends 1 to {backends}", self.backend));
+            return wrong(
+                format!("{key}.backend"),
+                format!("{}: there are the backends 1 to {backends}", self.backend),
+            );
         }
         if self.lasts.is_some_and(Time::is_zero) {
             return wrong(format!("{key}.for"), "0: the fault would have no effect");
@@ -194,7 +200,9 @@ impl Fault {
                 number(&format!("{key}.status"), f64::from(status), 400.0..=599.0)?;
                 number(&format!("{key}.rate"), rate, 0.0..=1.0)
             }
-            FaultKind::Reset { rate } | FaultKind::HotKey { share: rate } => number(&format!("{key}.rate"), rate, 0.0..=1.0),
+            FaultKind::Reset { rate } | FaultKind::HotKey { share: rate } => {
+                number(&format!("{key}.rate"), rate, 0.0..=1.0)
+            }
             _ => Ok(()),
         }
     }
@@ -228,7 +236,8 @@ mod tests {
         assert!(nan.contains("arrivals.rps: NaN"), "{nan}");
         let absent = told(|world| world.faults.push(Fault::new(Time::ZERO, 4, FaultKind::Stall)));
         assert_eq!(absent, "world.faults[0].backend: 4: there are the backends 1 to 3");
-        let early = told(|world| (world.backends[0].joins, world.backends[0].leaves) = (Some(Time::ms(2)), Some(Time::ms(1))));
+        let early =
+            told(|world| (world.backends[0].joins, world.backends[0].leaves) = (Some(Time::ms(2)), Some(Time::ms(1))));
         assert!(early.contains("backends[0].leaves: 1ms is not after 2ms"), "{early}");
     }
 

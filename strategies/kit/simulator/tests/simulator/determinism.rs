@@ -24,9 +24,8 @@ fn busy() -> World {
     world.lb.outlier = Some(OutlierSection { eject_ms: 2_000, ..OutlierSection::default() });
     world.lb.health = Some(HealthSection { interval_ms: 500, ..HealthSection::default() });
     world.lb.slow_start = Some(SlowStartSection { window_ms: 2_000, ..SlowStartSection::default() });
-    let fault = |at_ms: u64, backend: u32, kind: FaultKind| {
-        Fault::new(Time::ms(at_ms), backend, kind).lasting(Time::ms(2_500))
-    };
+    let fault =
+        |at_ms: u64, backend: u32, kind: FaultKind| Fault::new(Time::ms(at_ms), backend, kind).lasting(Time::ms(2_500));
     world.faults = vec![
         fault(500, 1, FaultKind::Stall),
         fault(1_000, 2, FaultKind::Kill),

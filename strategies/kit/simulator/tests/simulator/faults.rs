@@ -130,7 +130,10 @@ fn a_joining_backend_starts_slowly_and_a_leaving_one_finishes_its_requests() {
         samples.map(|sample| sample.loads[2].2).sum()
     };
     assert!(first_two_seconds(&slowly) * 2 < first_two_seconds(&at_once));
-    assert_eq!(at_once.backends[2].attempts + at_once.backends[1].attempts + at_once.backends[0].attempts, at_once.requests);
+    assert_eq!(
+        at_once.backends[2].attempts + at_once.backends[1].attempts + at_once.backends[0].attempts,
+        at_once.requests
+    );
     let mut world = three();
     world.backends[0].service = "constant:500ms".parse().unwrap();
     world.backends[0].concurrency = 0;

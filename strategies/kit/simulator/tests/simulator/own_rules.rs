@@ -17,7 +17,9 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 fn exported(text: &str) -> Vec<&str> {
     let exports = text.split("pub use ").skip(1).filter_map(|rest| rest.split_once(';'));
     let words = exports.flat_map(|(list, _)| list.split(|c: char| !c.is_alphanumeric() && c != '_'));
-    words.filter(|word| word.starts_with(char::is_uppercase) || word.contains("_pick") || word.starts_with("to_")).collect()
+    words
+        .filter(|word| word.starts_with(char::is_uppercase) || word.contains("_pick") || word.starts_with("to_"))
+        .collect()
 }
 
 /// Where a source defines a type or a function with one of these names.
@@ -35,7 +37,11 @@ fn no_source_defines_what_the_crate_of_the_rules_exports() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(here.join("../balance/src/lib.rs")).unwrap();
     let names = exported(&text);
-    assert!(["RetryPlan", "RetryBudget", "Queue", "Caps", "Outliers", "SlowStart", "Standing"].iter().all(|rule| names.contains(rule)));
+    assert!(
+        ["RetryPlan", "RetryBudget", "Queue", "Caps", "Outliers", "SlowStart", "Standing"]
+            .iter()
+            .all(|rule| names.contains(rule))
+    );
     let mut files = Vec::new();
     sources(&here.join("src"), &mut files);
     assert!(files.len() > 10);
