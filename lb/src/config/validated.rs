@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 pub use lb_balance::{
     BudgetRules, Fallback, HashFunction, KeySource, OutlierRules, PanicRules, Ramp, RetryRules, ShedRules,
 };
-use lb_balance::{CheckRules, Standing};
 
 use super::labels::Labels;
 pub use super::values::{ID_BYTES_MAX, IpNetwork, Secret, WEIGHT_MAX, check_id, check_weight, resolve_address};
@@ -262,11 +261,6 @@ pub struct Health {
 }
 
 impl Health {
-    #[must_use]
-    pub fn check_rules(&self) -> CheckRules {
-        CheckRules { down_after: self.down_after, up_after: self.up_after }
-    }
-
     /// Where the checks of the backend at `socket` go.
     #[must_use]
     pub fn target(&self, mut socket: SocketAddr) -> SocketAddr {
@@ -298,18 +292,6 @@ pub enum InitialState {
     Down,
     /// It gets no request before its first check, which decides alone. lb is not ready before that.
     Wait,
-}
-
-impl InitialState {
-    /// The standing of a backend that lb did not start, before its first check.
-    #[must_use]
-    pub fn standing(self) -> Standing {
-        match self {
-            Self::Up => Standing::unknown(),
-            Self::Down => Standing::starting(),
-            Self::Wait => Standing::waiting(),
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

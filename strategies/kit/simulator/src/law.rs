@@ -1,8 +1,8 @@
 //! The laws of service times, costs, delays and pauses.
 //!
-//! The words are those of the experiments and of `mock-server`, so a plan means the same here and there. Logarithms come
-//! from the crate `libm`, so that a seed gives the same times on every machine. Invariant: no draw is longer than an
-//! hour.
+//! The words are those of the experiments and of `mock-server`, so a plan means the same here and there. Logarithms
+//! come from the crate `libm`, so that a seed gives the same times on every machine. Invariant: no draw is longer than
+//! an hour.
 
 use std::fmt;
 use std::str::FromStr;

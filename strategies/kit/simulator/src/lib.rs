@@ -8,9 +8,9 @@
 //! strategy, and [`Simulation::run`] returns [`Results`]. The parts: `source` makes requests, `calendar` orders events,
 //! `balancer` decides, `server` works, `record` counts.
 //!
-//! Invariants: one seed gives the same results byte by byte, in every process. All random numbers come from the seed, by
-//! purpose and request, so arms with one seed get the same requests. No code here decides about a request: that is a
-//! library's or `lb-balance`'s.
+//! Invariants: one seed gives the same results byte by byte, in every process. All random numbers come from the seed,
+//! by purpose and request, so arms with one seed get the same requests. No code here decides about a request: a library
+//! or `lb-balance` does.
 
 mod balancer;
 mod calendar;

@@ -1,7 +1,7 @@
 //! What a server knows of its own load, for load reports: rates of requests and errors.
 //!
-//! As in `mock-server`, a rate is that of the last whole window of a second, and a server without a limit of
-//! concurrency is full at 100 requests.
+//! The figures are those of `mock-server`. A rate is that of the last whole window of a second. A server without a
+//! limit of concurrency is full at 100 requests.
 
 use lb_balance::Load;
 

@@ -1,7 +1,10 @@
 //! The loop over the events, and the state that they change.
 //!
-//! Its parts: `requests` is the life of a request at its balancer, `attempts` the way of an attempt to a server and
-//! back, `control` what happens beside requests (checks, looks, ticks, changes of the pool).
+//! Its parts:
+//!
+//! - `requests`: the life of a request at its balancer
+//! - `attempts`: the way of an attempt to a server and back
+//! - `control`: what happens beside requests, such as checks, ticks and changes of the pool
 //!
 //! Invariants: an event of a request or an attempt that has ended changes nothing. A simulation ends: when no further
 //! request arrives and all have ended, or a while after the measured time, or when too many are unfinished.

@@ -1,7 +1,7 @@
 //! The requests: when they arrive, their costs and keys.
 //!
-//! Invariant: cost and key of request n are functions of (seed, n), so every arm gets the same ones. In an open loop the
-//! times are, too.
+//! Invariant: cost and key of request n are functions of (seed, n), so every arm gets the same ones. In an open loop
+//! the times are, too.
 
 use crate::random::{Purpose, Stream};
 use crate::time::{SECOND_NS, START_NS};
@@ -17,7 +17,7 @@ pub(crate) struct Source {
     hot_keys: Stream,
 }
 
-/// The times, by the integral of the rate: the next arrival is where it has grown by the next gap of a process with
+/// The times, by the integral of the rate. The next arrival is where it has grown by the next gap of a process with
 /// rate 1. So a change of rate needs no thinning, and each request uses one number.
 enum Gaps {
     Random { rate: Rate, stream: Stream },

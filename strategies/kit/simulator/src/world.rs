@@ -91,7 +91,7 @@ impl World {
         self.backends.iter().map(|group| group.n as usize).sum()
     }
 
-    /// The offered work as a part of the capacity of all backends, at the highest rate of arrivals; `None` in a closed
+    /// The offered work as a part of the capacity of all backends, at the highest rate of arrivals. `None` in a closed
     /// loop, or if a backend has no limit of concurrency.
     pub fn load(&self) -> Option<f64> {
         let rate = self.arrivals.highest_rps()?;

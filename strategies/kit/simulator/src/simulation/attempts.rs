@@ -1,8 +1,8 @@
 //! The way of an attempt: to a server, through its queue and its service, and back to the balancer.
 //!
-//! The account at the balancer has the order of the proxy (`lb`, module `exchange::attempt`): the response's head
-//! updates the averages, then the count of requests in flight is lowered, then the strategy gets its finish, then a
-//! waiting request is woken. Without a delay of the network no events are needed for the ways.
+//! The account at the balancer has the order of the proxy (`lb`, module `exchange::attempt`). The response's head
+//! updates the averages. Then the count of requests in flight is lowered, the strategy gets its finish, and a waiting
+//! request is woken. Without a delay of the network no events are needed for the ways.
 
 use lb_balance::{Choice, FailureCause};
 use lb_strategy_host::Outcome;

@@ -1,5 +1,5 @@
-//! What happens beside requests: changes of the pool, health checks, looks of outlier detection and slow start, ticks of
-//! the strategy, polls of load reports, samples.
+//! What happens beside requests: changes of the pool, health checks, polls of load reports and samples. Also ticks of
+//! the strategy, and looks of outlier detection and slow start.
 
 use super::{Phase, Simulation, SimulationError};
 use crate::calendar::{CheckSign, Event};

@@ -1,7 +1,7 @@
 //! The rules of lb around the strategy, in the form of `lb.toml`: `[world.lb.retry]` has the keys of `[retry]`.
 //!
-//! The rules themselves are those of `lb-balance`; here are only their keys and defaults. As in live experiments, a rule
-//! is off without its section. Keys of `lb.toml` that a simulation does not model are unknown here, and so errors.
+//! The rules themselves are those of `lb-balance`; here are only their keys and defaults. As in live experiments, a
+//! rule is off without its section. Keys of `lb.toml` that a simulation does not model are unknown here, and so errors.
 
 use lb_balance::{
     BackOff, BudgetRules, Caps, CheckRules, Fallback, OutlierRules, PanicMode, PanicRules, QueueRules, Ramp, RetryOn,

@@ -154,7 +154,7 @@ fn requests_wait_in_the_queue_while_all_backends_are_full() {
     world.lb.queue = Some(QueueSection::default());
     let queued = run("round_robin", &world, 7);
     assert_eq!(queued.endings.good, queued.requests);
-    // Caps of one make the pool a queue with three workers: M/D/3 waits about half as long as M/M/3 (Erlang's C 0.4923).
+    // Caps of one make the pool a queue with three workers. M/D/3 waits about half as long as M/M/3.
     let wait_ms = (queued.latency.mean_ns() - 10e6) / 1e6;
     assert!((1.9..3.6).contains(&wait_ms), "{wait_ms}");
     assert!(queued.backends.iter().all(|backend| backend.load_max == 1), "no cap was passed");

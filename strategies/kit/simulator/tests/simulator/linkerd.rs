@@ -1,6 +1,6 @@
-//! The setting of Linkerd's authors (2016): eleven backends of 167 ± 5 ms, 1,000 requests a second for a minute, and one
-//! backend that responds in 2 s for half of it. Published: about 95 % good responses within 1 s with round robin, 99 %
-//! with least loaded. Our own figures come from an independent simulation with five seeds.
+//! The setting of Linkerd's authors (2016): eleven backends of 167 ± 5 ms get 1,000 requests a second for a minute. One
+//! backend responds in 2 s for half of it. Published: about 95 % good responses within 1 s with round robin, 99 % with
+//! least loaded. The figures with more digits come from an independent simulation with five seeds.
 
 use lb_strategy_simulator::{Arrivals, Backends, Fault, FaultKind, Results, Time, World};
 

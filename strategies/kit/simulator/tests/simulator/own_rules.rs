@@ -1,4 +1,4 @@
-//! The simulator has no rule of its own: what decides around a strategy is in `lb-balance`, where the proxy finds it too.
+//! The simulator has no rule of its own: what decides around a strategy is in `lb-balance`, where the proxy finds it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
