@@ -21,14 +21,14 @@ mod watch;
 
 pub use api::{
     AccessLogStatus, Add, AttachedBackend, BackendStatus, Change, ControlError, CrashStatus, DrainStatus,
-    EjectionStatus, FoundStrategy, LastReload, LoadReportStatus, LoadedStrategy, OfferedStrategy, OverlayStatus,
-    Overriding, OverridingStrategy, PoolReload, PoolStatus, QueueStatus, ReloadError, ReloadReport, ReloadRequest,
-    ReloadResult, ReloadStatus, Reloading, Remove, Replicas, RolledBack, SlowStartStatus, StateHandOver, Status,
-    StrategyChange, Trigger, WatchStatus,
+    EjectionStatus, FoundStrategy, LastReload, LoadReportStatus, LoadStatus, LoadedStrategy, OfferedStrategy,
+    OverlayStatus, Overriding, OverridingStrategy, PoolReload, PoolStatus, QueueStatus, ReloadError, ReloadReport,
+    ReloadRequest, ReloadResult, ReloadStatus, Reloading, Remove, Replicas, RolledBack, SlowStartStatus, StateHandOver,
+    Status, StrategyChange, Trigger, WatchStatus,
 };
 pub use handle::Handle;
 pub use inspect::{Candidate, ExplainRequest, Explanation, Ring, RingArc, Wait};
-pub use publish::Builder;
+pub use publish::{Builder, BuilderWatch};
 pub use start::{
     CheckReport, Control, Options, Preflight, StartError, StartReport, check, list_strategies, preflight,
     refuse_second, start,

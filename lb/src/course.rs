@@ -7,6 +7,7 @@
 
 mod body;
 mod calls;
+mod json;
 mod response;
 
 use bytes::Bytes;

@@ -22,7 +22,8 @@ use tokio::sync::{Notify, watch};
 
 use crate::access_log::AccessLog;
 use crate::config::{
-    Fallback, HashFunction, HostMatch, IpNetwork, KeySource, Limits, LoadReportPolicy, Policy, Route, Timeouts,
+    Fallback, HashFunction, HostMatch, IpNetwork, KeySource, Limits, LoadReportPolicy, Policy, ProbePolicy, Route,
+    Timeouts,
 };
 use crate::listener::Listener;
 use crate::pool::Backend;
@@ -67,6 +68,8 @@ pub struct PoolGeneration {
     pub thresholds: Thresholds,
     /// `None`: the load reports of its backends are not read.
     pub load_reports: Option<Arc<LoadReportPolicy>>,
+    /// `None`: the strategy wants no probes, or the pool sends none.
+    pub probe: Option<Arc<ProbePolicy>>,
 }
 
 /// The place of a request by its route.

@@ -298,7 +298,7 @@ async fn wait_for_replicas(control: &Control) -> Result<Joined, RunError> {
     }
 }
 
-/// Returns only if a part has died. Asks workers that hang which plugin they are in.
+/// Returns only if a part has died. Asks workers that hang, and the builder, which plugin they are in.
 async fn wait_for_death(parts: &mut Parts) -> RunError {
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     let mut hangs = Hangs::default();
@@ -309,7 +309,8 @@ async fn wait_for_death(parts: &mut Parts) -> RunError {
                 if !parts.proxy.is_alive() {
                     return RunError::Died("a thread of the proxy");
                 }
-                let stuck = parts.control.hall.stuck_threads(SILENCE_MAX);
+                let mut stuck = parts.control.hall.stuck_threads(SILENCE_MAX);
+                stuck.extend(parts.control.builder.hanging());
                 hangs.look(stuck).into_iter().for_each(crash::ask);
             },
         }

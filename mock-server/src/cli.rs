@@ -93,7 +93,8 @@ pub(crate) struct Cli {
     #[arg(long, env = "MOCK_SERVER_LOAD_REPORT_TRAILER", requires = "load_report")]
     load_report_trailer: bool,
 
-    /// Answer probes at this path, such as /probe, at once: the load as JSON. A probe is not counted as a request
+    /// Answer probes at this path, such as /probe, at once: the load as JSON, and the headers x-in-flight (requests in
+    /// service and waiting) and x-latency-ms. A probe is not counted as a request
     #[arg(long, env = "MOCK_SERVER_PROBE_PATH", value_name = "PATH")]
     probe_path: Option<String>,
 

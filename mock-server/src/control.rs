@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
@@ -19,6 +19,10 @@ use crate::switches::Change;
 use crate::work::method_not_allowed;
 
 const BODY_MAX_BYTES: usize = 64 * 1024;
+/// Requests in service and waiting.
+const IN_FLIGHT: HeaderName = HeaderName::from_static("x-in-flight");
+/// The latency of [`Load`](crate::load::Load).
+const LATENCY: HeaderName = HeaderName::from_static("x-latency-ms");
 
 pub(crate) async fn serve(session: &Rc<Session>, endpoint: Endpoint, request: Request<Incoming>) -> Answer {
     let shared = &session.local.shared;
@@ -30,7 +34,7 @@ pub(crate) async fn serve(session: &Rc<Session>, endpoint: Endpoint, request: Re
     }
     match endpoint {
         Endpoint::Heartbeat => answer::empty(StatusCode::OK),
-        Endpoint::Probe => json(&session.local.load()),
+        Endpoint::Probe => probe(session),
         Endpoint::Metrics => {
             let mut answer = answer::ok(metrics_text(&Stats::of(shared)));
             answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
@@ -40,6 +44,19 @@ pub(crate) async fn serve(session: &Rc<Session>, endpoint: Endpoint, request: Re
         Endpoint::Control => json(&shared.switches.state()),
         _ => json(&Stats::of(shared)),
     }
+}
+
+/// The load now: as JSON, and its numbers that a balancer compares also as headers.
+fn probe(session: &Session) -> Answer {
+    let load = session.local.load();
+    let mut answer = json(&load);
+    let headers = answer.headers_mut();
+    headers.insert(IN_FLIGHT, HeaderValue::from(load.in_flight + load.queued));
+    // A number in ASCII is always a value.
+    if let Ok(latency) = HeaderValue::try_from(load.latency_ms.to_string()) {
+        headers.insert(LATENCY, latency);
+    }
+    answer
 }
 
 /// Reads a change, applies all or nothing of it, and returns the new state.

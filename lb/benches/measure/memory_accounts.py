@@ -1,4 +1,4 @@
-"""The accounts of lb after chaos: each request of a steady load counted once, and nothing that is still in use.
+"""The accounts of lb after chaos or a soak: each request of a steady load counted once, and nothing that is still in use.
 
 `loadgen run` sends an open loop to a pool of its own. Afterwards lb's counter of that pool must be equal to loadgen's, by status. After the
 rest no request, attempt, connection in use or waiting request may be left, and the descriptors must be those of the start.
@@ -24,10 +24,10 @@ SETTLE_SECONDS = 30
 
 
 class Accounts:
-    """The steady load of one lb, and what lb says of it."""
+    """The steady load of one lb, and what lb says of it. `spare` more descriptors than at the start are right."""
 
-    def __init__(self, stand, proxy, rate, seconds):
-        self.proxy, self.rate = proxy, rate
+    def __init__(self, stand, proxy, rate, seconds, spare=0):
+        self.proxy, self.rate, self.spare = proxy, rate, spare
         self.descriptors = open_descriptors(proxy)
         self.before = self.requests()
         command = [beside(stand.lb, "loadgen"), "run", "-q", rate, "-z", f"{seconds}s", "-H", f"host: {HOST}", "--json", "--quiet",
@@ -68,14 +68,19 @@ class Accounts:
         idle = sum(int(value) for name, labels, value in self.metrics()
                    if name == "lb_backend_connections" and labels["state"] == "idle")
         now = open_descriptors(self.proxy)
-        if now - idle > self.descriptors:
+        if now - idle > self.descriptors + self.spare:
             left.append(f"{now} descriptors are open, {idle} of them idle connections to backends; {self.descriptors} at the start")
         return left
 
     def metrics(self):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.proxy.admin}/metrics", timeout=30) as response:
-            text = response.read().decode()
-        return [(name, dict(LABEL.findall(labels)), float(value)) for name, labels, value in SAMPLE.findall(text)]
+        return read_metrics(self.proxy)
+
+
+def read_metrics(proxy):
+    """The samples of all metrics: name, labels, value."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{proxy.admin}/metrics", timeout=30) as response:
+        text = response.read().decode()
+    return [(name, dict(LABEL.findall(labels)), float(value)) for name, labels, value in SAMPLE.findall(text)]
 
 
 def is_in_use(name, labels):

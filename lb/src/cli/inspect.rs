@@ -15,11 +15,12 @@ use crate::run::{self, EXECUTABLE};
 
 /// Tests whether lb can start with this configuration.
 pub(super) fn check(loaded: &Loaded, json: bool) -> Result<(), CliError> {
-    let control::CheckReport { strategies } = control::check(&loaded.config, Some(EXECUTABLE.into()))?;
+    let control::CheckReport { strategies, warnings: of_strategies } =
+        control::check(&loaded.config, Some(EXECUTABLE.into()))?;
     let config = &loaded.config;
     let Preflight { warnings: found, mut notes, is_running } = control::preflight(config)?;
     notes.extend(run::try_ports(config, is_running)?);
-    let warnings: Vec<_> = loaded.warnings.iter().chain(&found).collect();
+    let warnings: Vec<_> = loaded.warnings.iter().chain(&of_strategies).chain(&found).collect();
     if json {
         let report = json!({ "file": config.file, "strategies": strategies, "warnings": warnings, "notes": notes });
         return print(&report.to_string());

@@ -146,7 +146,9 @@ fn queue(pool: &Value) -> Option<String> {
     let s = if waiting == 1 { "s" } else { "" };
     let limit = pool["queue"]["adaptive_limit"].as_u64();
     let limit = limit.map(|limit| format!(", adaptive limit {limit}")).unwrap_or_default();
-    Some(format!("{} wait{s} for a backend with room{limit}", counted(waiting, "request")))
+    let is_held = pool["queue"]["held"].as_u64().is_some_and(|held| held > 0);
+    let until = if is_held { "until the strategy picks a backend" } else { "for a backend with room" };
+    Some(format!("{} wait{s} {until}{limit}", counted(waiting, "request")))
 }
 
 /// The backends of all pools as a table, and below it the requests that wait.
@@ -237,12 +239,13 @@ fn starting(slow_start: &Value) -> String {
     format!("up, {} % of its share, slow start ends in {seconds} s", slow_start["percent"])
 }
 
-/// The load that the backend reported, if it did.
+/// The load that the backend reported; "" if its pool reads no reports.
 fn reported(report: &Value) -> String {
-    let (Some(used), Some(age_ms)) = (report["utilization"].as_f64(), report["age_ms"].as_u64()) else {
-        return String::new();
-    };
-    format!(", {:.0} % in use {} s ago", used * 100.0, age_ms / 1_000)
+    match (report["utilization"].as_f64(), report["age_ms"].as_u64()) {
+        (Some(used), Some(age_ms)) => format!(", {:.0} % in use {} s ago", used * 100.0, age_ms / 1_000),
+        _ if report.is_object() => ", load never reported".to_owned(),
+        _ => String::new(),
+    }
 }
 
 pub(super) fn list(value: &Value) -> &[Value] {
@@ -338,6 +341,7 @@ access log          stdout: 1 line, 0 dropped
         rows[5]["eligible"] = false.into();
         rows[2]["drain"] = json!({ "for_ms": 2_000, "left_ms": 28_000 });
         rows[4]["slow_start"] = json!({ "percent": 40, "left_ms": 5_800 });
+        rows[3]["load_report"] = json!({ "age_ms": null });
         rows[0]["load_report"] = json!({ "age_ms": 2_900, "utilization": 1.256, "qps": 3.0, "eps": 0.0 });
         let page = backends_page(&json!({ "pools": [{ "name": "default", "backends": rows.to_vec() }] }), false);
         let wanted = "\
@@ -345,7 +349,7 @@ POOL     BACKEND  ADDRESS      WEIGHT  FROM  STATE                              
 default  a        127.0.0.1:1  1       file  up, 126 % in use 2 s ago                       0
 default  b2       127.0.0.1:1  1       file  down: connection refused                       0
 default  c        127.0.0.1:1  1       file  draining for 2 s, deadline in 28 s             0
-default  d        127.0.0.1:1  0       file  no new requests                                0
+default  d        127.0.0.1:1  0       file  no new requests, load never reported           0
 default  e        127.0.0.1:1  3       file  up, 40 % of its share, slow start ends in 6 s  0
 default  f        127.0.0.1:1  1       file  up, backup stands by                           0
 default  g        127.0.0.1:1  1       file  up, backup in use                              0";
@@ -353,7 +357,8 @@ default  g        127.0.0.1:1  1       file  up, backup in use                  
         assert_eq!(backends_page(&json!({ "pools": [{ "backends": [] }] }), true).lines().count(), 1);
         let queues = json!({ "pools": [
             { "name": "default", "queue": { "waiting": 2, "adaptive_limit": 37 }, "backends": [rows[0]] },
-            { "name": "api", "queue": { "waiting": 1 }, "backends": [] },
+            { "name": "api", "queue": { "waiting": 1, "held": 0 }, "backends": [] },
+            { "name": "own", "queue": { "waiting": 3, "held": 1 }, "backends": [] },
             { "name": "off", "backends": [rows[1]] },
         ]});
         let page = backends_page(&queues, false);
@@ -361,6 +366,7 @@ default  g        127.0.0.1:1  1       file  up, backup in use                  
         let wanted = [
             "pool default: 2 requests wait for a backend with room, adaptive limit 37",
             "pool api: 1 request waits for a backend with room",
+            "pool own: 3 requests wait until the strategy picks a backend",
         ];
         assert_eq!(below, wanted, "{page}");
     }

@@ -16,6 +16,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 use super::error::{ConfigError, Place, in_our_words, replaced};
 use super::file;
 use super::key_path::{KeyPath, Step};
+use super::numbers::{TooLarge, first_too_large};
 use super::section::not_for_a_route;
 
 #[derive(Debug)]
@@ -55,6 +56,9 @@ impl<'t> Document<'t> {
 
     /// Checks names and types of all keys.
     pub(super) fn check(&mut self) -> Result<(), ConfigError> {
+        if let Some(TooLarge { key, span, what }) = first_too_large(&self.root) {
+            return Err(ConfigError::Setting { place: place(self.path, self.text, Some(span)), key, what });
+        }
         loop {
             let Err(error) = file::File::deserialize(toml::Deserializer::from(self.root())) else { return Ok(()) };
             let key = error.span().map_or_else(KeyPath::default, |span| key_at(&self.root, span));
@@ -300,6 +304,14 @@ mod tests {
             ("[strategy.config]\nring = 5", "lb.toml:2:8: strategy.config.ring: invalid type: i"),
             ("[proxy]\n[proxy]", "lb.toml:2:2: not valid TOML: `proxy` is set twice"),
             ("[proxy]\nworkers =", "lb.toml:2:10: not valid TOML: a value is missing"),
+            (
+                "[retry]\nattempts = 99999999999999999999",
+                "lb.toml:2:12: retry.attempts: 99999999999999999999 is too large: lb takes whole numbers from -92",
+            ),
+            (
+                "[strategy.config.a]\nx = [1, { y = 0x1_0000_0000_0000_0000 }]",
+                "lb.toml:2:15: strategy.config.a.x[1].y: 0x10000000000000000 is too large",
+            ),
             ("[mirror]", "lb.toml:1:2: mirror: unknown key `mirror`"),
             ("[limits]\nretries = 1", "lb.toml:2:1: limits.retries: unknown key `retries`; write [retry] attempts"),
         ];

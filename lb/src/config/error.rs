@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::key_path::{KeyPath, Step};
+use super::numbers::{is_too_large, too_large};
 
 /// Why there is no configuration. The operator must correct it; another try changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +59,11 @@ pub(super) fn in_our_words(message: &str) -> String {
     }
     // Only the expected part is reworded; the part before it may quote the file.
     let (found, expected) = message.rsplit_once(", expected ").unwrap_or((message, ""));
+    // A value of a variable or flag that is no number of 64 bits is read as a text.
+    let text = found.strip_prefix("invalid type: string \"").and_then(|rest| rest.strip_suffix('"'));
+    if let Some(number) = text.filter(|text| expected == "i64" && is_too_large(text)) {
+        return too_large(number);
+    }
     let expected = match expected {
         "" => return one_line(found),
         "i64" => "a whole number",
@@ -209,6 +215,10 @@ mod tests {
         assert_eq!(
             in_our_words("invalid type: string \"a\", expected i64"),
             "invalid type: string \"a\", expected a whole number"
+        );
+        assert_eq!(
+            in_our_words("invalid type: string \"-99999999999999999999\", expected i64"),
+            "-99999999999999999999 is too large: lb takes whole numbers from -9223372036854775808 to 9223372036854775807"
         );
     }
 

@@ -17,11 +17,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::failing::{Outlier, Panic, PartialOutlier, PartialPanic, PartialRetry, Retry};
 use super::queue::{PartialQueue, Queue, default_priority};
-use super::schema;
 use super::section::{Scope, section};
 use super::slow_start::{PartialSlowStart, SlowStart};
+use super::state::StateForm;
 use super::sticky::{PartialSticky, Sticky};
-use super::validated::{CheckKind, Fallback, HashFunction, InitialState, LogFormat};
+pub(super) use super::strategy::Strategy;
+use super::validated::{CheckKind, InitialState, LogFormat};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
@@ -46,7 +47,7 @@ pub(super) struct File {
     pub(super) timeouts: Timeouts,
     pub(super) limits: Limits,
     pub(super) reload: Reload,
-    pub(super) state: State,
+    pub(super) state: StateForm,
     pub(super) log: Log,
     pub(super) access_log: AccessLog,
 }
@@ -70,23 +71,6 @@ pub(super) struct Proxy {
 pub(super) struct Admin {
     pub(super) listen: String,
     pub(super) token_file: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, expecting = "a table")]
-pub(super) struct Strategy {
-    pub(super) name: Option<String>,
-    pub(super) path: Option<PathBuf>,
-    pub(super) sha256: Option<String>,
-    pub(super) hash_on: Vec<String>,
-    #[schemars(schema_with = "schema::hash")]
-    pub(super) hash: HashFunction,
-    #[schemars(schema_with = "schema::fallback")]
-    pub(super) fallback: Fallback,
-    pub(super) load_reports: super::load_reports::LoadReports,
-    /// Options by strategy name.
-    #[schemars(with = "BTreeMap<String, BTreeMap<String, serde_json::Value>>")]
-    pub(super) config: BTreeMap<String, toml::Table>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -227,13 +211,6 @@ pub(super) struct Reload {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
-pub(super) struct State {
-    pub(super) keep: bool,
-    pub(super) dir: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Log {
     pub(super) level: String,
 }
@@ -289,21 +266,6 @@ impl Default for Admin {
     }
 }
 
-impl Default for Strategy {
-    fn default() -> Self {
-        Self {
-            name: None,
-            path: None,
-            sha256: None,
-            hash_on: vec!["header:x-key".to_owned(), "random_id".to_owned()],
-            hash: HashFunction::Xxh3,
-            fallback: Fallback::LeastConnections,
-            load_reports: Default::default(),
-            config: BTreeMap::new(),
-        }
-    }
-}
-
 impl Default for Route {
     fn default() -> Self {
         Self {
@@ -336,12 +298,6 @@ impl Default for Launcher {
 impl Default for Reload {
     fn default() -> Self {
         Self { watch: true, settle_ms: 250, poll_ms: 5_000, max_images: 128, probation_ms: 10_000 }
-    }
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self { keep: true, dir: None }
     }
 }
 

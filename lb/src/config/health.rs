@@ -86,7 +86,8 @@ fn check_together(form: &file::Health, own: &file::PartialHealth, section: &KeyP
 }
 
 pub(super) fn check_path(path: &str) -> Result<String, String> {
-    if !path.starts_with('/') || path.parse::<http::uri::PathAndQuery>().is_err() {
+    let is_text = !path.bytes().any(|byte| byte.is_ascii_control());
+    if !path.starts_with('/') || !is_text || path.parse::<http::uri::PathAndQuery>().is_err() {
         return Err(format!("{path:?} is not a path, such as \"/heartbeat\""));
     }
     Ok(path.to_owned())

@@ -60,7 +60,7 @@ pub(super) fn check_labels(table: &toml::Table, key: &KeyPath) -> Result<Labels,
         toml::Value::Boolean(truth) => Ok(Label::Truth(*truth)),
         toml::Value::String(text) => Ok(Label::Text(text.clone())),
         toml::Value::Datetime(time) => Ok(Label::Text(time.to_string())),
-        toml::Value::Float(number) => Err(fraction(&number.to_string())),
+        toml::Value::Float(number) => Err(fraction(&format!("{number:?}"))),
         toml::Value::Array(_) => Err(other_type("an array")),
         toml::Value::Table(_) => Err(other_type("a table")),
     };
@@ -103,18 +103,15 @@ fn other_type(kind: &str) -> String {
     format!("a label is a text, a whole number, true or false, not {kind}")
 }
 
-/// A label from JSON, which has one type of number, so 2.0 is whole, too.
+/// A label from JSON, by the rules of the file: 2.0 is no whole number.
 fn of_json(value: &Value) -> Result<Label, String> {
-    /// Above it not every whole number is an `f64`.
-    const EXACT_MAX: f64 = (1_u64 << 53) as f64;
     match value {
         Value::String(text) => Ok(Label::Text(text.clone())),
         Value::Bool(truth) => Ok(Label::Truth(*truth)),
-        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(number), _) => Ok(Label::Number(number)),
-            (None, _) if number.is_u64() => Err(format!("{number} is too large; write it with quotes")),
-            (None, Some(whole)) if whole.fract() == 0.0 && whole.abs() <= EXACT_MAX => Ok(Label::Number(whole as i64)),
-            _ => Err(fraction(&number.to_string())),
+        Value::Number(number) => match number.as_i64() {
+            Some(number) => Ok(Label::Number(number)),
+            None if number.is_u64() => Err(format!("{number} is too large; write it with quotes")),
+            None => Err(fraction(&number.to_string())),
         },
         Value::Null => Err(other_type("null")),
         Value::Array(_) => Err(other_type("a list")),
@@ -264,11 +261,11 @@ mod tests {
     #[test]
     fn a_value_is_a_text_a_whole_number_or_a_truth() {
         let value = |value: Value| labels(&json!({ "k": value })).map(|labels| labels.json().to_string());
-        assert_eq!(value(json!(2.0)).unwrap(), r#"{"k":2}"#);
         assert_eq!(value(json!(i64::MIN)).unwrap(), format!(r#"{{"k":{}}}"#, i64::MIN));
         assert_eq!(value(json!("a\u{0}\"")).unwrap(), r#"{"k":"a\u0000\""}"#);
         for (wrong, word) in [
             (json!(1.5), "write 1.5 with quotes"),
+            (json!(2.0), "write 2.0 with quotes"),
             (json!(1e300), "with quotes"),
             (json!(u64::MAX), "too large"),
             (json!(null), "not null"),
@@ -278,7 +275,12 @@ mod tests {
             let said = value(wrong).unwrap_err();
             assert!(said.starts_with("labels.\"k\": ") && said.contains(word), "{said}");
         }
-        for (text, word) in [("k = 1.5", "1.5 with quotes"), ("k = [1]", "not an array"), ("k = {}", "not a table")] {
+        for (text, word) in [
+            ("k = 1.5", "1.5 with quotes"),
+            ("k = 2.0", "with quotes"),
+            ("k = [1]", "not an array"),
+            ("k = {}", "not a table"),
+        ] {
             let fault = of_toml(text).unwrap_err();
             assert!(fault.key.to_string() == "labels.k" && fault.what.contains(word), "{fault:?}");
         }

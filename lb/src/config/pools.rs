@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::error::{Fault, choices};
 use super::file;
@@ -85,7 +86,15 @@ pub(super) fn check_pools(
             slow_start: rules.slow_start(Some((slow_start, &key)))?,
         });
     }
+    pools.iter_mut().for_each(name_probe_host);
     Ok(pools)
+}
+
+/// A probe names the host that health checks name.
+fn name_probe_host(pool: &mut PoolConfig) {
+    if let (Some(probe), Some(host)) = (&mut pool.strategy.probe, &pool.health.host) {
+        Arc::make_mut(probe).host = Some(host.clone());
+    }
 }
 
 /// Adds the rules of routes that have their own to `rules`, which must have those of all pools.
@@ -198,7 +207,7 @@ fn check_strategy(
     around: &Surroundings,
     warnings: &mut Vec<String>,
 ) -> Result<Strategy, Fault> {
-    let file::Strategy { name, path, sha256, hash_on, hash, fallback, load_reports, config } = form;
+    let file::Strategy { name, path, sha256, hash_on, hash, fallback, load_reports, probe, config } = form;
     if let Some(name) = name {
         check_name(name).map_err(|what| Fault::new(section.key("name"), what))?;
     }
@@ -237,6 +246,7 @@ fn check_strategy(
         hash: *hash,
         fallback: *fallback,
         load_reports: load_reports.check(&section.key("load_reports"), warnings)?,
+        probe: probe.check(&section.key("probe"), warnings)?,
         options,
     })
 }

@@ -33,8 +33,10 @@ pub fn schema() -> Value {
         // A section's default is that of its keys.
         schema["properties"][&section].as_object_mut().map(|property| property.remove("default"));
     }
-    if let Some(definition) = schema["$defs"].get_mut("LoadReports") {
-        describe(definition, "strategy.load_reports", &described);
+    for (name, section) in [("LoadReports", "strategy.load_reports"), ("Probe", "strategy.probe")] {
+        if let Some(definition) = schema["$defs"].get_mut(name) {
+            describe(definition, section, &described);
+        }
     }
     forget_global(&mut schema, "PartialTimeouts", file::PartialTimeouts::KEYS);
     forget_global(&mut schema, "PartialLimits", file::PartialLimits::KEYS);

@@ -19,7 +19,7 @@ use super::labels::check_labels;
 use super::policy::{Rules, Sections};
 use super::pools;
 use super::ports::{check_admin, check_proxy};
-use super::validated::{AccessLog, Config, Course, Launcher, Log, Reload, Secret, State, check_id};
+use super::validated::{AccessLog, Config, Course, Launcher, Log, Reload, Secret, check_id};
 use super::values::check_level;
 
 /// The inputs of the checks beside the text.
@@ -105,7 +105,7 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
         limits: rules.policy().limits.clone(),
         policies: rules.into_policies(),
         reload: check_reload(reload)?,
-        state: check_state(state, around)?,
+        state: state.check(around)?,
         log: check_log(log)?,
         access_log: check_access_log(access_log, around)?,
     })
@@ -220,15 +220,6 @@ fn check_reload(form: &file::Reload) -> Result<Reload, Fault> {
         max_images: size(within(section.key("max_images"), max_images, 1, IMAGES_MAX)?),
         probation: milliseconds(section.key("probation_ms"), probation_ms, 0)?,
     })
-}
-
-fn check_state(form: &file::State, around: &Surroundings) -> Result<State, Fault> {
-    let file::State { keep, dir } = form;
-    let dir = match dir {
-        Some(dir) => absolute(dir, KeyPath::of(&["state", "dir"]), around)?,
-        None => around.state_dir.clone(),
-    };
-    Ok(State { keep: *keep, dir })
 }
 
 fn check_log(form: &file::Log) -> Result<Log, Fault> {

@@ -19,6 +19,7 @@ pub use lb_balance::{
 };
 
 use super::labels::Labels;
+pub use super::state::State;
 pub use super::values::{ID_BYTES_MAX, IpNetwork, Secret, WEIGHT_MAX, check_id, check_weight, resolve_address};
 
 /// The name of the pool for requests that match no route.
@@ -119,6 +120,7 @@ pub struct Strategy {
     pub hash: HashFunction,
     pub fallback: Fallback,
     pub load_reports: Option<Arc<super::LoadReportPolicy>>,
+    pub probe: Option<Arc<super::ProbePolicy>>,
     /// A JSON object: the options of the strategy; the case of keys is kept.
     pub options: serde_json::Value,
 }
@@ -159,8 +161,7 @@ pub struct Route {
     pub policy: usize,
 }
 
-/// The rules of a request: those of its route, else of its pool. Values that only a connection can have, such as
-/// [`Timeouts::head`], are the global ones.
+/// The rules of a request: those of its route, else of its pool. Values of connections ([`Timeouts::head`]) are global.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub timeouts: Timeouts,
@@ -351,13 +352,6 @@ pub struct Reload {
     pub max_images: usize,
     /// The time for which a new strategy is watched; zero means not at all.
     pub probation: Duration,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// Whether runtime changes are kept over a restart.
-    pub keep: bool,
-    pub dir: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

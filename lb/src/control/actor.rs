@@ -6,6 +6,7 @@
 //! Invariants: the actor never blocks and waits only for its next message. Slow work runs elsewhere and reports back.
 //! The logic is in [`Membership`], [`Reloads`] and [`Publisher`], which do not name the actor.
 
+mod saver;
 mod status;
 
 use std::collections::VecDeque;
@@ -21,7 +22,10 @@ use crate::control::membership::{BackendKey, Drained, Membership, Resolved};
 use crate::control::pools::close;
 use crate::control::publish::{Built, Ended, FollowUp, Progress, Publisher};
 use crate::control::reload::{PreparationResult, Reloads};
-use crate::control::state::{OverlayWriter, StateDir};
+use crate::control::state::StateDir;
+
+pub(super) use saver::Saver;
+use saver::Text;
 
 /// Reports of one kind that may wait for the actor. More wait at their sender.
 pub(super) const REPORTS_MAX: usize = 1_024;
@@ -47,7 +51,7 @@ pub(super) struct Actor {
     reloads: Reloads,
     started: StdInstant,
     /// Writes what strategies have learnt, if that is to be kept.
-    learnt: Option<OverlayWriter>,
+    saver: Option<Saver>,
     /// Held for its lock.
     _state: StateDir,
 }
@@ -61,6 +65,8 @@ enum Message {
     Drained(Drained),
     Prepared(PreparationResult),
     Progress(Progress),
+    /// What strategies have learnt, to be written. `None`: they did not respond.
+    Learnt(Option<Text>),
     /// A worker found a backend that fails.
     Alarm,
     /// Something may be due, see `Actor::look`.
@@ -78,7 +84,7 @@ impl Message {
             }
             Self::Resolved(_) => true,
             Self::Command(None) | Self::Checked(_) | Self::Report(_) | Self::Drained(_) => false,
-            Self::Prepared(_) | Self::Progress(_) | Self::Alarm | Self::Look => false,
+            Self::Prepared(_) | Self::Progress(_) | Self::Learnt(_) | Self::Alarm | Self::Look => false,
         }
     }
 }
@@ -91,10 +97,10 @@ impl Actor {
         desk: Publisher,
         membership: Membership,
         reloads: Reloads,
-        (state, learnt): (StateDir, Option<OverlayWriter>),
+        (state, saver): (StateDir, Option<Saver>),
     ) -> Self {
         let (held_back, started) = (VecDeque::new(), StdInstant::now());
-        Self { inbox, held_back, desk, membership, reloads, started, learnt, _state: state }
+        Self { inbox, held_back, desk, membership, reloads, started, saver, _state: state }
     }
 
     /// Runs until it is told to stop, or until no [`Handle`](super::Handle) is left.
@@ -134,6 +140,7 @@ impl Actor {
             Some(prepared) = inbox.prepared.recv() => Message::Prepared(prepared),
             () = hall.alarm(), if hears => Message::Alarm,
             progress = self.desk.progress() => Message::Progress(progress),
+            text = Saver::asked(self.saver.as_mut()) => Message::Learnt(text),
             () = sleep_until(until) => Message::Look,
         }
     }
@@ -152,6 +159,11 @@ impl Actor {
             Message::Alarm => self.membership.look_at_outliers(desk, true),
             Message::Prepared(prepared) => self.reloads.prepared(desk, prepared),
             Message::Progress(Progress::Ended(ended)) => self.built(ended),
+            Message::Learnt(text) => {
+                if let Some(saver) = &mut self.saver {
+                    saver.take(text);
+                }
+            }
         }
     }
 
@@ -200,6 +212,9 @@ impl Actor {
         self.membership.follow_eligibility(desk);
         self.membership.look_at_shares(desk);
         desk.tell_if_stuck();
+        if let Some(saver) = &mut self.saver {
+            saver.begin_if_due(desk);
+        }
         self.reloads.look_at_probation(desk);
         if !desk.is_building() {
             self.reloads.assemble_if_ready(desk);
@@ -212,7 +227,9 @@ impl Actor {
 
     /// The next time at which something may be due without a message.
     fn next_look(&self) -> Instant {
-        let looks = [self.membership.next_look(&self.desk), self.desk.next_look(), self.reloads.next_look(&self.desk)];
+        let saver = self.saver.as_ref().and_then(Saver::next_look);
+        let looks =
+            [self.membership.next_look(&self.desk), self.desk.next_look(), self.reloads.next_look(&self.desk), saver];
         looks.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FAR)
     }
 
@@ -237,13 +254,10 @@ impl Actor {
 
     /// Ends everything that lb started. Commands that arrive later get an error: lb is stopping.
     async fn stop(self) {
-        let Self { inbox, held_back, desk, membership, reloads, started: _, learnt, _state } = self;
+        let Self { inbox, held_back, desk, membership, reloads, started: _, saver, _state } = self;
         drop((inbox, held_back));
-        if let Some(learnt) = learnt {
-            if let Some(text) = desk.learnt().await {
-                learnt.write(text);
-            }
-            learnt.finish().await;
+        if let Some(saver) = saver {
+            saver.finish(desk.learnt()).await;
         }
         let ledger = reloads.stop(&desk);
         membership.stop().await;

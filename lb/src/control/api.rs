@@ -12,8 +12,8 @@ mod strategies;
 
 pub use error::ControlError;
 pub use members::{
-    Add, AttachedBackend, BackendStatus, Change, DrainStatus, EjectionStatus, LoadReportStatus, Remove, Replicas,
-    SlowStartStatus,
+    Add, AttachedBackend, BackendStatus, Change, DrainStatus, EjectionStatus, LoadReportStatus, LoadStatus, Remove,
+    Replicas, SlowStartStatus,
 };
 pub use reload::{
     LastReload, Overriding, OverridingStrategy, PoolReload, ReloadError, ReloadReport, ReloadRequest, ReloadResult,

@@ -1,11 +1,14 @@
-//! Health of backends: active checks, the rules for their outcomes, and polls of load reports.
+//! Health of backends: active checks, the rules for their outcomes, polls of load reports, and probes.
 //!
 //! [`Checkers`] sends checks and reports outcomes, and `check` is one of them. [`Standing`] holds the rules, which
-//! simulations use too. [`Polls`] asks backends how busy they are.
+//! simulations use too. [`Polls`] asks backends how busy they are. [`probe`] is one periodic probe for a strategy;
+//! `publish` decides when. `client` sends the requests of all three.
 
 mod check;
 mod checkers;
+mod client;
 mod polls;
+mod probe;
 #[cfg(test)]
 pub(super) mod samples;
 
@@ -16,6 +19,7 @@ use crate::config::{Health, InitialState};
 pub(super) use checkers::{Checked, Checkers};
 pub(super) use lb_balance::{CheckFailure, Sign, Standing};
 pub(super) use polls::{Polled, Polls};
+pub(super) use probe::{ProbeEnd, probe};
 
 // === impl Health: checks ===
 

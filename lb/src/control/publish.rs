@@ -13,10 +13,11 @@ mod duties;
 mod follow_up;
 mod listeners;
 mod publisher;
+mod rounds;
 mod settings;
 mod waiting;
 
-pub use builder::Builder;
+pub use builder::{Builder, BuilderWatch};
 
 pub(super) use assemble::{BuiltPool, PoolJob};
 pub(super) use builds::{Built, Ended};

@@ -13,20 +13,22 @@ mod stages;
 
 use std::sync::Arc;
 
+use lb_strategy_host::Loader;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use self::blamed::{Choice, Chosen, built_in_instead};
 use self::stages::{Opened, Prepared, expected, first_pickers, open, prepare};
-use crate::config::Config;
-use crate::control::actor::{Actor, Inbox, REPORTS_MAX};
-use crate::control::api::Reloading;
+use crate::config::{Config, Source};
+use crate::control::actor::{Actor, Inbox, REPORTS_MAX, Saver};
+use crate::control::api::{Reloading, RolledBack};
 use crate::control::handle::{Command, Handle};
-use crate::control::launcher::Launcher;
+use crate::control::launcher::{Launcher, Report};
 use crate::control::membership::{Launched, Membership, Overlay, Plan, Reports, taken_ports};
 use crate::control::pools::{Entry, Members, Origin};
-use crate::control::publish::{Builder, InForce, Publisher, access_log, awaited, reach, settings};
+use crate::control::publish::{Builder, BuilderWatch, InForce, Publisher, access_log, awaited, reach, settings};
 use crate::control::reload::{Reloads, Tools};
+use crate::control::state::StateDir;
 use crate::control::trust::vet::Vetter;
 use crate::control::trust::{Ledger, plugins};
 use crate::control::watch::{Attempt, Watch};
@@ -48,8 +50,32 @@ pub struct Control {
     pub handle: Handle,
     pub started: StartReport,
     pub reloading: watch::Receiver<Reloading>,
+    pub builder: BuilderWatch,
     /// Ends after [`Handle::stop`].
     pub task: JoinHandle<()>,
+}
+
+/// The launcher, and what it reports.
+struct Launching {
+    launcher: Option<Launcher>,
+    reports: mpsc::Receiver<Report>,
+}
+
+/// What reloads need, and what is known of strategies.
+struct Trying {
+    source: Option<Source>,
+    loader: Loader,
+    vetter: Option<Vetter>,
+    attempt: Option<Attempt>,
+    ledger: Ledger,
+    rolled_back: Vec<RolledBack>,
+}
+
+/// The actor at work.
+struct Acting {
+    commands: mpsc::Sender<Command>,
+    reloading: watch::Receiver<Reloading>,
+    task: JoinHandle<()>,
 }
 
 /// Starts control on the current runtime. Returns when generation 1 is in the hall. Replicas are still starting then.
@@ -87,41 +113,49 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let overlay = Overlay::of(&config, &plan.pools).status();
     let report = report(&metrics, StartReport { strategies, overlay, lapsed, launching: plan.launched(), warnings });
 
+    let watched = builder.watch();
+    let in_force =
+        InForce { config, metrics, hall: hall.clone(), builder, pools, listeners, admin, own_routes, missing_path };
+    let ledger = Ledger::new(records, found, state.proven().writer());
+    let launching = Launching { launcher, reports: report_queue };
+    let trying = Trying { source, loader, vetter, attempt, ledger, rolled_back };
+    let Acting { commands, reloading, task } = act(in_force, state, on_disk, launching, trying)?;
+    Ok(Control { hall, handle: Handle { commands }, started: report, reloading, builder: watched, task })
+}
+
+/// Starts the actor with everything that is in force.
+fn act(
+    in_force: InForce,
+    state: StateDir,
+    on_disk: Option<Overlay>,
+    Launching { launcher, reports }: Launching,
+    Trying { source, loader, vetter, attempt, ledger, rolled_back }: Trying,
+) -> Result<Acting, StartError> {
     let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
-    let writer = config.state.keep.then(|| state.overlay().writer());
-    let learnt = config.state.keep.then(|| state.learnt().writer());
-    let watch = watch(&config, attempt, &commands)?;
+    let keep = in_force.config.state.keep;
+    let writer = keep.then(|| state.overlay().writer());
+    let saver = keep.then(|| Saver::new(state.learnt().writer(), in_force.config.state.save_every));
+    let watch = watch(&in_force.config, attempt, &commands)?;
     let (prepared, prepared_queue) = mpsc::channel(REPORTS_MAX);
     let tools = Tools { source, loader: Arc::new(loader), vetter: vetter.map(Arc::new), watch, prepared };
-    let mut desk = Publisher::new(InForce {
-        config,
-        metrics,
-        hall: hall.clone(),
-        builder,
-        pools,
-        listeners,
-        admin,
-        own_routes,
-        missing_path,
-    });
+    let mut desk = Publisher::new(in_force);
     let (checked, checked_queue) = mpsc::channel(REPORTS_MAX);
     let (resolved, resolved_queue) = mpsc::channel(REPORTS_MAX);
     let (drained, drained_queue) = mpsc::channel(REPORTS_MAX);
-    let ledger = Ledger::new(records, found, state.proven().writer());
     let mut reloads = Reloads::new(tools, ledger, rolled_back);
     reloads.begin_probation(&mut desk);
     let membership = Membership::new(&mut desk, launcher, on_disk, writer, Reports { checked, resolved, drained });
     let inbox = Inbox {
         commands: command_queue,
         checked: checked_queue,
-        reports: report_queue,
+        reports,
         resolved: resolved_queue,
         drained: drained_queue,
         prepared: prepared_queue,
     };
     let reloading = reloads.progress();
-    let task = tokio::spawn(Actor::new(inbox, desk, membership, reloads, (state, learnt)).run());
-    Ok(Control { hall, handle: Handle { commands }, started: report, reloading, task })
+    let task = tokio::spawn(Actor::new(inbox, desk, membership, reloads, (state, saver)).run());
+    Ok(Acting { commands, reloading, task })
 }
 
 fn first(

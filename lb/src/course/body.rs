@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::json::{self, JsonError};
 use crate::config::{Labels, check_weight};
 use crate::control::{Add, AttachedBackend, Remove};
 
@@ -48,10 +49,13 @@ fn object(body: &[u8], example: &str) -> Result<Map<String, Value>, String> {
     if body.trim_ascii().is_empty() {
         return Err(format!("the request has no body; send JSON such as {example}"));
     }
-    match serde_json::from_slice(body) {
+    match json::parse(body) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(other) => Err(format!("the body must be a JSON object such as {example}, not {}", kind(&other))),
-        Err(error) => Err(format!("the body is not valid JSON ({error}); send for example {example}")),
+        Err(JsonError::Syntax(error)) => {
+            Err(format!("the body is not valid JSON ({error}); send for example {example}"))
+        }
+        Err(JsonError::Repeated(what)) => Err(format!("in the body, {what}; send each key once")),
     }
 }
 
@@ -273,6 +277,14 @@ mod tests {
             (
                 r#"{"backends":[{"id":"a","address":"a:1","labels":{"zone":null}}]}"#,
                 "backends[0].labels.\"zone\": a label is a text, a whole number, true or false, not null",
+            ),
+            (
+                r#"{"backends":[{"id":"a","address":"a:1","labels":{"n":1.0}}]}"#,
+                "backends[0].labels.\"n\": a label is a whole number, a text, true or false; write 1.0 with quotes",
+            ),
+            (
+                r#"{"backends":[{"id":"a","address":"a:1","labels":{"n":1,"n":1}}]}"#,
+                "in the body, key \"n\" is set twice at line 1 column 61; send each key once",
             ),
         ];
         for (body, sentence) in cases {

@@ -3,10 +3,11 @@
 //! An exchange knows only [`Context`] of its connection, so HTTP/1.1 has one at a time and HTTP/2 many. The modules:
 //! `headers` checks and forwards heads, `trailers` filters trailers. `hold` waits for the part of the body that the
 //! strategy asks for. `choose` makes the pick, `slot` is its place on the backend, `wait` is the wait for one.
-//! `attempt` is one attempt, `hedge` runs two at once, `retry` decides about further ones. `pace` limits slow uploads,
-//! `response` is the response with its body, early ones too. `switched` is a tunnel, `finish` ends the request, `notes`
-//! fills the log record. Invariants: a request uses the settings and the policy of one generation. No generation is
-//! held over an await. The guards end attempt and request exactly once on every path.
+//! `attempt` is one attempt, `hedge` runs two at once, `retry` decides about further ones. `probe` sends the probes of
+//! a pick. `pace` limits slow uploads, `response` is the response with its body, early ones too. `switched` is a
+//! tunnel, `finish` ends the request, `notes` fills the log record. Invariants: a request uses the settings and the
+//! policy of one generation. No generation is held over an await. The guards end attempt and request exactly once on
+//! every path.
 
 mod account;
 mod attempt;
@@ -23,6 +24,7 @@ mod notes;
 mod own_routes;
 mod pace;
 mod parts;
+mod probe;
 mod reports;
 mod request_id;
 mod response;
@@ -50,6 +52,7 @@ use self::attempt::Answer;
 use self::choose::{Picked, Unpicked};
 use self::classes::Classes;
 use self::finish::RequestGuard;
+use self::probe::Asked;
 use self::retry::{Failed, Plan, Retry};
 use self::upgrade::Upgrade;
 use super::body::RequestBody;
@@ -98,6 +101,8 @@ struct Exchange {
     has_interim_begun: bool,
     /// The protocols to which the backend may switch.
     upgrade: Option<Upgrade>,
+    /// The probes of the last pick that have not begun.
+    asked: Cell<Option<Asked>>,
     /// It holds the settings, too.
     guard: RequestGuard,
 }
@@ -173,6 +178,7 @@ impl Exchange {
             idempotency: Idempotency::No,
             has_interim_begun: false,
             upgrade: None,
+            asked: Cell::new(None),
             guard,
         }
     }

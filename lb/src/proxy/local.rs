@@ -16,6 +16,7 @@ use super::queue::Lines;
 use super::view::View;
 use crate::http1::{Fields, RequestHead, ResponseHead};
 use crate::net::{Buffers, Descriptor, Descriptors, Spare};
+use crate::telemetry::BackendShard;
 
 /// The number of kept heads, and the most memory of a kept head.
 const HEADS_MAX: usize = 1024;
@@ -37,6 +38,8 @@ pub(super) struct Local {
     /// Tells control that a backend fails.
     pub(super) alarm: Arc<Notify>,
     pub(super) lines: Lines,
+    /// Counts the connections of probes, and no scrape reads it.
+    pub(super) uncounted: Arc<BackendShard>,
 }
 
 /// Unused heads: the next message is read into one of them, which allocates nothing.
@@ -65,6 +68,7 @@ impl Local {
             descriptors,
             alarm,
             lines,
+            uncounted: BackendShard::uncounted(),
         };
         local.set_date();
         Rc::new(local)

@@ -233,6 +233,11 @@ impl Line {
         }
     }
 
+    /// Whether a woken request, in any worker, has a claim on room that is free now.
+    pub(super) fn has_claims(&self) -> bool {
+        self.lobby.claims() > 0
+    }
+
     /// Wakes the first `count` requests that wait in this worker.
     pub(super) fn wake_own(&self, count: usize) {
         (0..count).take_while(|_| self.wake_next(false)).for_each(drop);

@@ -115,6 +115,7 @@ fn pool(strategy: &Arc<Strategy>, backend: &Arc<Backend>) -> Arc<PoolGeneration>
         wants: plugin.wants(),
         thresholds: lb_balance::Thresholds::OFF,
         load_reports: None,
+        probe: None,
     })
 }
 

@@ -7,7 +7,7 @@
 mod adaptive;
 mod room;
 
-use std::cell::{Cell, Ref, RefCell};
+use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::listeners::Listeners;
 use super::owner::Owner;
 use super::queue::{Line, Lines};
 use super::sessions::Sessions;
-use super::upstream::{Idle, Waiting};
+use super::upstream::{Idle, Probing, Waiting};
 use crate::config::{Policy, StickySessions};
 use crate::generation::{Generation, Place, PoolGeneration, Settings};
 use crate::load_report;
@@ -82,6 +82,8 @@ pub(super) struct MemberView {
     pub(super) shard: Arc<BackendShard>,
     pub(super) idle: Idle,
     pub(super) waiting: Waiting,
+    /// Empty before the first probe.
+    pub(super) probing: OnceCell<Box<Probing>>,
     pub(super) thresholds: Cell<Thresholds>,
 }
 
@@ -138,7 +140,7 @@ impl View {
     pub(super) fn purge(&self, now: Instant, most: Duration) {
         for (pool, policy) in self.pools.iter().zip(&*self.policies) {
             let Some(oldest) = now.checked_sub(policy.timeouts.upstream_idle.min(most)) else { continue };
-            pool.each_member(|member| member.idle.purge(oldest));
+            pool.each_member(|member| member.purge(oldest));
         }
     }
 
@@ -161,9 +163,9 @@ impl View {
     /// Closes the connection to a backend that has been idle the longest; false if none is idle.
     pub(super) fn close_longest_idle(&self) -> bool {
         let mut oldest = None;
-        self.each_member(|member| oldest = [oldest, member.idle.oldest()].into_iter().flatten().min());
+        self.each_member(|member| oldest = [oldest, member.oldest()].into_iter().flatten().min());
         let Some(oldest) = oldest else { return false };
-        self.each_member(|member| member.idle.purge(oldest + Duration::from_nanos(1)));
+        self.each_member(|member| member.purge(oldest + Duration::from_nanos(1)));
         true
     }
 
@@ -266,7 +268,7 @@ impl PoolView {
             .collect();
         for member in old.values() {
             member.look();
-            member.idle.close();
+            member.close();
         }
         let thresholds = shared.thresholds;
         for member in &current.insert(Current { shared, members, sessions }).members {
@@ -287,7 +289,7 @@ impl PoolView {
         if let Some(old) = self.current.borrow_mut().take() {
             for member in &old.members {
                 member.look();
-                member.idle.close();
+                member.close();
             }
         }
         self.adaptive.set(false, self.line.owner());
@@ -343,12 +345,35 @@ impl MemberView {
         self.waiting.note(self.backend.loss());
     }
 
+    /// Closes connections that have waited since before `oldest`.
+    fn purge(&self, oldest: Instant) {
+        self.idle.purge(oldest);
+        if let Some(probing) = self.probing.get() {
+            probing.idle.purge(oldest);
+        }
+    }
+
+    /// The time since which its oldest connection waits.
+    fn oldest(&self) -> Option<Instant> {
+        let of_probes = self.probing.get().and_then(|probing| probing.idle.oldest());
+        [self.idle.oldest(), of_probes].into_iter().flatten().min()
+    }
+
+    /// The backend is removed: its connections close when they are not in use.
+    fn close(&self) {
+        self.idle.close();
+        if let Some(probing) = self.probing.get() {
+            probing.idle.close();
+        }
+    }
+
     fn new(backend: Arc<Backend>, shard: Arc<BackendShard>) -> Self {
         Self {
             backend,
             idle: Idle::new(shard.clone()),
             shard,
             waiting: Waiting::default(),
+            probing: OnceCell::new(),
             thresholds: Cell::new(Thresholds::OFF),
         }
     }

@@ -1,6 +1,6 @@
-//! Workers that hang: each is asked once which plugin it is in.
+//! Workers that hang, and the builder: each is asked once which plugin it is in.
 //!
-//! Why two looks: after a process was suspended, every worker seems silent until it runs again. Invariant: a worker
+//! Why two looks: after a process was suspended, every thread seems silent until it runs again. Invariant: a thread
 //! that hangs, recovers and hangs again is asked again.
 
 use std::collections::HashMap;

@@ -11,15 +11,16 @@ use prometheus::proto::MetricFamily;
 use super::access_log::AccessLogCounts;
 use super::code::{class_label, code_label};
 use super::exposition::{Exposition, descriptions};
+use super::gauges::BackendInfo;
 use super::hook_panics::INSTANCE_HOOKS;
 use super::hub::Shared;
 use super::names;
 use super::reason::{
-    EjectionReason, ErrorReason, FallbackReason, HedgeResult, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome,
-    ReportResult, RetryReason, SessionResult, SwapKind,
+    EjectionReason, ErrorReason, FallbackReason, HedgeResult, LogDropReason, ProbeKind, ProbeOutcome, ProbeSkip,
+    QueueRefusal, ReloadKind, ReloadOutcome, ReportResult, RetryReason, SessionResult, SwapKind,
 };
 use super::reloads::Reloads;
-use super::shard::{BackendInfo, METHODS};
+use super::shard::METHODS;
 use super::snapshot::{BackendSum, Health, PoolSum, Requests, Runtime, Snapshot};
 
 /// All data of the hub, as one collector.
@@ -121,7 +122,7 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
         e.number(&names::RETRIES, &[name, reason.as_str()], count as f64);
     }
     e.number(&names::RETRIES_DENIED, &[name], pool.retries_denied as f64);
-    // Most pools have no hedges, no sticky sessions and no load reports.
+    // Most pools have no hedges, no sticky sessions and no probes.
     if pool.hedges.iter().any(|count| *count > 0) {
         for (result, count) in HedgeResult::ALL.iter().zip(pool.hedges) {
             e.number(&names::HEDGES, &[name, result.as_str()], count as f64);
@@ -132,9 +133,14 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
             e.number(&names::SESSIONS, &[name, result.as_str()], count as f64);
         }
     }
-    if pool.load_reports.iter().any(|count| *count > 0) {
-        for (result, count) in ReportResult::ALL.iter().zip(pool.load_reports) {
-            e.number(&names::LOAD_REPORTS, &[name, result.as_str()], count as f64);
+    if pool.probes.is_any() {
+        for (kind, counts) in ProbeKind::ALL.iter().zip(pool.probes.outcomes) {
+            for (outcome, count) in ProbeOutcome::ALL.iter().zip(counts) {
+                e.number(&names::PROBES, &[name, kind.as_str(), outcome.as_str()], count as f64);
+            }
+        }
+        for (reason, count) in ProbeSkip::ALL.iter().zip(pool.probes.skips) {
+            e.number(&names::PROBES_SKIPPED, &[name, reason.as_str()], count as f64);
         }
     }
     e.number(&names::QUEUE_REQUESTS, &[name], pool.queued as f64);
@@ -181,6 +187,12 @@ fn tell_backend(e: &mut Exposition, backend: &BackendSum) {
     let errors = ErrorReason::ALL.iter().zip(backend.errors);
     for (reason, count) in errors.filter(|(reason, count)| reason.can_befall_an_attempt() || *count > 0) {
         e.number(&names::BACKEND_ERRORS, &[pool, name, reason.as_str()], count as f64);
+    }
+    // Most pools read no load reports.
+    if backend.load_reports.iter().any(|count| *count > 0) {
+        for (result, count) in ReportResult::ALL.iter().zip(backend.load_reports) {
+            e.number(&names::LOAD_REPORTS, &[pool, name, result.as_str()], count as f64);
+        }
     }
     e.histogram(&names::BACKEND_RESPONSE, &both, &backend.to_head);
     e.number(&names::BACKEND_REQUESTS_IN_FLIGHT, &both, backend.in_flight as f64);

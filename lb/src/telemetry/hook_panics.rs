@@ -9,11 +9,12 @@ use std::sync::Arc;
 use lb_strategy_host::{Hook, HookPanics};
 
 /// The hooks of an instance. Panics of the others refuse the plugin.
-pub const INSTANCE_HOOKS: [Hook; 11] = [
+pub const INSTANCE_HOOKS: [Hook; 12] = [
     Hook::PickerNew,
     Hook::Pick,
     Hook::OnStart,
     Hook::OnFinish,
+    Hook::OnProbe,
     Hook::Tick,
     Hook::StateExport,
     Hook::StateImport,

@@ -17,13 +17,14 @@ use tokio::runtime::RuntimeMetrics;
 
 use super::access_log::AccessLogCounts;
 use super::collector::HubCollector;
+use super::gauges::BackendGauges;
 use super::hook_panics::Instances;
 use super::plugins::Plugins;
 use super::process::ProcessCollector;
 use super::reason::SwapKind;
 use super::reloads::{ReloadEnd, Reloads, ReloadsByKind};
 use super::retired::{Past, Retired};
-use super::shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, QueueShard, WorkerShard};
+use super::shard::{BackendShard, ConnectionShard, PoolShard, QueueShard, WorkerShard};
 use super::snapshot::{Requests, Snapshot};
 use super::strategies::{Answers, Replaced, Strategies};
 use super::totals::{PickTotals, QueueTotals};
@@ -281,8 +282,13 @@ impl Shared {
     pub(super) fn queue_totals(&self, pool: &str) -> QueueTotals {
         let state = self.state.lock();
         let of_pool = state.pools.iter().filter(|((_, name), _)| **name == *pool);
-        let waiting: i64 = of_pool.flat_map(|(_, shards)| shards.values()).map(|shard| shard.queued.get()).sum();
-        QueueTotals { waiting: waiting.max(0) as u64, adaptive_limit: state.adaptive_limit(pool) }
+        let (mut waiting, mut held) = (0, 0);
+        for shard in of_pool.flat_map(|(_, shards)| shards.values()) {
+            waiting += shard.queued.get();
+            held += shard.held.get();
+        }
+        let [waiting, held] = [waiting, held].map(|sum| sum.max(0) as u64);
+        QueueTotals { waiting, held, adaptive_limit: state.adaptive_limit(pool) }
     }
 }
 

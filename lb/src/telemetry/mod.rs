@@ -10,11 +10,13 @@ mod cell;
 mod code;
 mod collector;
 mod exposition;
+mod gauges;
 mod hook_panics;
 mod hub;
 pub mod logs;
 pub mod names;
 mod plugins;
+mod probes;
 mod process;
 mod reason;
 mod reloads;
@@ -30,15 +32,15 @@ mod tests;
 
 pub use access_log::AccessLogCounts;
 pub use cell::{Counter, Gauge};
+pub use gauges::BackendGauges;
 pub use hook_panics::INSTANCE_HOOKS;
 pub use hub::{CONTENT_TYPE, Metrics};
-pub use plugins::{BadLine, BadPage, FAMILIES_MAX, PluginPage, SERIES_MAX};
 pub use reason::{
-    DutyHook, ErrorReason, FallbackReason, HedgeResult, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome,
-    ReportResult, RetryReason, SessionResult, SwapKind,
+    DutyHook, ErrorReason, FallbackReason, HedgeResult, LogDropReason, ProbeKind, ProbeOutcome, ProbeSkip,
+    QueueRefusal, ReloadKind, ReloadOutcome, ReportResult, RetryReason, SessionResult, SwapKind,
 };
 pub use reloads::{FilesVerdict, ReloadEnd};
 pub use retired::RETIRED_SERIES_STAY;
-pub use shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, QueueShard, SLOW_PICK, WorkerShard};
+pub use shard::{BackendShard, ConnectionShard, PoolShard, QueueShard, SLOW_PICK, WorkerShard};
 pub use totals::{BackendTotals, PickTotals, PoolTotals, QueueTotals};
 pub use traffic::{BackendTraffic, PoolTraffic, Quantiles, Traffic};

@@ -110,8 +110,18 @@ pub const BACKEND_ERRORS: Metric =
     counter("lb_backend_errors_total", &["pool", "backend", "reason"], "Attempts without a response, by cause.");
 pub const LOAD_REPORTS: Metric = counter(
     "lb_load_reports_total",
-    &["pool", "result"],
-    "Load reports that came with responses, in pools with strategy.load_reports, by result.",
+    &["pool", "backend", "result"],
+    "Load reports of a backend, and polls that brought none, in pools with strategy.load_reports, by result.",
+);
+pub const PROBES: Metric = counter(
+    "lb_probes_total",
+    &["pool", "kind", "outcome"],
+    "Probes of backends for strategies that ask for them, with a pick or periodically, by outcome.",
+);
+pub const PROBES_SKIPPED: Metric = counter(
+    "lb_probes_skipped_total",
+    &["pool", "reason"],
+    "Probes that a strategy asked for and lb did not send, by reason.",
 );
 pub const BACKEND_RESPONSE: Metric = histogram(
     "lb_backend_response_seconds",
@@ -263,6 +273,8 @@ pub const HUB: &[&Metric] = &[
     &BACKEND_REQUESTS,
     &BACKEND_ERRORS,
     &LOAD_REPORTS,
+    &PROBES,
+    &PROBES_SKIPPED,
     &BACKEND_RESPONSE,
     &BACKEND_CONNECT,
     &BACKEND_REQUESTS_IN_FLIGHT,

@@ -1,24 +1,20 @@
 //! The own metrics of strategies: the state of each pool, and its part of the exposition as `lb_plugin_<name>`.
 //!
-//! Why apart from the hub: names, kinds and numbers come from plugins, so no table of this crate lists them. `page`
-//! reads and checks them. Invariants: a pool shows only the page of the strategy in charge. Pools that have the same
-//! name share one family with one kind and one help text. The lock is never held while text is made.
-
-mod page;
+//! Why apart from the hub: names, kinds and numbers come from plugins, so no table of this crate lists them.
+//! [`PluginPage`] reads and checks them. Invariants: a pool shows only the page of the strategy in charge. Pools that
+//! have the same name share one family with one kind and one help text. The lock is never held while text is made.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lb_strategy_host::{Family, PluginPage};
 use parking_lot::Mutex;
 use prometheus::proto;
-
-pub use page::{BadLine, BadPage, FAMILIES_MAX, PluginPage, SERIES_MAX};
 
 use super::exposition::{Exposition, series};
 use super::hub::Metrics;
 use super::names;
 use super::reason::DutyHook;
-use page::Family;
 
 /// The prefix of the names of these metrics.
 const PREFIX: &str = "lb_plugin_";

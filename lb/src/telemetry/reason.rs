@@ -132,12 +132,67 @@ words! {
 }
 
 words! {
-    /// What became of a load report of a backend.
+    /// What became of a load report of a backend, or of a poll for one.
     pub enum ReportResult {
         /// Strategies see it.
         Ok = "ok",
         /// It is too long, has another form, or has no usable value.
         Malformed = "malformed",
+        /// The response to a poll had none.
+        NoReport = "no_report",
+        /// A poll got no response in time.
+        NoResponse = "no_response",
+    }
+}
+
+words! {
+    /// What a strategy asked for a probe with.
+    pub enum ProbeKind {
+        /// A pick, beside its request.
+        Pick = "pick",
+        /// `probe_ms` of its table.
+        Periodic = "periodic",
+    }
+}
+
+words! {
+    /// How a probe of a backend ended.
+    pub enum ProbeOutcome {
+        /// Any response arrived.
+        Ok = "ok",
+        /// The connection was refused or could not be made.
+        ConnectError = "connect_error",
+        /// The response did not arrive in time.
+        Timeout = "timeout",
+        /// The connection broke off, or the response is not HTTP.
+        Reset = "reset",
+    }
+}
+
+impl From<lb_strategy_host::Outcome> for ProbeOutcome {
+    fn from(outcome: lb_strategy_host::Outcome) -> Self {
+        match outcome {
+            lb_strategy_host::Outcome::Ok => Self::Ok,
+            lb_strategy_host::Outcome::ConnectError => Self::ConnectError,
+            lb_strategy_host::Outcome::Timeout => Self::Timeout,
+            _ => Self::Reset,
+        }
+    }
+}
+
+words! {
+    /// Why a probe that a strategy asked for was not sent.
+    pub enum ProbeSkip {
+        /// An earlier one of this strategy is on its way from this worker to this backend.
+        Outstanding = "outstanding",
+        /// The backend may not get requests now.
+        NotEligible = "not_eligible",
+        /// The backend is not eligible in the strategy's list, not in it, or named twice; or there are too many.
+        Refused = "refused",
+        /// The strategy or its list changed before the request was sent.
+        ListChanged = "list_changed",
+        /// Few descriptors are left, and requests go first.
+        NoDescriptor = "no_descriptor",
     }
 }
 
@@ -150,6 +205,8 @@ words! {
         Shed = "shed",
         /// It waited as long as it may.
         Expired = "expired",
+        /// The same, and the strategy let it wait although a backend was idle.
+        Held = "held",
     }
 }
 

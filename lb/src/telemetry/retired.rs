@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::cell::{Counter, HistogramSum, REQUEST_BOUNDS_NS};
 use super::hub::{BackendSeries, State, Workers};
-use super::reason::{ErrorReason, HedgeResult, QueueRefusal, ReportResult, RetryReason, SessionResult};
+use super::probes::ProbeSums;
+use super::reason::{ErrorReason, HedgeResult, ProbeKind, QueueRefusal, RetryReason, SessionResult};
 use super::shard::{ConnectionShard, PoolShard};
 use super::snapshot::Requests;
 use super::strategies::Answers;
@@ -29,7 +30,7 @@ pub(super) struct Retired {
 /// The counts of a pool's forgotten backends and listeners.
 pub(super) struct Past {
     pub(super) connects: HistogramSum,
-    pub(super) load_reports: [u64; ReportResult::COUNT],
+    pub(super) probes: ProbeSums,
     pub(super) errors: [u64; ErrorReason::COUNT],
     pub(super) retries: [u64; RetryReason::COUNT],
     pub(super) retries_denied: u64,
@@ -104,9 +105,11 @@ impl State {
                 let past = past.entry(pool.clone()).or_default();
                 for shard in backend.shards.values() {
                     past.connects.add(&shard.connect);
-                    add(&mut past.load_reports, &shard.load_reports);
+                    past.probes.add(ProbeKind::Pick, &shard.probes);
                 }
-                backend.gauges.iter().for_each(|gauges| add(&mut past.load_reports, &gauges.load_reports));
+                if let Some(gauges) = &backend.gauges {
+                    past.probes.add(ProbeKind::Periodic, &gauges.probes);
+                }
             }
             !forgettable
         });
@@ -171,7 +174,7 @@ impl Default for Past {
     fn default() -> Self {
         Self {
             connects: HistogramSum::new(REQUEST_BOUNDS_NS),
-            load_reports: [0; ReportResult::COUNT],
+            probes: ProbeSums::default(),
             errors: [0; ErrorReason::COUNT],
             retries: [0; RetryReason::COUNT],
             retries_denied: 0,

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use parking_lot::Mutex;
 
 use super::cell::{Counter, Gauge, Histogram, PAUSE_BOUNDS_NS, PICK_BOUNDS_NS, REQUEST_BOUNDS_NS, SLOW_PICK_NS};
 use super::code::{ByClass, CodeTable};
+use super::probes::ProbeCounts;
 use super::reason::{
-    EjectionReason, ErrorReason, FallbackReason, HedgeResult, QueueRefusal, ReportResult, RetryReason, SessionResult,
+    ErrorReason, FallbackReason, HedgeResult, ProbeOutcome, ProbeSkip, QueueRefusal, ReportResult, RetryReason,
+    SessionResult,
 };
 
 /// A worker's counts about itself.
@@ -50,6 +51,8 @@ pub struct PoolShard {
     pub(super) sessions: [Counter; SessionResult::COUNT],
     /// Requests in the queue now.
     pub(super) queued: Gauge,
+    /// Those of them that the strategy lets wait.
+    pub held: Gauge,
     pub(super) queue_entries: Counter,
     pub(super) queue_wait_ns: Counter,
     pub(super) queue_refusals: [Counter; QueueRefusal::COUNT],
@@ -82,34 +85,7 @@ pub struct BackendShard {
     pub(super) to_head: Histogram,
     pub(super) connect: Histogram,
     pub(super) load_reports: [Counter; ReportResult::COUNT],
-}
-
-/// Control's gauges of one backend; one thread writes.
-#[derive(Debug, Default)]
-pub struct BackendGauges {
-    pub(super) up: Gauge,
-    pub(super) weight: Gauge,
-    /// In thousandths.
-    pub(super) share: Gauge,
-    pub(super) checks_ok: Counter,
-    pub(super) checks_failed: Counter,
-    pub(super) transitions_up: Counter,
-    pub(super) transitions_down: Counter,
-    pub(super) ejected: Gauge,
-    pub(super) ejections: [Counter; EjectionReason::COUNT],
-    /// From polls.
-    pub(super) load_reports: [Counter; ReportResult::COUNT],
-    /// Locked by control and by scrapes only.
-    pub(super) info: Mutex<Option<BackendInfo>>,
-}
-
-/// What there is to know about a backend beside numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct BackendInfo {
-    pub(super) address: Arc<str>,
-    pub(super) origin: &'static str,
-    /// A JSON object, or "".
-    pub(super) labels: Arc<str>,
+    pub(super) probes: ProbeCounts,
 }
 
 /// Reading the clock twice costs more than most picks, so one in this many is timed. With few requests, one in 10 ms is
@@ -171,6 +147,7 @@ impl PoolShard {
             hedges: [const { Counter::new() }; HedgeResult::COUNT],
             sessions: [const { Counter::new() }; SessionResult::COUNT],
             queued: Gauge::new(),
+            held: Gauge::new(),
             queue_entries: Counter::new(),
             queue_wait_ns: Counter::new(),
             queue_refusals: [const { Counter::new() }; QueueRefusal::COUNT],
@@ -281,7 +258,13 @@ impl BackendShard {
             to_head: Histogram::new(REQUEST_BOUNDS_NS),
             connect: Histogram::new(REQUEST_BOUNDS_NS),
             load_reports: [const { Counter::new() }; ReportResult::COUNT],
+            probes: ProbeCounts::new(),
         }
+    }
+
+    /// One that no scrape reads, for connections that are not those of requests.
+    pub fn uncounted() -> Arc<BackendShard> {
+        Arc::new(Self::new())
     }
 
     /// The backend responded to an attempt: its status, and the time from the attempt's start to the head of the
@@ -303,63 +286,20 @@ impl BackendShard {
         self.load_reports[result as usize].inc();
     }
 
+    /// A probe ended.
+    pub fn probe(&self, outcome: ProbeOutcome) {
+        self.probes.outcomes[outcome as usize].inc();
+    }
+
+    /// Probes that a strategy asked for were not sent.
+    pub fn probes_skipped(&self, reason: ProbeSkip, count: u32) {
+        self.probes.skips[reason as usize].add(u64::from(count));
+    }
+
     /// The time to open a connection; `connections_opened` counts the connection.
     #[inline]
     pub fn connected(&self, ns: u64) {
         self.connect.observe(ns);
-    }
-}
-
-// === impl BackendGauges ===
-
-impl BackendGauges {
-    /// Whether the backend may get requests.
-    pub fn set_up(&self, up: bool) {
-        self.up.set(i64::from(up));
-    }
-
-    /// The weight in force.
-    pub fn set_weight(&self, weight: u32) {
-        self.weight.set(i64::from(weight));
-    }
-
-    /// The part of its weight that it gets, in thousandths.
-    pub fn set_share(&self, share: u32) {
-        self.share.set(i64::from(share));
-    }
-
-    /// A load report came with the response to a poll.
-    pub fn load_report(&self, result: ReportResult) {
-        self.load_reports[result as usize].inc();
-    }
-
-    /// The address, the name of the source, and the labels: a JSON object, or "".
-    pub fn set_info(&self, address: &Arc<str>, origin: &'static str, labels: &Arc<str>) {
-        let mut info = self.info.lock();
-        let is_same = |now: &BackendInfo| (&now.address, now.origin, &now.labels) == (address, origin, labels);
-        if !info.as_ref().is_some_and(is_same) {
-            *info = Some(BackendInfo { address: address.clone(), origin, labels: labels.clone() });
-        }
-    }
-
-    /// An active health check ended.
-    pub fn health_check(&self, ok: bool) {
-        if ok { self.checks_ok.inc() } else { self.checks_failed.inc() }
-    }
-
-    /// Whether outlier detection has ejected the backend.
-    pub fn set_ejected(&self, ejected: bool) {
-        self.ejected.set(i64::from(ejected));
-    }
-
-    /// Outlier detection ejected the backend.
-    pub fn ejected(&self, reason: EjectionReason) {
-        self.ejections[reason as usize].inc();
-    }
-
-    /// The backend's health changed to up or down.
-    pub fn health_transition(&self, up: bool) {
-        if up { self.transitions_up.inc() } else { self.transitions_down.inc() }
     }
 }
 

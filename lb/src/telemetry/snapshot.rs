@@ -12,14 +12,17 @@ use tokio::runtime::RuntimeMetrics;
 
 use super::cell::{HistogramSum, PAUSE_BOUNDS_NS, REQUEST_BOUNDS_NS};
 use super::code::{KNOWN_BACKEND_CODES, KNOWN_CODES};
+use super::gauges::BackendInfo;
 use super::hook_panics::{Instances, PanicSums};
 use super::hub::{self, State};
+use super::probes::ProbeSums;
 use super::reason::{
-    EjectionReason, ErrorReason, HedgeResult, QueueRefusal, ReportResult, RetryReason, SessionResult, SwapKind,
+    EjectionReason, ErrorReason, HedgeResult, ProbeKind, QueueRefusal, ReportResult, RetryReason, SessionResult,
+    SwapKind,
 };
 use super::reloads::Reloads;
 use super::retired::{Past, add};
-use super::shard::{BackendInfo, BackendShard, GET, PoolShard};
+use super::shard::{BackendShard, GET, PoolShard};
 use super::strategies::{Answers, Replaced};
 
 pub(super) struct Snapshot {
@@ -79,7 +82,7 @@ pub(super) struct PoolSum {
     /// `None`: it has none.
     pub adaptive_limit: Option<u64>,
     pub connect: HistogramSum,
-    pub load_reports: [u64; ReportResult::COUNT],
+    pub probes: ProbeSums,
     /// A strategy is in charge: the pool is in service.
     pub has_strategy: bool,
     /// The strategy's name and version, if known.
@@ -102,6 +105,7 @@ pub(super) struct BackendSum {
     pub by_code: BTreeMap<u16, u64>,
     pub errors: [u64; ErrorReason::COUNT],
     pub to_head: HistogramSum,
+    pub load_reports: [u64; ReportResult::COUNT],
     pub health: Option<Health>,
 }
 
@@ -175,17 +179,13 @@ impl Snapshot {
             let pool = snapshot.pools.entry(name.clone()).or_default();
             snapshot.unshown.push(past.requests(name));
             pool.connect = past.connects.clone();
-            pool.load_reports = past.load_reports;
+            pool.probes = past.probes;
             pool.take_over(past);
         }
         for ((pool, name), backend) in &state.backends {
             // hidden ones still count here: the pool's histogram does not end with a backend
             let of_pool = snapshot.pools.entry(pool.clone()).or_default();
-            for shard in backend.shards.values() {
-                of_pool.connect.add(&shard.connect);
-                add(&mut of_pool.load_reports, &shard.load_reports);
-            }
-            backend.gauges.iter().for_each(|gauges| add(&mut of_pool.load_reports, &gauges.load_reports));
+            of_pool.add_backend(backend);
             if !backend.retired.is_some_and(|retired| retired.hidden) {
                 snapshot.backends.push(BackendSum::of(pool.clone(), name.clone(), backend));
             }
@@ -242,6 +242,7 @@ impl Requests {
             hedges: _,
             sessions: _,
             queued: _,
+            held: _,
             queue_entries: _,
             queue_wait_ns: _,
             queue_refusals: _,
@@ -288,7 +289,7 @@ impl Default for PoolSum {
             queue_refusals: [0; QueueRefusal::COUNT],
             adaptive_limit: None,
             connect: EMPTY,
-            load_reports: [0; ReportResult::COUNT],
+            probes: ProbeSums::default(),
             has_strategy: true,
             strategy: None,
             answers: BTreeMap::new(),
@@ -311,6 +312,16 @@ impl PoolSum {
         self.queued += shard.queued.get();
         self.queue_entries += shard.queue_entries.get();
         self.queue_wait_ns += shard.queue_wait_ns.get();
+    }
+
+    fn add_backend(&mut self, backend: &hub::BackendSeries) {
+        for shard in backend.shards.values() {
+            self.connect.add(&shard.connect);
+            self.probes.add(ProbeKind::Pick, &shard.probes);
+        }
+        if let Some(gauges) = &backend.gauges {
+            self.probes.add(ProbeKind::Periodic, &gauges.probes);
+        }
     }
 
     fn take_over(&mut self, past: &Past) {
@@ -339,11 +350,12 @@ impl BackendSum {
             by_code: KNOWN_BACKEND_CODES.map(|code| (code, 0)).into(),
             errors: [0; ErrorReason::COUNT],
             to_head: EMPTY,
+            load_reports: [0; ReportResult::COUNT],
             health: None,
         };
         for shard in backend.shards.values() {
-            // Every count is named here, so that a new one does not compile before it is summed. `connect` and
-            // `load_reports` are summed by pool, in `Snapshot::take` and `Past`.
+            // Every count is named here, so that a new one does not compile before it is summed. `connect` and `probes`
+            // are summed by pool, in `Snapshot::take` and `Past`.
             let BackendShard {
                 in_flight,
                 connections_opened,
@@ -353,7 +365,8 @@ impl BackendSum {
                 errors,
                 to_head,
                 connect: _,
-                load_reports: _,
+                load_reports,
+                probes: _,
             } = &**shard;
             sum.in_flight += in_flight.get();
             sum.opened += connections_opened.get();
@@ -362,7 +375,9 @@ impl BackendSum {
             responses.each(|code, _, count| *sum.by_code.entry(code).or_default() += count);
             add(&mut sum.errors, errors);
             sum.to_head.add(to_head);
+            add(&mut sum.load_reports, load_reports);
         }
+        backend.gauges.iter().for_each(|gauges| add(&mut sum.load_reports, &gauges.load_reports));
         sum.health = backend.gauges.as_ref().map(|gauges| Health {
             standing: backend.retired.is_none().then(|| (gauges.up.get(), gauges.weight.get(), gauges.share.get())),
             checks_ok: gauges.checks_ok.get(),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use super::cell::{HistogramSum, PICK_BOUNDS_NS, SLOW_PICK_NS};
-use super::reason::FallbackReason;
+use super::reason::{FallbackReason, QueueRefusal};
 use super::shard::PoolShard;
 use super::totals::PickTotals;
 
@@ -30,6 +30,8 @@ pub(super) struct Answers {
     /// Times of timed picks.
     pub(super) pick_time: HistogramSum,
     pub(super) fallbacks: [u64; FallbackReason::COUNT],
+    /// Requests that it let wait for too long.
+    held: u64,
 }
 
 /// Replaced instances, while a reference to them exists. They may be of any type: only the references are counted.
@@ -69,7 +71,8 @@ impl Strategies {
 
 impl Default for Answers {
     fn default() -> Answers {
-        Answers { picks: 0, pick_time: HistogramSum::new(PICK_BOUNDS_NS), fallbacks: [0; FallbackReason::COUNT] }
+        let (pick_time, fallbacks) = (HistogramSum::new(PICK_BOUNDS_NS), [0; FallbackReason::COUNT]);
+        Answers { picks: 0, pick_time, fallbacks, held: 0 }
     }
 }
 
@@ -78,6 +81,7 @@ impl Answers {
         self.picks += shard.picks.get();
         self.pick_time.add(&shard.pick_time);
         self.fallbacks.iter_mut().zip(&shard.fallbacks).for_each(|(sum, counter)| *sum += counter.get());
+        self.held += shard.queue_refusals[QueueRefusal::Held as usize].get();
     }
 
     pub(super) fn totals(&self) -> PickTotals {
@@ -91,11 +95,13 @@ impl Answers {
                 + fallbacks(FallbackReason::AlreadyTried)
                 + fallbacks(FallbackReason::Declined)
                 + fallbacks(FallbackReason::Error),
+            held: self.held,
         }
     }
 
     fn add_since(&mut self, later: &Answers, earlier: &Answers) {
         self.picks += later.picks.saturating_sub(earlier.picks);
+        self.held += later.held.saturating_sub(earlier.held);
         self.pick_time.add_since(&later.pick_time, &earlier.pick_time);
         for ((mine, later), earlier) in self.fallbacks.iter_mut().zip(later.fallbacks).zip(earlier.fallbacks) {
             *mine += later.saturating_sub(earlier);

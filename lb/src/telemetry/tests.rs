@@ -26,7 +26,7 @@ fn busy_hub() -> Arc<Metrics> {
     let panics = Arc::new(lb_strategy_host::HookPanics::default());
     panics.count(lb_strategy_host::Hook::Tick);
     metrics.instance_in_charge("p", "round_robin", panics);
-    metrics.plugin_page("p", "round_robin", PluginPage::default());
+    metrics.plugin_page("p", "round_robin", lb_strategy_host::PluginPage::default());
     metrics.duty_failures("p", "round_robin", DutyHook::Tick, 1);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for worker in 0..2 {
@@ -44,6 +44,7 @@ fn busy_hub() -> Arc<Metrics> {
             backend.response(200, 900_000);
             backend.connected(50_000);
             backend.load_report(ReportResult::Ok);
+            backend.probe(ProbeOutcome::Ok);
             let gauges = metrics.backend_gauges("p", id);
             gauges.set_up(true);
             gauges.set_info(&"a:1".into(), "file", &r#"{"zone":"a"}"#.into());

@@ -35,6 +35,8 @@ pub struct PickTotals {
     pub panics: u64,
     /// An index outside the list or already tried, no backend although one was left, or an error.
     pub senseless: u64,
+    /// Requests that it let wait until their time was over, although a backend was idle.
+    pub held: u64,
 }
 
 /// The queue of a pool, over all workers and listeners.
@@ -42,6 +44,8 @@ pub struct PickTotals {
 pub struct QueueTotals {
     /// Requests that wait now.
     pub waiting: u64,
+    /// Those of them that the strategy lets wait.
+    pub held: u64,
     /// Of attempts in flight; `None`: there is none.
     pub adaptive_limit: Option<u64>,
 }

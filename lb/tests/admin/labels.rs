@@ -68,6 +68,7 @@ fn wrong_labels_of_an_attached_server_are_refused_in_one_sentence() {
     for (labels, wanted) in [
         (json!({ "a b": 1 }), "labels.\"a b\": a label's key has letters"),
         (json!({ "zone": 1.5 }), "labels.\"zone\": a label is a whole number"),
+        (json!({ "zone": 1.0 }), "write 1.0 with quotes"),
         (json!({ "zone": ["a"] }), "not a list"),
         (json!("zone"), "labels must be an object, not a string"),
         (json!({ "k": "x".repeat(4096) }), "at most 4096 bytes as JSON, these 4104"),
@@ -78,6 +79,10 @@ fn wrong_labels_of_an_attached_server_are_refused_in_one_sentence() {
         assert_eq!(reply.status, 400, "{said}");
         assert!(said.contains("backends[0].labels") && said.contains(wanted), "{said}");
     }
+    let body = format!(r#"{{"backends":[{{"id":"a2","address":"{address}","labels":{{"zone":"a","zone":"b"}}}}]}}"#);
+    let twice = send(lb.admin, "POST", "/add", &[], &body);
+    assert_eq!(twice.status, 400, "{}", twice.body);
+    assert!(twice.body.contains("key \\\"zone\\\" is set twice"), "{}", twice.body);
     assert_eq!(labels_of(&lb).len(), 2);
 }
 

@@ -9,6 +9,7 @@ mod api;
 mod attacks;
 mod backups;
 mod client;
+mod costs;
 mod course;
 mod descriptors;
 mod drains;

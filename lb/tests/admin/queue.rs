@@ -140,11 +140,11 @@ fn a_strategy_that_lets_requests_wait_is_shown_as_the_cause() {
         (&Value::Null, &"overload".into(), &wanted(0))
     );
     clients[1..].iter_mut().for_each(|client| client.send(b"GET /home HTTP/1.1\r\nhost: a\r\n\r\n"));
-    wait_until("the others to wait", || queue(&lb) == json!({ "waiting": 2 }));
+    wait_until("the others to wait", || queue(&lb) == json!({ "waiting": 2, "held": 1 }));
     assert_eq!(explained(&lb, "")["wait"], wanted(2));
     let said = says(&lb, &["explain"]);
     assert!(said.starts_with("a request would wait: the strategy lets it wait; 2 wait now"), "{said}");
-    assert!(says(&lb, &["status"]).contains("2 requests wait for a backend with room"));
+    assert!(says(&lb, &["status"]).contains("2 requests wait until the strategy picks a backend"));
     // Without a queue the fallback picks, also for those that wait.
     let file = lb.path("lb.toml");
     let text = std::fs::read_to_string(&file).unwrap();

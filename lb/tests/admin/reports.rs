@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use lb_test_support::{
-    Balancer, Client, Hostile, Reply, backends, compile, finish, get, metrics, mock_with, send, wait_until,
+    Balancer, Client, Hostile, Reply, backends, compile, finish, folder, get, metrics, mock_with, send, wait_until,
 };
 use mock_server::ReportForm;
 use serde_json::{Value, json};
@@ -48,6 +48,11 @@ fn report_of(lb: &Balancer, id: &str) -> Value {
     listed.as_array().unwrap().iter().find(|one| one["id"] == id).unwrap()["load_report"].clone()
 }
 
+/// The report of a backend that has sent none.
+fn never() -> Value {
+    json!({ "age_ms": null })
+}
+
 /// The values without the age.
 fn values(mut report: Value) -> Value {
     assert!(report["age_ms"].as_u64().is_some(), "{report}");
@@ -55,11 +60,27 @@ fn values(mut report: Value) -> Value {
     report
 }
 
-/// How many reports were taken, and how many were malformed.
-fn counts(lb: &Balancer) -> [Option<f64>; 2] {
-    let page = get(lb.admin, "/metrics").body;
-    ["ok", "malformed"]
-        .map(|result| metrics::value(&page, &format!(r#"lb_load_reports_total{{pool="default",result="{result}"}}"#)))
+/// How many reports of all backends were taken, and how many were malformed.
+fn counts(lb: &Balancer) -> [f64; 2] {
+    ["ok", "malformed"].map(|result| count(lb, &[&format!("result=\"{result}\"")]))
+}
+
+fn count(lb: &Balancer, labels: &[&str]) -> f64 {
+    metrics::sum(&get(lb.admin, "/metrics").body, "lb_load_reports_total", labels)
+}
+
+/// What `lb backends` prints.
+fn table(lb: &Balancer) -> String {
+    let mut list = Command::new(env!("CARGO_BIN_EXE_lb"));
+    list.env_clear().args(["--config", "none.toml", "--admin-listen", &lb.admin.to_string(), "backends"]);
+    String::from_utf8(finish(list).stdout).unwrap()
+}
+
+/// An lb whose log is the file `log` in its folder.
+fn start_with_a_log(config: &str) -> Balancer {
+    let folder = folder(config);
+    let log = std::fs::File::create(folder.path().join("log")).unwrap();
+    Balancer::start_logging_to(log, folder, &[])
 }
 
 fn reload(lb: &Balancer, from: &str, to: &str) {
@@ -75,7 +96,7 @@ fn reports_of_every_form_in_heads_and_trailers_are_taken_and_reach_the_client_to
     let server = reporter();
     let lb =
         start(&format!("{REPORTS}metrics = [\"rif\", \"utilization.gpu\"]\n[reload]\nwatch = false\n"), server.addr);
-    assert_eq!(report_of(&lb, "b1"), Value::Null);
+    assert_eq!(report_of(&lb, "b1"), never());
     let expected = |utilization: f64, qps: f64, eps: f64, rif: f64, gpu: f64| {
         json!({
             "utilization": utilization, "qps": qps, "eps": eps, "metrics": { "rif": rif, "utilization.gpu": gpu },
@@ -106,7 +127,7 @@ fn reports_of_every_form_in_heads_and_trailers_are_taken_and_reach_the_client_to
             _ => assert!(reply.body.contains(value), "{}", reply.body),
         }
     }
-    assert_eq!(counts(&lb), [Some(6.0), Some(0.0)]);
+    assert_eq!(counts(&lb), [6.0, 0.0]);
     // A refused report changes nothing but a counter, and the response passes.
     let before = values(report_of(&lb, "b1"));
     for bad in ["TEXT cpu_utilization=nan", "JSON {", "BIN !", "TEXT eps=-1", "TEXT x=1", "XML <a>"] {
@@ -114,11 +135,56 @@ fn reports_of_every_form_in_heads_and_trailers_are_taken_and_reach_the_client_to
     }
     respond(&lb, "head", &format!("{name}: TEXT {}", "eps=1,".repeat(1000)));
     respond(&lb, "head", "x-other: 1");
-    assert_eq!((counts(&lb), values(report_of(&lb, "b1"))), ([Some(6.0), Some(7.0)], before));
-    let mut list = Command::new(env!("CARGO_BIN_EXE_lb"));
-    list.env_clear().args(["--config", "none.toml", "--admin-listen", &lb.admin.to_string(), "backends"]);
-    let table = String::from_utf8(finish(list).stdout).unwrap();
-    assert!(table.contains("150 % in use"), "{table}");
+    assert_eq!((counts(&lb), values(report_of(&lb, "b1"))), ([6.0, 7.0], before));
+    assert!(table(&lb).contains("150 % in use"), "{}", table(&lb));
+}
+
+#[test]
+fn a_refused_report_is_logged_once_with_its_backend_and_counted_by_backend() {
+    let (server, other) = (reporter(), reporter());
+    let list = backends(&[("b1", server.addr), ("b2", other.addr)]);
+    let lb = start_with_a_log(&format!("{REPORTS}{QUIET}{list}"));
+    // Round robin: half of them go to each backend.
+    (0..20).for_each(|_| drop(respond(&lb, "head", "endpoint-load-metrics: TEXT eps=-1")));
+    for id in ["b1", "b2"] {
+        assert_eq!(count(&lb, &["result=\"malformed\"", &format!("backend=\"{id}\"")]), 10.0);
+        let said = lb
+            .printed("log")
+            .lines()
+            .filter(|line| {
+                line.contains("a load report of a backend was refused") && line.contains(&format!("backend=\"{id}\""))
+            })
+            .map(str::to_owned)
+            .collect::<Vec<_>>();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("a value is negative") && said[0].contains("pool=\"default\""), "{said:?}");
+    }
+    assert_eq!(table(&lb).matches("up, load never reported").count(), 2, "{}", table(&lb));
+}
+
+#[test]
+fn a_poll_that_brings_no_report_is_counted_and_its_reason_is_logged() {
+    let missing = mock_with("1", |options| options.load_report = None);
+    let lb = start_with_a_log(&format!(
+        "{REPORTS}poll_path = \"/wrong\"\npoll_every_ms = 10\n{QUIET}{}",
+        backends(&[("b1", missing.addr)])
+    ));
+    let reason = "the response, with status 404, has no field endpoint-load-metrics";
+    wait_until("a line", || lb.printed("log").contains(reason));
+    wait_until("three polls", || count(&lb, &["backend=\"b1\"", "result=\"no_report\""]) >= 3.0);
+    let log = lb.printed("log");
+    let said: Vec<_> = log.lines().filter(|line| line.contains("a poll brought no load report")).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("path=\"/wrong\"") && said[0].contains("backend=\"b1\""), "{said:?}");
+    assert!(table(&lb).contains("up, load never reported"), "{}", table(&lb));
+}
+
+#[test]
+fn polls_of_a_backend_that_does_not_respond_are_counted() {
+    let silent = Hostile::closing_after(b"");
+    let poll = format!("{REPORTS}poll_path = \"/load\"\npoll_every_ms = 10\n");
+    let lb = start(&poll, silent.addr);
+    wait_until("two polls", || count(&lb, &["backend=\"b1\"", "result=\"no_response\""]) >= 2.0);
 }
 
 #[test]
@@ -133,14 +199,14 @@ fn without_the_key_reports_are_not_read_and_with_other_metrics_they_are_forgotte
     reload(&lb, REPORTS, &format!("[strategy]\nname = \"least_connections\"\n{REPORTS}request_header = true\n"));
     assert_eq!(report_of(&lb, "b1")["metrics"], json!({ "a": 1.0 }));
     reload(&lb, "[\"a\"]", "[\"b\", \"a\"]");
-    assert_eq!(report_of(&lb, "b1"), Value::Null);
+    assert_eq!(report_of(&lb, "b1"), never());
     respond(&lb, "head", report);
     assert_eq!(report_of(&lb, "b1")["metrics"], json!({ "b": 2.0, "a": 1.0 }));
     reload(&lb, "enabled = true", "enabled = false");
     respond(&lb, "head", report);
-    assert_eq!((report_of(&lb, "b1"), counts(&lb)), (Value::Null, [Some(2.0), Some(0.0)]));
+    assert_eq!((report_of(&lb, "b1"), counts(&lb)), (Value::Null, [2.0, 0.0]));
     reload(&lb, "enabled = false", "enabled = true");
-    assert_eq!(report_of(&lb, "b1"), Value::Null);
+    assert_eq!(report_of(&lb, "b1"), never());
 }
 
 #[test]
@@ -213,7 +279,7 @@ fn strategies_in_c_and_in_rust_pick_by_reports() {
         // The first is full by its report, and keeps a twentieth of 1.04.
         let [full, idle] = servers.each_ref().map(|server| server.stats().served);
         assert!((1..80).contains(&full) && full + idle == 400, "{full} and {idle} by {}", file.display());
-        assert_eq!(counts(&lb), [Some(400.0), Some(0.0)]);
+        assert_eq!(counts(&lb), [400.0, 0.0]);
         let used = ["b1", "b100"].map(|id| report_of(&lb, id)["utilization"].as_f64());
         assert_eq!(used, [Some(1.0), Some(0.01)]);
     }
@@ -227,13 +293,13 @@ fn backends_without_requests_are_polled_and_polls_count_nowhere() {
     let polls = || server.stats().by_path["probe"];
     let poll = format!("{REPORTS}metrics = [\"queued\"]\npoll_path = \"/probe\"\npoll_every_ms = 10\n");
     let lb = start(&format!("{poll}[reload]\nwatch = false\n"), server.addr);
-    wait_until("a report", || report_of(&lb, "b1").is_object());
+    wait_until("a report", || report_of(&lb, "b1") != never());
     assert_eq!(values(report_of(&lb, "b1"))["metrics"], json!({ "queued": 0.0 }));
     // The polls follow the list of metrics and the path.
     reload(&lb, "\"queued\"", "\"in_flight\"");
     wait_until("a report", || report_of(&lb, "b1")["metrics"]["in_flight"].is_f64());
     let page = get(lb.admin, "/metrics").body;
-    assert!(counts(&lb)[0] > Some(1.0) && server.stats().requests == 0);
+    assert!(counts(&lb)[0] > 1.0 && server.stats().requests == 0);
     assert_eq!(
         metrics::sum(&page, "lb_backend_requests_total", &[]) + metrics::sum(&page, "lb_requests_total", &[]),
         0.0

@@ -69,7 +69,15 @@ fn assert_fails_on(cases: &[(&str, &str)], arguments: &[&str], exactly: bool) ->
 #[test]
 fn the_shipped_strategies_and_the_examples_pass() {
     let folder = tempfile::tempdir().unwrap();
-    let twins = ["two_choices", "fastest_half", "prefix_affinity", "central_queue"];
+    let twins = [
+        "two_choices",
+        "fastest_half",
+        "prefix_affinity",
+        "central_queue",
+        "least_loaded_probed",
+        "probed_latency",
+        "by_cost",
+    ];
     let in_c = twins.map(|name| compile(&folder, &format!("{name}.c"), &name.to_uppercase()));
     let sound = compile(&folder, "broken/one_rule.c", "NO_RULE");
     let offers_all = compile(&folder, "broken/one_rule.c", "OFFERS_ALL_HOOKS");
@@ -91,7 +99,10 @@ fn the_shipped_strategies_and_the_examples_pass() {
     assert_eq!(["hooks", "explain"].map(|row| verdict(&cards[0], row)), ["pass", "pass"], "{:#}", cards[0]);
     assert_eq!(verdict(card("one_rule"), "explain"), "not_applicable");
     let last = row(&cards[cards.len() - 1], "hooks");
-    assert_eq!(last["sentence"], "called: on_start, on_finish, tick, explain, metrics, state_export, state_import");
+    assert_eq!(
+        last["sentence"],
+        "called: on_start, on_finish, on_probe, tick, explain, metrics, state_export, state_import"
+    );
     assert_eq!(verdict(card("two_choices"), "waits"), "not_applicable");
     let waits = cards.iter().filter(|card| card["strategy"] == "central_queue").map(|card| verdict(card, "waits"));
     assert_eq!(waits.collect::<Vec<_>>(), ["pass", "pass"], "it waits only while backends are busy");
@@ -142,6 +153,13 @@ fn a_declared_property_that_does_not_hold_fails_on_its_row() {
 }
 
 #[test]
+fn a_strategy_that_picks_by_labels_meets_two_zones() {
+    let cards = assert_fails_on(&[("BREAKS_LABELS", "fairness")], &[], false);
+    assert_eq!(verdict(&cards[0], "expectation"), "fail", "counts of two zones are uneven: {:#}", cards[0]);
+    assert_eq!(verdict(&cards[0], "answers"), "pass", "the small worlds have no labels: {:#}", cards[0]);
+}
+
+#[test]
 fn a_crash_and_a_hang_are_rows_of_a_card() {
     let cards = assert_fails_on(&[("BREAKS_BY_A_CRASH", "answers")], &[], true);
     assert!(cards[0]["rows"].to_string().contains("signal 6 (abort)"), "{:#}", cards[0]);
@@ -185,20 +203,33 @@ fn faults_of_the_other_hooks_and_leftovers_are_found() {
         ("BREAKS_TICK", "hooks"),
         ("BREAKS_FINISH", "hooks"),
         ("BREAKS_METRICS", "hooks"),
+        ("BREAKS_METRICS_SIGN", "hooks"),
+        ("BREAKS_METRICS_ONCE", "hooks"),
+        ("BREAKS_PROBE", "hooks"),
         ("BREAKS_THREAD_IN_NEW", "leftovers"),
     ];
     let cards = assert_fails_on(&cases, &[], false);
     let failed: Vec<_> = cards.iter().map(failed).collect();
-    let expected =
-        [&["explain"][..], &["explain"], &["hooks", "explain"], &["hooks"], &["hooks"], &["hooks"], &["leftovers"]];
+    let hooks = &["hooks"][..];
+    let explain = &["explain"][..];
+    let both = &["hooks", "explain"][..];
+    let expected = [explain, explain, both, hooks, hooks, hooks, hooks, hooks, hooks, &["leftovers"]];
     assert_eq!(failed, expected);
     let sentence = |card: usize, name: &str| row(&cards[card], name)["sentence"].as_str().unwrap();
     assert!(sentence(0, "explain").contains("is no JSON"), "{:#}", cards[0]);
     assert!(sentence(1, "explain").contains("but the dry pick was"), "{:#}", cards[1]);
-    assert!(sentence(3, "hooks").contains("failed in tick: it panicked"), "{:#}", cards[3]);
-    assert!(sentence(4, "hooks").contains("on_finish panicked in "), "{:#}", cards[4]);
+    assert!(
+        sentence(3, "hooks").contains("failed in tick: it panicked at one_rule.c: the spring broke"),
+        "{:#}",
+        cards[3]
+    );
+    let finish = sentence(4, "hooks");
+    assert!(finish.starts_with("on_finish panicked in ") && finish.ends_with(" calls, first at on_finish"), "{finish}");
     assert!(sentence(5, "hooks").contains("\"turns-taken\""), "{:#}", cards[5]);
-    assert!(sentence(6, "leftovers").contains("leaves 1 thread running"), "{:#}", cards[6]);
+    assert!(sentence(6, "hooks").contains("the counter turns is negative"), "{:#}", cards[6]);
+    assert!(sentence(7, "hooks").contains("line 2 of its metrics is not valid: turns has two"), "{:#}", cards[7]);
+    assert!(sentence(8, "hooks").contains("on_probe panicked in "), "{:#}", cards[8]);
+    assert!(sentence(9, "leftovers").contains("leaves 1 thread running"), "{:#}", cards[9]);
 }
 
 #[test]

@@ -28,6 +28,8 @@ const UNUSED: &[(&str, &str)] = &[
     ("lb_access_log_lines_total", "the log is off by default, and a panel that always shows zero is of no use"),
     ("lb_hedges_total", "hedging is off by default"),
     ("lb_load_reports_total", "load reports are off by default"),
+    ("lb_probes_total", "few strategies ask for probes"),
+    ("lb_probes_skipped_total", "few strategies ask for probes"),
     ("lb_plugin_metrics_dropped_total", "only the author of a plugin can act on it, and the log names the line"),
     ("lb_strategy_hook_failures_total", "few plugins have ticks or metrics; the log names each kind of failure"),
     ("lb_backend_info", "joins other series to addresses and labels, which only operators know"),

@@ -75,7 +75,7 @@ pub(crate) fn waiting(lb: &Balancer) -> f64 {
     lb.metric("lb_queue_requests", &[])
 }
 
-fn refused(lb: &Balancer, reason: &str) -> f64 {
+pub(crate) fn refused(lb: &Balancer, reason: &str) -> f64 {
     lb.metric("lb_queue_refusals_total", &[&format!("reason={reason:?}")])
 }
 

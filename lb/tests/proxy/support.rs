@@ -127,6 +127,7 @@ pub(crate) fn pool(setup: &PoolSetup) -> Arc<PoolGeneration> {
         wants,
         thresholds: lb_balance::Thresholds::OFF,
         load_reports: None,
+        probe: None,
     })
 }
 

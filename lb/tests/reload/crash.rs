@@ -7,12 +7,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
 
-use lb_test_support::{Balancer, backends, get, mock, send, wait_for};
+use lb_test_support::{Balancer, backends, finish, get, mock, send, wait_for};
 use mock_server::Running;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::bench::{compiled, named, post};
+use crate::bench::{bare_admin_command, compiled, named, post};
 
 /// No probation ends by itself.
 const LONG: &str = "[reload]\nwatch = false\nprobation_ms = 600000\n";
@@ -39,6 +39,14 @@ impl Home {
         let state = format!("state.dir={:?}", self.folder.path().join("state"));
         let config = format!("{strategy}\n{reload}[health]\ninterval_ms = 86400000\n");
         Balancer::start_with(&(config + &backends(&[("b1", self.server.addr)])), &["--set", &state])
+    }
+
+    /// What the command `lb` prints.
+    fn said(&self, arguments: &[&str]) -> String {
+        let output = finish(bare_admin_command(&self.folder, arguments));
+        let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        assert_eq!(output.status.code(), Some(0), "{out}{err}");
+        out
     }
 
     /// The strategy that crashes in this way at the request of this number.
@@ -192,8 +200,11 @@ fn a_proven_build_replaces_the_build_that_overwrote_its_file_and_crashed() {
     std::fs::write(&file, bytes).unwrap();
     home.crashed("null", 3, LONG);
     assert_eq!(home.blame()[0]["proven"], false);
-    let status = pool(&home.start(&home.late("null", 3), LONG));
+    let lb = home.start(&home.late("null", 3), LONG);
+    let status = pool(&lb);
     assert_eq!((&status["strategy_sha256"], &status["crash"]["is_loaded"]), (&digest, &json!(false)), "{status}");
+    let report = post(lb.admin, "/reload", "").json();
+    assert_eq!((&report["pools"][0]["change"], &report["applied"]), (&json!("plugin"), &json!([])), "{report}");
 }
 
 #[test]
@@ -240,6 +251,85 @@ fn a_plugin_that_does_not_return_is_blamed_and_not_loaded_at_the_next_start() {
     assert_eq!(status["strategy"], "built_in_fallback");
     let message = status["crash"]["message"].as_str().unwrap();
     assert!(message.contains("its hook pick did not return"), "{message}");
+}
+
+#[test]
+fn a_proven_plugin_that_ends_three_runs_soon_after_their_start_is_not_loaded_by_the_next_one() {
+    let home = Home::new();
+    for runs in 0..3 {
+        assert_eq!(home.blame().len(), runs);
+        home.crashed("null", 2, NONE);
+    }
+    for _ in 0..2 {
+        let lb = home.start(&home.late("null", 2), NONE);
+        let status = pool(&lb);
+        assert_eq!((&status["strategy"], &status["crash"]["is_loaded"]), (&json!("built_in_fallback"), &json!(false)));
+        serve(&lb, 3);
+        let page = home.said(&["--admin-listen", &lb.admin.to_string(), "status"]);
+        let line = page.lines().find(|line| line.starts_with("crash ")).unwrap_or_else(|| panic!("{page}"));
+        let parts = ["strategy late 1 crashed at ", "ended 3 runs in a row within 60 s of their start, so it is not "];
+        let ways_out = ["`lb reload` loads it again", "`lb reload --strategy NAME`"];
+        assert!(parts.iter().chain(&ways_out).all(|part| line.contains(part)), "{line}");
+        stop(lb);
+    }
+    let lb = home.start(&home.late("null", 2), NONE);
+    post(lb.admin, "/reload", "");
+    assert_eq!((&pool(&lb)["strategy"], &pool(&lb)["crash"]), (&json!("late"), &Value::Null));
+    stop(lb);
+    assert_eq!(home.blame(), Vec::<Value>::new());
+}
+
+#[test]
+fn a_check_warns_of_a_strategy_that_a_start_would_not_load() {
+    let home = Home::new();
+    stop(home.start(&named("round_robin"), NONE));
+    home.crashed("null", 3, LONG);
+    std::fs::write(home.folder.path().join("lb.toml"), home.late("null", 3)).unwrap();
+    let state = format!("state.dir={:?}", home.folder.path().join("state"));
+    let free = ["--set", "proxy.listen=[\"127.0.0.1:0\"]", "--set", "admin.listen=\"127.0.0.1:0\""];
+    let check = || home.said(&[&["check", "--set", &state], &free[..]].concat());
+    let blame = home.blame();
+    let told = "warning: a start does not load a strategy of the file: pool default: strategy late 1 crashed at ";
+    let page = check();
+    let line = page.lines().find(|line| line.starts_with(told)).unwrap_or_else(|| panic!("{page}"));
+    assert!(
+        line.contains("so it is not loaded: round_robin 0.1.0, the last proven one, decides. `lb reload`"),
+        "{line}"
+    );
+    assert_eq!(home.blame(), blame, "a check changes nothing");
+    std::fs::write(home.folder.path().join("lb.toml"), home.late("null", 4)).unwrap();
+    assert!(!check().contains("crashed"), "other options are another matter");
+}
+
+#[test]
+fn a_crash_in_a_thread_that_a_plugin_started_blames_no_plugin_and_names_those_that_are_loaded() {
+    let home = Home::new();
+    let (signal, said) = home.crashed("thread", 2, LONG);
+    assert_eq!(signal, 11);
+    let file = home.folder.path().join("late.so");
+    let line = format!(
+        "lb: SIGSEGV in no call of a plugin: a fault of lb, or of a thread that a plugin started; loaded plugins: {}\n",
+        file.display()
+    );
+    assert!(said.contains(&line), "{line} is not in {said}");
+    assert_eq!(home.blame(), Vec::<Value>::new());
+}
+
+#[test]
+fn a_tick_that_does_not_return_is_blamed_and_its_strategy_not_loaded_at_the_next_start() {
+    let home = Home::new();
+    let file = home.folder.path().join("duties.so");
+    std::fs::write(&file, compiled("duties.c", &[])).unwrap();
+    let strategy = format!("[strategy]\npath = {file:?}\n[strategy.config.duties]\nway = \"spin\"\n");
+    let mut lb = home.start(&strategy, LONG);
+    let line = "lb: hang in plugin duties (pool default, hook tick, ";
+    wait_for("the hang to be reported", || lb.printed("stderr").contains(line).then_some(()));
+    assert_eq!(get(lb.proxy, "/home").status, 200, "workers go on");
+    lb.signal("KILL");
+    lb.end();
+    let blame = home.blame();
+    assert_eq!((blame.len(), &blame[0]["hook"]), (1, &json!("tick")));
+    assert_eq!(pool(&home.start(&strategy, LONG))["strategy"], "built_in_fallback");
 }
 
 #[test]

@@ -141,6 +141,24 @@ fn sessions_come_back_after_a_restart_also_those_of_a_strategy_that_was_not_in_c
 }
 
 #[test]
+fn sessions_come_back_after_a_kill_except_those_of_the_time_since_the_last_write() {
+    let home = Home::new();
+    let mut lb = home.start(&home.sessions(), "[state]\nsave_every_ms = 100\n");
+    let before = places(&lb);
+    let counted = counts(&lb);
+    let saved = || {
+        let file: Value = serde_json::from_str(&std::fs::read_to_string(home.file()).ok()?).ok()?;
+        let slots = file["pools"]["default"][0]["slots"].as_object()?.values().map(|words| words[0].as_u64().unwrap());
+        Some(slots.sum::<u64>())
+    };
+    wait_for("all sessions to be written", || (saved()? == SESSIONS as u64).then_some(()));
+    lb.signal("KILL");
+    lb.end();
+    let lb = home.start(&home.sessions(), "");
+    assert_eq!((moved(&before, &places(&lb)), counts(&lb)), (0, counted));
+}
+
+#[test]
 fn without_keep_after_a_kill_or_with_a_damaged_file_a_strategy_begins_anew() {
     let home = Home::new();
     let mode = |path| std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path).unwrap().permissions()) & 0o777;

@@ -58,7 +58,15 @@ fn a_strategy_that_panics_is_rolled_back_and_the_current_backends_stay() {
     let (reload, last) = (&status["reload"], &status["reload"]["last"]);
     assert_eq!((&last["by"], &last["result"]), (&json!("probation"), &json!("rolled_back")));
     assert_eq!(reload["rolled_back"][0]["strategy"], "moody");
-    assert!(reload["differs"][0].as_str().unwrap().contains("was rolled back"), "{reload}");
+    let (reason, at) = (&reload["rolled_back"][0]["reason"], reload["rolled_back"][0]["at"].as_str().unwrap());
+    assert!(reason.as_str().unwrap().starts_with("it panicked in ") && last["reason"] == *reason, "{reload}");
+    let differs = format!("pool default: strategy moody was rolled back by generation 4 at {at}: ");
+    assert!(at.ends_with('Z') && reload["differs"][0].as_str().unwrap().starts_with(&differs), "{reload}");
+    let (own, admin) = (lb_test_support::folder(""), bench.lb.admin.to_string());
+    let page = finish(bare_admin_command(&own, &["--admin-listen", &admin, "status"])).stdout;
+    let page = String::from_utf8(page).unwrap();
+    let lines = ["last reload         rolled back (triggered by probation): it panicked in ", &differs];
+    assert!(lines.iter().all(|line| page.contains(line.trim_end_matches(": "))), "{page}");
     assert!(series(&bench, "lb_strategy_fallbacks_total{pool=\"default\",strategy=\"moody\",reason=\"panic\"}") > 3.0);
     assert_eq!(series(&bench, "lb_strategy_swaps_total{pool=\"default\",kind=\"rollback\"}"), 1.0);
     let good = "lb_reload_last_successful{kind=\"strategy\"}";
@@ -82,6 +90,22 @@ fn unusable_picks_declined_requests_and_slow_picks_cause_a_rollback_too() {
         until(&bench, "round_robin");
         assert_eq!(bench.status()["reload"]["last"]["result"], "rolled_back", "{does}");
     }
+}
+
+#[test]
+fn a_strategy_that_lets_requests_wait_for_ever_is_rolled_back() {
+    let queue = "[queue]\nwait_ms = 20\n";
+    let bench = Bench::start(&format!("{}{queue}", named("round_robin")));
+    bench.change(&format!("{}{queue}", moody("wait").replace("every = 10", "every = 1")));
+    wait_for("the rollback", || {
+        let answer = send(bench.lb.proxy, "GET", "/home", &["x-mood: bad"], "");
+        assert!([200, 503].contains(&answer.status), "{}", answer.body);
+        (bench.strategy() == "round_robin").then_some(())
+    });
+    let rolled_back = bench.status()["reload"]["rolled_back"][0].clone();
+    let reason = rolled_back["reason"].as_str().unwrap();
+    assert!(reason.ends_with("requests wait until their time was over, although a backend was idle"), "{reason}");
+    assert!(series(&bench, "lb_queue_refusals_total{pool=\"default\",reason=\"held\"}") > 3.0);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! names the tests of each promise. Invariant: every scenario runs once for each language.
 
 mod hooks;
+mod probes;
 
 use std::collections::BTreeMap;
 

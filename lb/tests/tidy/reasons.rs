@@ -3,8 +3,8 @@
 //! Why: an operator looks up the word of a header, a log line or a metric there. The tables are written by hand.
 
 use lb::telemetry::{
-    DutyHook, ErrorReason, FallbackReason, HedgeResult, INSTANCE_HOOKS, LogDropReason, QueueRefusal, ReloadKind,
-    ReloadOutcome, ReportResult, RetryReason, SwapKind, names,
+    DutyHook, ErrorReason, FallbackReason, HedgeResult, INSTANCE_HOOKS, LogDropReason, ProbeKind, ProbeOutcome,
+    ProbeSkip, QueueRefusal, ReloadKind, ReloadOutcome, ReportResult, RetryReason, SwapKind, names,
 };
 
 use crate::docs::outside_fences;
@@ -22,6 +22,9 @@ fn other_sets() -> Vec<(String, Vec<&'static str>)> {
         set!(HEDGES, "result", HedgeResult),
         set!(QUEUE_REFUSALS, "reason", QueueRefusal),
         set!(LOAD_REPORTS, "result", ReportResult),
+        set!(PROBES, "kind", ProbeKind),
+        set!(PROBES, "outcome", ProbeOutcome),
+        set!(PROBES_SKIPPED, "reason", ProbeSkip),
         set!(STRATEGY_FALLBACKS, "reason", FallbackReason),
         set!(STRATEGY_HOOK_FAILURES, "hook", DutyHook),
         (key(names::STRATEGY_HOOK_PANICS.name, "hook"), INSTANCE_HOOKS.iter().map(|hook| hook.as_str()).collect()),

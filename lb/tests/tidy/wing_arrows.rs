@@ -72,7 +72,7 @@ const CONTROL: Wing = Wing {
         ("watch", &["api", "handle"]),
         // the state in force, and its changes
         ("pools", &["api", "health", "trust"]),
-        ("publish", &["api", "pools"]),
+        ("publish", &["api", "health", "pools"]),
         ("membership", &["api", "health", "launcher", "pools", "publish", "state", "trust"]),
         ("reload", &["api", "membership", "pools", "publish", "trust", "watch"]),
         // modules that name all parts

@@ -121,6 +121,13 @@ async fn panics_in_on_finish_are_refused() {
 }
 
 #[tokio::test]
+async fn panics_in_on_probe_are_refused() {
+    let error = refusal("probe").await;
+    assert_eq!(error.stage, VetStage::Probe);
+    assert!(error.reason.starts_with("panicked in on_probe, "), "{error}");
+}
+
+#[tokio::test]
 async fn an_explanation_that_fails_is_refused() {
     let error = refusal("explain").await;
     let reason = "strategy broken failed in explain: it panicked";

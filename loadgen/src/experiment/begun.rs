@@ -1,5 +1,6 @@
 //! The start of a run: the balancer, and the declarations of its strategies.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::arms::{self, Declared};
@@ -87,6 +88,7 @@ impl Begun {
             events: Vec::new(),
             marks: Vec::new(),
             accounting: Vec::new(),
+            waits_without_queue: BTreeMap::new(),
             in_charge,
             membership: Membership::default(),
             safeguards,

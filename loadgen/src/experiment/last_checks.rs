@@ -28,6 +28,7 @@ pub(super) fn mark(
     }
     mark_generator(stage, plan);
     mark_accounting(stage);
+    mark_waits(stage);
     if let Some(mark) = stage.safeguards.mark() {
         stage.mark(mark);
     }
@@ -52,6 +53,24 @@ fn mark_generator(stage: &mut Stage, plan: &Plan) {
             }
         };
         stage.mark(Mark::passed("generator", reason));
+    }
+}
+
+/// A strategy that lets requests wait does something else if there is no queue.
+fn mark_waits(stage: &mut Stage) {
+    let waited: Vec<String> = stage
+        .waits_without_queue
+        .iter()
+        .filter(|(_, picks)| **picks > 0)
+        .map(|(strategy, picks)| format!("{strategy} let a request wait in {picks} picks"))
+        .collect();
+    if !waited.is_empty() {
+        let reason = format!(
+            "{}, but the queue is off: the fallback picked, so this is not the strategy alone. Set length in [lb.queue] for all arms, or in \
+             [arms.lb.queue] for one",
+            waited.join(", ")
+        );
+        stage.mark(Mark::warning("queue", reason));
     }
 }
 

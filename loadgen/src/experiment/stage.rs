@@ -1,5 +1,6 @@
 //! The stage of a run: the balancer with its pool, the run's clock, and the collected events, marks and accounts.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::arms::Declared;
@@ -24,6 +25,8 @@ pub(super) struct Stage {
     pub(super) events: Vec<Event>,
     pub(super) marks: Vec<Mark>,
     pub(super) accounting: Vec<crate::model::Accounting>,
+    /// By strategy: the requests that it let wait, although the pool had no queue.
+    pub(super) waits_without_queue: BTreeMap<String, u64>,
     /// The arm in charge, by label.
     pub(super) in_charge: String,
     pub(super) membership: Membership,
@@ -200,10 +203,14 @@ impl Stage {
         stretch: &str,
         client: ClientCount,
     ) -> Result<u64, ExperimentError> {
-        let retries = ledger.before().retries();
+        let (retries, waits) = (ledger.before().retries(), ledger.before().waits_without_queue());
         let (accounting, after) = ledger.close(&self.balancer.admin, stretch, client)?;
         self.keep_scrapes("after", stretch, &after)?;
         self.accounting.push(accounting);
+        for (strategy, now) in after.waits_without_queue() {
+            let grown = now.saturating_sub(waits.get(&strategy).copied().unwrap_or_default());
+            *self.waits_without_queue.entry(strategy).or_default() += grown;
+        }
         Ok(after.retries().saturating_sub(retries))
     }
 

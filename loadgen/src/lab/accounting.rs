@@ -103,6 +103,15 @@ impl Snapshot {
         self.lb.count("lb_retries_total", &[])
     }
 
+    /// By strategy: the picks since the start of lb that let a request wait while its pool had no queue.
+    pub fn waits_without_queue(&self) -> BTreeMap<String, u64> {
+        let mut waits = BTreeMap::new();
+        for sample in self.lb.matching("lb_strategy_fallbacks_total", &[("reason", "no_queue")]) {
+            *waits.entry(sample.label("strategy").unwrap_or_default().to_owned()).or_default() += sample.value as u64;
+        }
+        waits
+    }
+
     fn in_flight(&self) -> u64 {
         self.lb.count("lb_requests_in_flight", &[]) + self.lb.count("lb_backend_requests_in_flight", &[])
     }

@@ -137,3 +137,33 @@ fn arms_with_safeguards_need_an_lb_that_loadgen_configures() {
     assert!(err.contains("arm outlier: arms.lb needs an lb that loadgen starts: leave out --target"), "{err}");
     assert!(!lab.out().exists());
 }
+
+/// Two servers need 5 ms for a request, and four clients send. So `central_queue` lets most of them wait.
+const WAITING: &str = "[load]\nloop = \"closed\"\nconnections = 4\nrequests = 200\n[backends]\nn = 2\nservice_time = \"constant:5ms\"\n\
+    [[arms]]\nstrategy = \"central_queue\"\n";
+
+#[test]
+fn a_plan_that_keeps_the_queue_compares_strategies_that_let_requests_wait() {
+    for (queue, is_kept) in [("", false), ("lb = { queue = { length = 64 } }\n", true)] {
+        let lab = Lab::new();
+        lab.run(&format!("{WAITING}{queue}")).was_carried_out();
+        let run = lab.stored();
+        let marks: Vec<_> = run.manifest.marks.iter().filter(|mark| mark.check == "queue").collect();
+        let found = run.manifest.arms[0].safeguards.as_ref().expect("lb reported them");
+        let on: Vec<_> = found.on().iter().map(|(it, _)| it.name).collect();
+        let report = text(&lab, "report.md");
+        if is_kept {
+            assert_eq!((marks.len(), on), (0, vec!["queue"]), "{marks:?}");
+            assert!(report.contains("length = 64"), "{report}");
+        } else {
+            assert_eq!((marks.len(), on.len(), marks[0].severity), (1, 0, Severity::Warning), "{marks:?}");
+            let reason = &marks[0].reason;
+            assert!(
+                reason.contains("central_queue let a request wait in ") && reason.contains("[lb.queue]"),
+                "{reason}"
+            );
+            assert!(report.contains("the queue is off: the fallback picked"), "{report}");
+        }
+        assert!(cells(&run, "central_queue").all(|cell| bad(cell) == 0), "{:?}", run.results.cells);
+    }
+}

@@ -78,8 +78,11 @@ fn probes_get_the_load_at_once_and_move_no_count_of_requests() {
     let loaded = probe(&server);
     assert_eq!((&loaded["in_flight"], &loaded["queued"]), (&1.into(), &2.into()));
     assert_eq!(loaded["utilization"], 3.0);
+    let answer = get(server.addr, "/probe");
+    let headers = ["x-in-flight", "x-latency-ms"].map(|name| answer.header(name).map(str::to_owned));
+    assert_eq!(headers, [Some("3".to_owned()), Some("0".to_owned())]);
     let stats = server.stats();
-    assert_eq!((stats.requests, stats.by_path["probe"], stats.by_path["other"]), (3, 2, 0));
+    assert_eq!((stats.requests, stats.by_path["probe"], stats.by_path["other"]), (3, 3, 0));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 /* crashes_late.c: picks the first candidate, and crashes at a given request. It counts only requests with the header x-real, which a
- * trial does not send. Its options: {"way": "null" | "abort" | "overflow" | "spin", "at": "1000"}. "null" writes to address 8, "overflow"
- * needs more stack than a thread has, and "spin" does not return.
+ * trial does not send. Its options: {"way": "null" | "abort" | "overflow" | "spin" | "thread", "at": "1000"}. "null" writes to address 8,
+ * "overflow" needs more stack than a thread has, "spin" does not return, and "thread" crashes in a thread of its own.
  * Why it exists: such a plugin passes its trial and ends the process later. */
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,10 +38,18 @@ static int deeper(int depth) {
   frame[0] = (char)depth;
   return depth < 0 ? frame[0] : deeper(depth + 1) + frame[0];
 }
+static void *crash_there(void *nothing) {
+  *(volatile int *)8 = 1;
+  return nothing;
+}
 static void crash(const char *way) {
   if (strcmp(way, "null") == 0) *(volatile int *)8 = 1;
   if (strcmp(way, "abort") == 0) abort();
   if (strcmp(way, "overflow") == 0) deeper(0);
+  if (strcmp(way, "thread") == 0) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, crash_there, NULL) == 0) pthread_join(thread, NULL);
+  }
   if (strcmp(way, "spin") == 0) for (volatile int on = 1; on;) {}
 }
 static lb_status late_pick(lb_strategy *strategy, const lb_picker *picker, const lb_backends *backends, const lb_request *request,

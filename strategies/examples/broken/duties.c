@@ -1,7 +1,8 @@
 /* duties.c: its own metrics tell which hooks lb has called. A word in its options selects what it does:
  * "rebuild" each tick asks for a new picker; "refuse" the same, and pickers are refused after the second tick; "fail" ticks and collections
  * of metrics fail after the first; "bad" some metrics are not valid after the first collection; "bad_at_once" also in the first;
- * "crash_begin" and "crash_metrics" crash there.
+ * "spin" the second tick does not return; "crash_begin" and "crash_metrics" crash there; "probe_panics" and "probe_crashes" do so in on_probe
+ * after a 418.
  * Why it exists: tests need a strategy whose calls can be seen from outside. Why not at once: the trial would refuse it. */
 #define LB_STRATEGY_IMPL
 #include <stdio.h>
@@ -16,7 +17,7 @@ struct lb_strategy {
   const lb_host *host;
   char options[256];
   uint64_t ticks, tick_ns, pickers, collections;
-  _Atomic uint64_t starts, own_starts, finishes;
+  _Atomic uint64_t starts, own_starts, finishes, probes;
 };
 struct lb_picker { char nothing; };
 static const lb_picker THE_PICKER = {0};
@@ -62,8 +63,16 @@ static void on_finish(lb_strategy *strategy, const lb_finish *finish) {
   (void)finish;
   strategy->finishes++;
 }
+static void on_probe(lb_strategy *strategy, const lb_probe *probe) {
+  static const lb_str panic = TEXT("panicked at duties.c: a probe");
+  strategy->probes++;
+  if (probe->http_status != 418) return;
+  if (is(strategy, "probe_panics")) strategy->host->log(strategy->host->ctx, 1, panic);
+  if (is(strategy, "probe_crashes")) abort();
+}
 static lb_status tick(lb_strategy *strategy, uint64_t now_ns) {
   if (is(strategy, "fail") && strategy->ticks > 0) return LB_E_OTHER;
+  if (is(strategy, "spin") && strategy->ticks > 0) for (volatile int on = 1; on;) {}
   strategy->ticks++;
   strategy->tick_ns = now_ns;
   return is(strategy, "rebuild") || is(strategy, "refuse") ? LB_REBUILD : LB_OK;
@@ -87,6 +96,7 @@ static lb_status metrics(lb_strategy *strategy, lb_sink *out) {
   tell(strategy, out, "starts_total", strategy->starts);
   tell(strategy, out, "own_starts_total", strategy->own_starts);
   tell(strategy, out, "finishes_total", strategy->finishes);
+  tell(strategy, out, "probes_total", strategy->probes);
   return LB_OK;
 }
 
@@ -109,6 +119,8 @@ static const lb_strategy_table TABLE = {
     .tick = tick,
     .on_start = on_start,
     .metrics = metrics,
+    .on_probe = on_probe,
+    .probe_ms = 1,
 };
 
 const lb_strategy_table *lb_strategy_entry_v1(const lb_host *host) {

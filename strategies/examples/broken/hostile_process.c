@@ -1,7 +1,7 @@
 /* hostile_process.c: its picks are right, except for the ways with "pick_". Its options select a fault of the process that runs it:
  *     {"way": "abort" | "crash" | "spin" | "exit" | "thread" | "descriptor" | "fork" | "chatty" | "refuse" |
- *             "look" | "pick_spin" | "pick_panic" | "pick_index" | "pick_eligible" | "pick_none" | "finish" | "explain" |
- *             "state", "pid_file": "…", "port": "…"}
+ *             "look" | "pick_spin" | "pick_panic" | "pick_index" | "pick_eligible" | "pick_none" | "finish" | "probe" |
+ *             "explain" | "state", "pid_file": "…", "port": "…"}
  * "look" refuses its options with a reason that lists its access to the machine: command line, user, group, whether it finds the token in
  * its own or its parent's environment, whether it can connect to "port".
  * With -DIN_CONSTRUCTOR="abort" (or crash, spin, exit) the fault occurs when the library is opened, before any hook is called. With
@@ -153,6 +153,12 @@ static void hostile_finish(lb_strategy *strategy, const lb_finish *finish) {
   (void)finish;
   if (strcmp(hostile->way, "finish") == 0) hostile->host->log(hostile->host->ctx, 1, words);
 }
+static void hostile_probe(lb_strategy *strategy, const lb_probe *probe) {
+  const lb_str words = TEXT("panicked at hostile_process.c");
+  const struct hostile *hostile = (struct hostile *)strategy;
+  (void)probe;
+  if (strcmp(hostile->way, "probe") == 0) hostile->host->log(hostile->host->ctx, 1, words);
+}
 static lb_status hostile_explain(lb_strategy *strategy, const lb_picker *picker, const lb_backends *backends,
                                  const lb_request *request, lb_sink *json_out) {
   const lb_str words = TEXT("{}");
@@ -165,5 +171,5 @@ static lb_status hostile_explain(lb_strategy *strategy, const lb_picker *picker,
 static const lb_strategy_table TABLE = {
     SOUND, .strategy_new = hostile_new, .strategy_free = hostile_free, .pick = pick, .state_schema = TEXT("none"),
     .state_export = hostile_export, .state_import = hostile_import, .explain = hostile_explain,
-    .flags = LB_F_WANTS_FINISH, .on_finish = hostile_finish};
+    .flags = LB_F_WANTS_FINISH, .on_finish = hostile_finish, .on_probe = hostile_probe};
 ENTRY(&TABLE)

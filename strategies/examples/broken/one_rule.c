@@ -14,7 +14,8 @@
 #define TEXT(literal) {(const uint8_t *)(literal), sizeof(literal) - 1}
 
 #if defined BREAKS_EXPLAIN_JSON || defined BREAKS_EXPLAIN_BACKEND || defined BREAKS_EXPLAIN_PANIC || defined BREAKS_TICK || \
-    defined BREAKS_FINISH || defined BREAKS_METRICS
+    defined BREAKS_FINISH || defined BREAKS_PROBE || defined BREAKS_METRICS || defined BREAKS_METRICS_SIGN || \
+    defined BREAKS_METRICS_ONCE
 #define OFFERS_ALL_HOOKS
 #endif
 
@@ -57,6 +58,11 @@ static void picker_free(lb_picker *picker) { (void)picker; }
 static int may_serve(const lb_backends *backends, const lb_request *request, uint32_t index) {
 #ifndef BREAKS_ELIGIBILITY
   if (!(LB_BACKEND(backends, index)->flags & LB_BACKEND_ELIGIBLE)) return 0;
+#endif
+#ifdef BREAKS_LABELS
+  /* only the zone of the first backend; the labels end with "zone":"a"} or "zone":"b"} */
+  lb_str own = LB_BACKEND(backends, index)->labels_json, first = LB_BACKEND(backends, 0)->labels_json;
+  if (own.len > 3 && first.len > 3 && own.ptr[own.len - 3] != first.ptr[first.len - 3]) return 0;
 #endif
   for (uint32_t i = 0; i < request->n_tried; i++)
     if (request->tried[i] == index) return 0;
@@ -129,13 +135,25 @@ static void on_finish(lb_strategy *strategy, const lb_finish *finish) {
   strategy->host->log(strategy->host->ctx, 1, failure); /* as a hook without a status reports its failure */
 #endif
 }
+static void on_probe(lb_strategy *strategy, const lb_probe *probe) {
+  (void)strategy, (void)probe;
+#ifdef BREAKS_PROBE
+  static const lb_str failure = TEXT("panicked at on_probe");
+  strategy->host->log(strategy->host->ctx, 1, failure);
+#endif
+}
 static lb_status metrics(lb_strategy *strategy, lb_sink *out) {
-#ifdef BREAKS_METRICS
+#if defined BREAKS_METRICS_SIGN
+  static const lb_str line = TEXT("{\"name\":\"turns\",\"type\":\"counter\",\"help\":\"Turns.\",\"value\":-1}\n");
+#elif defined BREAKS_METRICS
   static const lb_str line = TEXT("{\"name\":\"turns-taken\",\"type\":\"counter\",\"help\":\"Turns.\",\"value\":1}\n");
 #else
   static const lb_str line = TEXT("{\"name\":\"turns\",\"type\":\"counter\",\"help\":\"Turns.\",\"value\":1}\n");
 #endif
   strategy->host->sink_write(out, line);
+#ifdef BREAKS_METRICS_ONCE
+  strategy->host->sink_write(out, line); /* a second sample with the same labels */
+#endif
   return LB_OK;
 }
 static lb_status state_export(lb_strategy *strategy, lb_sink *out) {
@@ -152,6 +170,8 @@ static lb_status state_import(lb_strategy *strategy, uint32_t version, lb_str by
 static lb_status tick(lb_strategy *strategy, uint64_t now_ns) {
   (void)strategy, (void)now_ns;
 #ifdef BREAKS_TICK
+  static const lb_str failure = TEXT("panicked at one_rule.c:\n  the spring broke"); /* as the hook of the SDK writes it */
+  strategy->host->log(strategy->host->ctx, 1, failure);
   return LB_E_PANIC;
 #else
   return LB_REBUILD;
@@ -208,6 +228,7 @@ static const lb_strategy_table TABLE = {
     .state_version = 1,
     .tick_ms = 100,
     .on_start = on_start,
+    .on_probe = on_probe,
     .on_finish = on_finish,
     .metrics = metrics,
     .state_export = state_export,

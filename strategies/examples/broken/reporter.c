@@ -1,5 +1,5 @@
 /* reporter.c: picks the first candidate, and `explain` tells all that its hooks got. The header "x-status" of a request sets the status that
- * its pick returns. The first tick asks for a new picker. A response 418 makes its end panic. The crate `reporter` is the same in Rust, with the same state.
+ * its pick returns, and "x-probe" the indexes of the probes, a digit each. The first tick asks for a new picker. A response 418 makes its end, or that of a probe, panic. The crate `reporter` is the same in Rust, with the same state.
  * Why it exists: tests read from it, in a running lb, whether lb keeps each promise of the header.
  * Invariant: workers write their reports under a spin lock, because this is a test and no example. */
 #define LB_STRATEGY_IMPL
@@ -18,8 +18,8 @@ struct text { size_t len; char at[4096]; };
 struct lb_strategy {
   const lb_host *host;
   atomic_flag busy;
-  struct text picked, started, finished;
-  uint64_t ticks, tick_ns, pickers, imported, starts, finishes, outcomes[6];
+  struct text picked, started, finished, probed;
+  uint64_t ticks, tick_ns, pickers, imported, starts, finishes, probes, outcomes[6];
   _Atomic uint64_t waits, overlaps, workers; /* workers: a bit for each one that picked */
   _Atomic uint32_t inside[64];               /* calls of a worker now */
 };
@@ -71,7 +71,7 @@ static lb_status strategy_new(const lb_host *host, lb_str config, lb_sink *err, 
   lb_strategy *strategy = calloc(1, sizeof *strategy);
   if (strategy == NULL) return LB_E_OTHER;
   strategy->host = host;
-  put(&strategy->picked, "null"), put(&strategy->started, "null"), put(&strategy->finished, "null");
+  put(&strategy->picked, "null"), put(&strategy->started, "null"), put(&strategy->finished, "null"), put(&strategy->probed, "null");
   *out = strategy;
   return LB_OK;
 }
@@ -123,7 +123,7 @@ static void report_request(lb_strategy *strategy, const lb_request *request) {
 }
 static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_backends *backends, const lb_request *request,
                       lb_pick *out) {
-  static const lb_str name = TEXT("x-status");
+  static const lb_str name = TEXT("x-status"), probes = TEXT("x-probe");
   lb_str value = {NULL, 0};
   (void)picker;
   if (!(request->flags & LB_REQ_DRY)) {
@@ -144,6 +144,10 @@ static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_b
   if (lb_candidate_count(backends, request) == 0) return LB_NONE;
   out->index = lb_candidate(backends, request, 0);
   out->token = request->rand;
+  if (request->header(request, probes, 0, &value)) {
+    out->n_probes = (uint32_t)value.len;
+    for (size_t i = 0; i < value.len && i < LB_PROBES_MAX; i++) out->probe[i] = (uint32_t)(value.ptr[i] - '0');
+  }
   return LB_OK;
 }
 
@@ -186,6 +190,26 @@ static void on_finish(lb_strategy *strategy, const lb_finish *finish) {
   unlock(strategy);
   leave(strategy, finish->worker);
   if (finish->slot != NULL) __atomic_fetch_add(&finish->slot->word[0], 1, __ATOMIC_RELAXED);
+}
+
+static void on_probe(lb_strategy *strategy, const lb_probe *probe) {
+  if (!LB_HAS(probe, lb_probe, n_response_headers)) return;
+  if (probe->http_status == 418) say(strategy->host, 1, "panicked at a teapot");
+  enter(strategy, probe->worker);
+  lock(strategy);
+  struct text *to = &strategy->probed;
+  to->len = 0;
+  put(to, "{\"is_worker\":%d,\"is_periodic\":%d,\"backend_id\":%llu,\"has_slot\":%d,\"outcome\":%u,\"http_status\":%u,",
+      is_worker(strategy->host, probe->worker), probe->worker == LB_WORKER_ANY, NUMBER(probe->backend_id), probe->slot != NULL,
+      probe->outcome, probe->http_status);
+  put(to, "\"latency_ns\":%llu,\"now_ns\":%llu,\"headers\":[", NUMBER(probe->latency_ns), NUMBER(probe->now_ns));
+  for (uint32_t i = 0; i < probe->n_response_headers; i++)
+    put_text(to, i ? "," : "", probe->response_headers[i].ptr != NULL, probe->response_headers[i]);
+  put_text(to, "],\"body\":", 1, probe->body);
+  put(to, ",\"body_length\":%llu}", NUMBER(probe->body.len));
+  strategy->probes++;
+  unlock(strategy);
+  leave(strategy, probe->worker);
 }
 
 static lb_status state_export(lb_strategy *strategy, lb_sink *out) {
@@ -251,20 +275,20 @@ static lb_status explain(lb_strategy *strategy, const lb_picker *picker, const l
                          lb_sink *out) {
   struct text text = {0};
   const lb_host *host = strategy->host;
-  const char *parts[] = {"{\"picked\":", ",\"started\":", ",\"finished\":"};
-  const struct text *reports[] = {&strategy->picked, &strategy->started, &strategy->finished};
+  const char *parts[] = {"{\"picked\":", ",\"started\":", ",\"finished\":", ",\"probed\":"};
+  const struct text *reports[] = {&strategy->picked, &strategy->started, &strategy->finished, &strategy->probed};
   lb_pick choice = {0};
   lock(strategy);
-  for (int i = 0; i < 3; i++) {
+  for (int i = 0; i < 4; i++) {
     host->sink_write(out, (lb_str){(const uint8_t *)parts[i], strlen(parts[i])});
     host->sink_write(out, (lb_str){(const uint8_t *)reports[i]->at, reports[i]->len});
   }
   put(&text, ",\"outcomes\":[%llu,%llu,%llu,%llu,%llu,%llu],", NUMBER(strategy->outcomes[0]), NUMBER(strategy->outcomes[1]),
       NUMBER(strategy->outcomes[2]), NUMBER(strategy->outcomes[3]), NUMBER(strategy->outcomes[4]), NUMBER(strategy->outcomes[5]));
-  put(&text, "\"counts\":{\"ticks\":%llu,\"tick_ns\":%llu,\"pickers\":%llu,\"imported\":%llu,\"starts\":%llu,\"finishes\":%llu,\"waits\":%llu},"
+  put(&text, "\"counts\":{\"ticks\":%llu,\"tick_ns\":%llu,\"pickers\":%llu,\"imported\":%llu,\"starts\":%llu,\"finishes\":%llu,\"probes\":%llu,\"waits\":%llu},"
        "\"workers\":%llu,\"overlaps\":%llu,",
       NUMBER(strategy->ticks), NUMBER(strategy->tick_ns), NUMBER(strategy->pickers), NUMBER(strategy->imported),
-      NUMBER(strategy->starts), NUMBER(strategy->finishes), NUMBER(strategy->waits), NUMBER(strategy->workers), NUMBER(strategy->overlaps));
+      NUMBER(strategy->starts), NUMBER(strategy->finishes), NUMBER(strategy->probes), NUMBER(strategy->waits), NUMBER(strategy->workers), NUMBER(strategy->overlaps));
   unlock(strategy);
   put(&text, "\"host\":{\"is_right\":%d,\"n_workers\":%u},\"asked\":[%d,%d],\"list\":",
       host->size >= sizeof *host && host->abi_major == LB_ABI_MAJOR && host->abi_minor >= LB_ABI_MINOR &&
@@ -307,6 +331,7 @@ static const lb_strategy_table TABLE = {
     .response_headers = HEADERS,
     .n_response_headers = sizeof HEADERS / sizeof HEADERS[0],
     .body_bytes = 8,
+    .on_probe = on_probe,
 };
 
 const lb_strategy_table *lb_strategy_entry_v1(const lb_host *host) {

@@ -32,7 +32,7 @@ function drawReload(reload) {
   $('differs').hidden = !reload.differs.length;
   const last = reload.last;
   const why = last?.reason ? `: ${last.reason.replace(/^<Error> /, '')}` : '';
-  const how = !last ? '' : last.result ? last.result.replace('_', ' ') : `refused${last.stage ? ` at ${last.stage}` : ''}${why}`;
+  const how = !last ? '' : last.result ? last.result.replace('_', ' ') + why : `refused${last.stage ? ` at ${last.stage}` : ''}${why}`;
   text($('last-reload'), reload.running ? 'a reload is running' : last ? `last reload: ${how}, by ${last.by}, generation ${last.generation}` : 'no reload yet');
 }
 

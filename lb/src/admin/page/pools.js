@@ -140,9 +140,9 @@ function drawPool(view, pool, now) {
 }
 
 /** The requests that wait, and the adaptive limit if there is one. */
-function drawQueue(element, { waiting, adaptive_limit: limit }) {
+function drawQueue(element, { waiting, held, adaptive_limit: limit }) {
   chip(element, waiting ? 'warn' : 'ok', 'change', `${number(waiting)} waiting${limit == null ? '' : `, limit ${number(limit)}`}`);
-  element.title = `Requests that wait for a backend with room${limit == null ? '' : '; limit of the requests in flight on the pool'}`;
+  element.title = `Requests that wait ${held ? 'until the strategy picks a backend' : 'for a backend with room'}${limit == null ? '' : '; limit of the requests in flight on the pool'}`;
 }
 
 function makeRow(pool, backend) {

@@ -49,6 +49,9 @@ fn a_wrong_value_is_reported_with_line_key_and_remedy() {
             ":2:1: strategy.load_reports.poll_path: \"load\" is not a path",
         ),
         ("[strategy.load_reports]\npoll_every_ms = 9", ":2:1: strategy.load_reports.poll_every_ms: must be from 10 to"),
+        ("[strategy.probe]\npath = \"probe\"", ":2:1: strategy.probe.path: \"probe\" is not a path, such as"),
+        ("[strategy.probe]\ntimeout_ms = 0", ":2:1: strategy.probe.timeout_ms: must be from 1 to 60000"),
+        ("[strategy.probe]\ntimeout_ms = 60001", ":2:1: strategy.probe.timeout_ms: must be from 1 to 60000"),
         ("[strategy]\nhash_on = [\"heade:x\"]", ":2:12: strategy.hash_on[0]: \"heade:x\" is none of"),
         ("[strategy]\nhash_on = [\"header:a b\"]", ":2:12: strategy.hash_on[0]: \"a b\" is not the n"),
         ("[strategy]\nhash_on = [\"cookie:\"]", ":2:12: strategy.hash_on[0]: \"\" is not the name of"),
@@ -117,7 +120,11 @@ fn a_wrong_value_is_reported_with_line_key_and_remedy() {
         ("[retry]\nreplay_bytes = 1048577", ":2:1: retry.replay_bytes: must be from 0 to 1048576, not"),
         ("[retry]\nbudget_percent = 101", ":2:1: retry.budget_percent: must be from 0 to 100, not 101"),
         ("[retry]\nbudget_reserve_per_s = -1", ":2:1: retry.budget_reserve_per_s: must be from 0 to 1000000"),
-        ("[limits]\nheaders = 99999999999999999999", ":2:11: limits.headers: invalid type: integer"),
+        (
+            "[limits]\nheaders = 99999999999999999999",
+            ":2:11: limits.headers: 99999999999999999999 is too large: lb takes",
+        ),
+        ("[retry]\nattempts = 9223372036854775808", ":2:12: retry.attempts: 9223372036854775808 is too large"),
         ("[log]\nlevel = \"lb=loud\"", ":2:1: log.level: \"lb=loud\":"),
         ("plugin_dirs = [\"\"]", ":1:16: plugin_dirs[0]: a path cannot be empty"),
     ];

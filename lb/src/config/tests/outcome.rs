@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use super::*;
 
@@ -122,6 +123,21 @@ fn load_reports_are_off_by_default_and_their_keys_alone_cause_a_warning() {
     assert!(pool.pools[0].strategy.load_reports.is_none() && pool.pools[1].strategy.load_reports.is_some());
     let loaded = load_text(&source(&[], &[]), "[strategy.load_reports]\nmetrics = [\"a\"]\n").unwrap();
     let warning = "strategy.load_reports has no effect: set enabled = true in it";
+    assert!(loaded.warnings.iter().any(|line| line == warning), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn probes_need_a_path_and_a_pool_has_its_own() {
+    let policy = |text: &str| config(&format!("[strategy.probe]\n{text}")).pools[0].strategy.probe.clone();
+    assert_eq!(policy(""), None);
+    let probe = policy("path = \"/load?x=1\"\n").unwrap();
+    assert_eq!((probe.path.as_str(), probe.timeout), ("/load?x=1", Duration::from_secs(1)));
+    assert_eq!(policy("path = \"/\"\ntimeout_ms = 3\n").unwrap().timeout, Duration::from_millis(3));
+    let text = "[health]\nhost = \"api.example\"\n[pools.p.strategy.probe]\npath = \"/load\"\n";
+    let [of_default, of_p] = [0, 1].map(|pool| config(text).pools[pool].strategy.probe.clone());
+    assert!(of_default.is_none() && of_p.unwrap().host.as_deref() == Some("api.example"));
+    let loaded = load_text(&source(&[], &[]), "[strategy.probe]\ntimeout_ms = 3\n").unwrap();
+    let warning = "strategy.probe has no effect: set path in it";
     assert!(loaded.warnings.iter().any(|line| line == warning), "{:?}", loaded.warnings);
 }
 

@@ -129,7 +129,9 @@ fn keys_by_section() -> Vec<(String, Vec<String>)> {
         };
         sections.push((section.clone(), known(&header)));
     }
-    sections.push(("strategy.load_reports".to_owned(), known("[strategy.load_reports]\nnone = 1")));
+    for section in ["strategy.load_reports", "strategy.probe"] {
+        sections.push((section.to_owned(), known(&format!("[{section}]\nnone = 1"))));
+    }
     sections.push(("pools.api".to_owned(), known("[pools.api]\nnone = 1")));
     assert!(sections.iter().all(|(_, keys)| !keys.is_empty()), "{sections:?}");
     sections

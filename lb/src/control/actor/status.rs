@@ -109,8 +109,8 @@ impl Actor {
 
     /// Also if only the strategy lets requests wait, while one does.
     fn queue_status(&self, pool: &str, is_in_use: bool) -> Option<QueueStatus> {
-        let QueueTotals { waiting, adaptive_limit } = self.desk.metrics.queue_totals(pool);
-        (is_in_use || waiting > 0).then_some(QueueStatus { waiting, adaptive_limit })
+        let QueueTotals { waiting, held, adaptive_limit } = self.desk.metrics.queue_totals(pool);
+        (is_in_use || waiting > 0).then_some(QueueStatus { waiting, held, adaptive_limit })
     }
 
     fn safeguards(&self, pool: &str) -> Safeguards {

@@ -85,7 +85,7 @@ pub struct BackendStatus {
     /// Its part of its share, and for how long, while it starts slowly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<SlowStartStatus>,
-    /// Its newest load report, if it sent one and its pool reads them.
+    /// Its newest load report, if its pool reads them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load_report: Option<LoadReportStatus>,
     /// Why the last check failed, while the backend is down.
@@ -131,8 +131,15 @@ pub struct SlowStartStatus {
 /// The newest load report of a backend.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct LoadReportStatus {
-    /// Since it arrived.
-    pub age_ms: u64,
+    /// Since it arrived; null: none has arrived yet, so the numbers are missing.
+    pub age_ms: Option<u64>,
+    #[serde(flatten)]
+    pub load: Option<LoadStatus>,
+}
+
+/// The numbers of a load report.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct LoadStatus {
     /// The share of its capacity that is in use; 1 is full.
     pub utilization: f64,
     /// Requests a second.
@@ -152,9 +159,12 @@ fn weight_one() -> u16 {
 
 impl LoadReportStatus {
     /// `now_ns` is on the clock of the strategies.
-    pub(in crate::control) fn of(backend: &Backend, policy: &LoadReportPolicy, now_ns: u64) -> Option<Self> {
-        let (Load { utilization, qps, eps, named }, at_ns) = backend.report()?;
+    pub(in crate::control) fn of(backend: &Backend, policy: &LoadReportPolicy, now_ns: u64) -> Self {
+        let Some((Load { utilization, qps, eps, named }, at_ns)) = backend.report() else {
+            return Self { age_ms: None, load: None };
+        };
         let metrics = policy.metrics.names().map(str::to_owned).zip(named).collect();
-        Some(Self { age_ms: now_ns.saturating_sub(at_ns) / 1_000_000, utilization, qps, eps, metrics })
+        let age_ms = Some(now_ns.saturating_sub(at_ns) / 1_000_000);
+        Self { age_ms, load: Some(LoadStatus { utilization, qps, eps, metrics }) }
     }
 }

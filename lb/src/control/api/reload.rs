@@ -154,8 +154,10 @@ pub struct RolledBack {
     pub sha256: Option<String>,
     pub options: serde_json::Value,
     pub reason: String,
-    /// The generation that put its predecessor back.
+    /// The generation that put its predecessor back; 1: the start did not load it, because it had crashed.
     pub generation: u64,
+    /// When it failed: RFC 3339.
+    pub at: String,
 }
 
 /// How the last one ended.
@@ -167,6 +169,7 @@ pub struct LastReload {
     pub generation: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage: Option<String>,
+    /// Why it was refused, or why lb rolled a strategy back by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     pub needs_restart: Vec<String>,
@@ -174,6 +177,21 @@ pub struct LastReload {
 
 fn default_pool() -> String {
     DEFAULT_POOL.to_owned()
+}
+
+// === impl RolledBack ===
+
+impl RolledBack {
+    /// What happened, when and why, as a difference from the files.
+    pub(in crate::control) fn sentence(&self) -> String {
+        let Self { pool, strategy, generation, at, reason, .. } = self;
+        match generation {
+            1 => format!("pool {pool}: strategy {strategy} is not loaded, because it crashed at {at}: {reason}"),
+            _ => {
+                format!("pool {pool}: strategy {strategy} was rolled back by generation {generation} at {at}: {reason}")
+            }
+        }
+    }
 }
 
 // === impl Trigger ===

@@ -113,8 +113,11 @@ pub struct CrashStatus {
 /// The queue of a pool now, over all workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct QueueStatus {
-    /// Requests that wait for a backend with room.
+    /// Requests that wait for a backend with room, or for the strategy.
     pub waiting: u64,
+    /// Those of them that the strategy lets wait, if there are any. Others may wait behind them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub held: u64,
     /// Limit of the requests in flight on the whole pool, if it follows the latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adaptive_limit: Option<u64>,
@@ -131,4 +134,8 @@ pub struct WatchStatus {
     pub has_events: bool,
     /// How often changed files settled and were compared with the files of the last attempt.
     pub settled: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

@@ -1,19 +1,15 @@
 //! One health check: a connection of its own, and a GET request if the rules ask for one.
 //!
-//! Why own connections: a check tests whether a client could connect now, and it must not count as a client's request.
+//! Why a new connection: a check tests whether a client could connect now.
 
 use std::net::SocketAddr;
-use std::pin::pin;
 
-use bytes::Bytes;
-use http::header::{CONNECTION, HOST, USER_AGENT};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use super::client::{Connection, request};
 use super::{CheckFailure, Sign};
 use crate::config::{CheckKind, Health};
 
@@ -54,33 +50,17 @@ async fn connect(socket: SocketAddr) -> Result<TcpStream, CheckFailure> {
 /// Sends the request and judges the response, which must arrive until `end`.
 async fn ask(stream: TcpStream, host: &str, rules: &Health, end: Instant) -> Result<(), CheckFailure> {
     let path = &rules.path;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| silent(format!("cannot connect: {error}")))?;
-    let request = http::Request::get(path)
-        .header(HOST, host)
-        .header(USER_AGENT, "lb-health")
-        .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| silent(format!("{path}: {error}")))?;
-    let exchange = async {
-        let answer = timeout_at(end, sender.send_request(request)).await.map_err(|_| no_response(rules))?;
-        let answer = answer.map_err(|error| broken(format!("no valid response: {error}")))?;
-        let judged = judge_status(rules, answer.status().as_u16());
-        // A short body is read to its end in any case, so that the server does not see a broken connection.
-        let body = timeout_at(end, first_bytes(answer.into_body())).await;
-        judged.map_err(broken)?;
-        let body = body.map_err(|_| broken(format!("the body of {path} did not arrive within {:?}", rules.timeout)))?;
-        judge_body(rules, body.as_deref()).map_err(broken)
-    };
-    let driver = pin!(async {
-        // The exchange returns an error of the connection.
-        let _ = connection.await;
-        std::future::pending::<()>().await;
-    });
-    tokio::select! {
-        judged = exchange => judged,
-        () = driver => Err(broken("the connection was closed".to_owned())),
-    }
+    let mut connection = Connection::open(stream).await.map_err(|error| silent(format!("cannot connect: {error}")))?;
+    let request = request(path, host, "lb-health").body(Empty::new());
+    let request = request.map_err(|error| silent(format!("{path}: {error}")))?;
+    let answer = timeout_at(end, connection.send(request)).await.map_err(|_| no_response(rules))?;
+    let answer = answer.map_err(|error| broken(format!("no valid response: {error}")))?;
+    let judged = judge_status(rules, answer.status().as_u16());
+    // A short body is read to its end in any case, so that the server does not see a broken connection.
+    let body = timeout_at(end, first_bytes(answer.into_body())).await;
+    judged.map_err(broken)?;
+    let body = body.map_err(|_| broken(format!("the body of {path} did not arrive within {:?}", rules.timeout)))?;
+    judge_body(rules, body.as_deref()).map_err(broken)
 }
 
 fn no_response(rules: &Health) -> CheckFailure {

@@ -4,25 +4,22 @@
 //! a pool may need reports more often than checks, and from another path.
 //!
 //! Invariants: a poll changes nothing except the report and its counter. A task ends when its entry here is dropped. A
-//! poll that fails leaves the report as it is, and the age of that report shows it.
+//! poll that brings no report leaves the last one as it is. It is counted, and logged at most once a minute.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::HeaderMap;
-use http::header::{CONNECTION, HOST, USER_AGENT};
+use http::{HeaderMap, StatusCode};
 use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::client::{Connection, request};
 use crate::config::{LoadPoll, LoadReportPolicy};
-use crate::load_report::{self, FIELD_REQUEST, LoadReport, REQUESTED_FORM};
+use crate::load_report::{self, FIELD_REQUEST, LoadReport, Malformed, REQUESTED_FORM};
 use crate::pool::{Backend, Load};
 use crate::telemetry::{BackendGauges, ReportResult};
 
@@ -34,6 +31,8 @@ pub(in crate::control) struct Polls<K> {
 /// What one task polls.
 #[derive(Clone)]
 pub(in crate::control) struct Polled {
+    /// The name of its pool, for log lines.
+    pub(in crate::control) pool: Arc<str>,
     pub(in crate::control) backend: Arc<Backend>,
     pub(in crate::control) policy: Arc<LoadReportPolicy>,
     pub(in crate::control) gauges: Arc<BackendGauges>,
@@ -48,6 +47,19 @@ struct Poll {
 
 /// A slower backend is polled less often.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why a poll brought no report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Vain {
+    #[error("no response within {} s", TIME_LIMIT.as_secs())]
+    TimedOut,
+    #[error("no connection or no response")]
+    NoResponse,
+    #[error("the response, with status {}, has no field endpoint-load-metrics", .0.as_u16())]
+    NoReport(StatusCode),
+    #[error("{0}")]
+    Malformed(Malformed),
+}
 
 // === impl Polls ===
 
@@ -90,45 +102,53 @@ impl Polled {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Ok(Some(head)) = timeout(TIME_LIMIT, head_of(&self.backend, path)).await {
-                self.take(&head);
-            }
+            let polled = match timeout(TIME_LIMIT, head_of(&self.backend, path)).await {
+                Ok(Some((status, head))) => self.report(status, &head),
+                Ok(None) => Err(Vain::NoResponse),
+                Err(_) => Err(Vain::TimedOut),
+            };
+            self.take(path, polled);
         }
     }
 
-    fn take(&self, head: &HeaderMap) {
+    fn report(&self, status: StatusCode, head: &HeaderMap) -> Result<LoadReport, Vain> {
         let first = |name: &[u8]| Some(head.get(std::str::from_utf8(name).ok()?)?.as_bytes());
-        let Some(report) = load_report::of_fields(first, &self.policy.metrics) else { return };
-        let result = match report {
+        let report = load_report::of_fields(first, &self.policy.metrics);
+        report.ok_or(Vain::NoReport(status))?.map_err(Vain::Malformed)
+    }
+
+    fn take(&self, path: &str, polled: Result<LoadReport, Vain>) {
+        let now_ns = self.opened.elapsed().as_nanos() as u64;
+        self.gauges.load_report(match &polled {
+            Ok(_) => ReportResult::Ok,
+            Err(vain) => vain.result(),
+        });
+        match polled {
             Ok(LoadReport { utilization, qps, eps, named }) => {
-                let now_ns = self.opened.elapsed().as_nanos() as u64;
                 self.backend.reported(&Load { utilization, qps, eps, named }, now_ns);
-                ReportResult::Ok
             }
-            Err(_) => ReportResult::Malformed,
-        };
-        self.gauges.load_report(result);
+            // The log has a line of the health checks about a backend that is down.
+            Err(Vain::TimedOut | Vain::NoResponse) if !self.backend.is_eligible() => {}
+            Err(reason) if self.backend.may_complain(now_ns) => {
+                let (pool, backend) = (&*self.pool, &*self.backend.id);
+                tracing::warn!(
+                    pool,
+                    backend,
+                    path,
+                    %reason,
+                    "a poll brought no load report: check poll_path; lb_load_reports_total counts further ones"
+                );
+            }
+            Err(_) => {}
+        }
     }
 }
 
-/// The fields of the response to a GET request on a connection of its own; `None` without a response.
-async fn head_of(backend: &Backend, path: &str) -> Option<HeaderMap> {
-    let stream = TcpStream::connect(backend.socket).await.ok()?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
-    let request = http::Request::get(path)
-        .header(HOST, &*backend.address)
-        .header(USER_AGENT, "lb-load-poll")
-        .header(CONNECTION, "close")
-        .header(FIELD_REQUEST, REQUESTED_FORM)
-        .body(Empty::<Bytes>::new())
-        .ok()?;
-    let driver = async {
-        // The request returns an error of the connection. Its end may come before the response was taken.
-        let _ = connection.await;
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        answer = sender.send_request(request) => Some(answer.ok()?.into_parts().0.headers),
-        () = driver => None,
-    }
+/// The status and the fields of the response to a GET request on a connection of its own; `None` without a response.
+async fn head_of(backend: &Backend, path: &str) -> Option<(StatusCode, HeaderMap)> {
+    let request = request(path, &backend.address, "lb-load-poll").header(FIELD_REQUEST, REQUESTED_FORM);
+    let request = request.body(Empty::new()).ok()?;
+    let mut connection = Connection::open(TcpStream::connect(backend.socket).await.ok()?).await.ok()?;
+    let head = connection.send(request).await.ok()?.into_parts().0;
+    Some((head.status, head.headers))
 }

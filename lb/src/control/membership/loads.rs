@@ -17,6 +17,7 @@ impl Membership {
         let key = (pool, member.id().clone());
         let policy = policy(desk, pool).filter(|policy| policy.poll.is_some());
         let polled = policy.zip(self.gauges.get(&key)).map(|(policy, gauges)| Polled {
+            pool: desk.pools[pool].name.clone(),
             backend: member.backend.clone(),
             policy: policy.clone(),
             gauges: gauges.clone(),
@@ -26,7 +27,8 @@ impl Membership {
     }
 
     pub(super) fn load_report(&self, desk: &Publisher, pool: PoolKey, member: &Member) -> Option<LoadReportStatus> {
-        LoadReportStatus::of(&member.backend, policy(desk, pool)?, desk.hall.opened().elapsed().as_nanos() as u64)
+        let now_ns = desk.hall.opened().elapsed().as_nanos() as u64;
+        policy(desk, pool).map(|policy| LoadReportStatus::of(&member.backend, policy, now_ns))
     }
 }
 

@@ -64,6 +64,7 @@ impl Assembly {
             fallback_cursor: AtomicUsize::new(self.fallback_cursor),
             thresholds: self.thresholds,
             load_reports: self.settings.load_reports,
+            probe: self.settings.probe.filter(|_| wants.probes),
             wants,
         });
         Ok(Assembled { generation, members: self.members })

@@ -5,17 +5,19 @@
 //! call takes over a second, the builder is unhealthy. The jobs behind it wait, and neither workers nor the actor do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use lb_strategy_host::crash;
 use tokio::sync::oneshot;
 
-use super::duties::{Duties, Office, Post};
+use super::duties::{Duties, Office, Post, Probed};
 
 /// A job that takes longer sets [`Builder::is_stuck`].
 const BUSY_MAX: Duration = Duration::from_secs(1);
+/// A job that takes longer hangs. The trial of a plugin, which calls every hook, may take half as long.
+const HANG_MIN: Duration = Duration::from_secs(10);
 
 type Job = Box<dyn FnOnce(&mut Duties) + Send>;
 
@@ -26,8 +28,14 @@ pub struct Builder {
     shared: Arc<Shared>,
 }
 
+/// Looks at the builder, which may end meanwhile.
+#[derive(Clone)]
+pub struct BuilderWatch(Arc<Shared>);
+
 struct Shared {
     started: Instant,
+    /// The number of the thread for [`crash::ask`]; 0 before it runs.
+    thread: AtomicI32,
     /// Milliseconds since `started` at which the running job began, plus one; 0 when idle.
     busy_since_ms: AtomicU64,
 }
@@ -38,10 +46,12 @@ impl Builder {
     /// Starts the thread.
     pub fn start() -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel::<Job>();
-        let shared = Arc::new(Shared { started: Instant::now(), busy_since_ms: AtomicU64::new(0) });
+        let (started, thread) = (Instant::now(), AtomicI32::new(0));
+        let shared = Arc::new(Shared { started, thread, busy_since_ms: AtomicU64::new(0) });
         let own = shared.clone();
         std::thread::Builder::new().name("lb-builder".into()).spawn(move || {
             crash::cover_thread();
+            own.thread.store(crash::this_thread(), Relaxed);
             own.work(&jobs);
         })?;
         Ok(Self { queue, shared })
@@ -68,6 +78,11 @@ impl Builder {
         let _ = self.queue.send(Box::new(move |duties| duties.replace(posts, &office, Instant::now())));
     }
 
+    /// The strategy is told of the end of a periodic probe, if it is still in charge then.
+    pub(super) fn probed(&self, probed: Probed) {
+        let _ = self.queue.send(Box::new(|duties| duties.probed(probed, Instant::now())));
+    }
+
     /// Drops `value` on the builder, where plugin code may run.
     pub fn retire<T: Send + 'static>(&self, value: T) {
         self.post(move || drop(value));
@@ -75,10 +90,20 @@ impl Builder {
 
     /// Whether the running job or call has taken over a second.
     pub fn is_stuck(&self) -> bool {
-        match self.shared.busy_since_ms.load(Relaxed) {
-            0 => false,
-            since => self.shared.started.elapsed().as_millis() as u64 + 1 - since > BUSY_MAX.as_millis() as u64,
-        }
+        self.shared.busy_for() > BUSY_MAX
+    }
+
+    pub(in crate::control) fn watch(&self) -> BuilderWatch {
+        BuilderWatch(self.shared.clone())
+    }
+}
+
+// === impl BuilderWatch ===
+
+impl BuilderWatch {
+    /// The number of the builder's thread, if its job hangs.
+    pub fn hanging(&self) -> Option<i32> {
+        (self.0.busy_for() > HANG_MIN).then(|| self.0.thread.load(Relaxed))
     }
 }
 
@@ -99,6 +124,14 @@ impl Shared {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.busy(|| duties.run_one(Instant::now()));
+        }
+    }
+
+    /// For how long the running job runs.
+    fn busy_for(&self) -> Duration {
+        match self.busy_since_ms.load(Relaxed) {
+            0 => Duration::ZERO,
+            since => self.started.elapsed().saturating_sub(Duration::from_millis(since - 1)),
         }
     }
 

@@ -1,27 +1,36 @@
 //! Duties: the hooks that the builder calls at regular times, `tick` and `metrics`, for each strategy in charge.
+//! `ends` adds `on_probe` for the ends of periodic probes.
 //!
-//! Why on the builder: both may be slow, and the contract allows one such call at a time.
+//! Why on the builder: all of them may be slow, and the contract allows one such call at a time.
 //!
 //! Invariants: only strategies in charge have duties. A late call is not made up for. After a call the builder is free
 //! for at least as long as the call took. However often a strategy asks for a new picker, the actor gets one request.
 
+mod ends;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lb_strategy_host::{HookError, Strategy};
+use lb_strategy_host::{HookError, PluginPage, Strategy};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use self::ends::Ends;
 use super::complaints::Complaints;
 use crate::control::pools::{PoolKey, PoolState};
-use crate::telemetry::{DutyHook, Metrics, PluginPage};
+use crate::telemetry::{DutyHook, Metrics};
+
+pub(super) use self::ends::Probed;
 
 /// Between two calls of `metrics`.
 const METRICS_EVERY: Duration = Duration::from_secs(1);
 
 /// The duties of all pools. They belong to the builder's thread.
 #[derive(Default)]
-pub(super) struct Duties(Vec<Duty>);
+pub(super) struct Duties {
+    regular: Vec<Duty>,
+    ends: Ends,
+}
 
 /// The instance in charge of a pool.
 #[derive(Clone)]
@@ -62,7 +71,8 @@ impl Post {
     /// `None` if the pool's strategy has no such hook.
     pub(super) fn of(key: PoolKey, pool: &PoolState) -> Option<Self> {
         let post = Self { pool: key, name: pool.name.clone(), strategy: pool.strategy.clone() };
-        post.hooks().next().is_some().then_some(post)
+        let has_duties = post.hooks().next().is_some() || post.strategy.plugin().probe_ms() > 0;
+        has_duties.then_some(post)
     }
 
     /// Whether both are the same instance in the same pool.
@@ -70,7 +80,7 @@ impl Post {
         self.pool == other.pool && self.strategy.instance() == other.strategy.instance()
     }
 
-    /// The hooks that it has, and the time between two calls.
+    /// The hooks that it has for regular calls, and the time between two of them.
     fn hooks(&self) -> impl Iterator<Item = (DutyHook, Duration)> + use<> {
         let plugin = self.strategy.plugin();
         let tick = Duration::from_millis(plugin.tick_ms().into());
@@ -87,26 +97,38 @@ impl Duties {
     /// instance that stays keeps its times.
     pub(super) fn replace(&mut self, posts: Vec<Post>, office: &Arc<Office>, now: Instant) {
         let is_of = |duty: &Duty, posts: &[Post]| posts.iter().any(|post| post.is(&duty.post));
-        let (stay, end) = std::mem::take(&mut self.0).into_iter().partition(|duty| is_of(duty, &posts));
-        self.0 = stay;
+        let (stay, end) = std::mem::take(&mut self.regular).into_iter().partition(|duty| is_of(duty, &posts));
+        self.regular = stay;
         end.into_iter().for_each(Duty::end);
+        self.ends.keep(&posts);
         for post in posts {
-            if !self.0.iter().any(|duty| duty.post.is(&post)) {
-                self.0.extend(post.hooks().map(|(hook, every)| Duty::begin(&post, office, hook, every, now)));
+            if !self.regular.iter().any(|duty| duty.post.is(&post)) {
+                self.regular.extend(post.hooks().map(|(hook, every)| Duty::begin(&post, office, hook, every, now)));
             }
         }
     }
 
+    /// A periodic probe has ended.
+    pub(super) fn probed(&mut self, probed: Probed, now: Instant) {
+        self.ends.push(probed, now);
+    }
+
     /// When the next call is due; `None` without duties.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.0.iter().map(|duty| duty.due).min()
+        self.next_regular().into_iter().chain(self.ends.next_due()).min()
     }
 
     /// Makes the call that is due longest, if one is due. One at a time, so that jobs come in between.
     pub(super) fn run_one(&mut self, now: Instant) {
-        if let Some(duty) = self.0.iter_mut().filter(|duty| duty.due <= now).min_by_key(|duty| duty.due) {
-            duty.run(now);
+        let Some(due) = self.next_due().filter(|due| *due <= now) else { return };
+        match self.regular.iter_mut().find(|duty| duty.due == due) {
+            Some(duty) => duty.run(now),
+            None => self.ends.tell_one(now),
         }
+    }
+
+    fn next_regular(&self) -> Option<Instant> {
+        self.regular.iter().map(|duty| duty.due).min()
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::builds::{Builds, Built, Ended};
 use super::duties::{Office, Post, Rebuilds};
 use super::listeners::Listeners;
+use super::rounds::Rounds;
 use super::waiting::{TAKE_UP_MAX, Waited, Waiting};
 use super::{Builder, FollowUp, PoolJob, assemble, settings};
 use crate::access_log::AccessLog;
@@ -67,6 +68,7 @@ pub(in crate::control) struct Publisher {
     office: Arc<Office>,
     /// The instances that have duties on the builder.
     posts: Vec<Post>,
+    rounds: Rounds,
     /// Pools whose strategy refused a list, and until when lb ignores that it asks for new pickers.
     deaf: Vec<(PoolKey, Instant)>,
 }
@@ -106,6 +108,7 @@ impl Publisher {
             leaving: Vec::new(),
             office,
             posts: Vec::new(),
+            rounds: Rounds::new(hall.clone(), builder.clone(), metrics.clone()),
             deaf: Vec::new(),
             pools: Pools::new(pools),
             listeners: Listeners::new(listeners),
@@ -325,7 +328,7 @@ impl Publisher {
         self.pools.iter().any(|pool| pool.is_dirty)
     }
 
-    /// The strategies in charge get the duties of the builder, if others have them.
+    /// The strategies in charge get the duties of the builder, if others have them, and their probes.
     fn assign_duties(&mut self) {
         let posts: Vec<Post> = self.pools.entries().filter_map(|(key, pool)| Post::of(key, pool)).collect();
         let is_same = posts.len() == self.posts.len() && posts.iter().zip(&self.posts).all(|(new, old)| new.is(old));
@@ -335,6 +338,7 @@ impl Publisher {
             let before = std::mem::replace(&mut self.posts, posts);
             self.builder.retire(before);
         }
+        self.rounds.follow(&self.hall.current().pools);
     }
 
     fn roll_back(&mut self, pool: PoolKey, reason: String) -> Refused {

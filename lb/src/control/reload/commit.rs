@@ -125,6 +125,8 @@ impl Reloads {
 
     fn remember_rolled_back(&mut self, desk: &Publisher, candidates: &[Candidate], reason: &str) {
         let generation = desk.hall.current().number + 1;
+        let at = jiff::Timestamp::now();
+        let at = jiff::Timestamp::from_second(at.as_second()).unwrap_or(at).to_string();
         for (pool, _) in desk.pools.iter().zip(candidates).filter(|(_, candidate)| candidate.is_return) {
             let plugin = pool.strategy.plugin();
             self.rolled_back.retain(|old| *old.pool != *pool.name);
@@ -135,6 +137,7 @@ impl Reloads {
                 options: pool.settings().options.clone(),
                 reason: reason.to_owned(),
                 generation,
+                at: at.clone(),
             });
         }
     }

@@ -118,7 +118,7 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
         log,
         access_log,
     } = wanted;
-    let (Admin { listen, token }, State { keep, dir }) = (admin, state);
+    let (Admin { listen, token }, State { keep, dir, save_every }) = (admin, state);
     restart("allow_group_writable", allow_group_writable != running.allow_group_writable);
     restart("proxy.workers", proxy.workers != running.proxy.workers);
     restart("admin.listen", listen != running.admin.listen);
@@ -126,6 +126,7 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
     restart("launcher", launcher != running.launcher);
     restart("state.keep", keep != running.state.keep);
     restart("state.dir", dir != running.state.dir);
+    restart("state.save_every_ms", save_every != running.state.save_every);
     restart("reload.max_images", reload.max_images != running.reload.max_images);
     let config = Config {
         file: running.file.clone(),
@@ -208,13 +209,14 @@ fn note_pool(running: &PoolConfig, pool: &PoolConfig, note: &mut impl FnMut(&str
     // `note_rules` compares the checks and the rules for failing backends.
     let PoolConfig { name, strategy, backends, health: _, outlier: _, panic: _, slow_start: _ } = pool;
     // A change of plugin or options is a swap of the strategy, which the report lists for itself.
-    let Strategy { plugin: _, sha256, hash_on, hash, fallback, load_reports, options: _ } = strategy;
+    let Strategy { plugin: _, sha256, hash_on, hash, fallback, load_reports, probe, options: _ } = strategy;
     let (before, key) = (&running.strategy, |key: &str| plugins::key_of(name, key));
     note(&key("backends"), *backends != running.backends);
     note(&key("strategy.hash_on"), *hash_on != before.hash_on);
     note(&key("strategy.hash"), *hash != before.hash);
     note(&key("strategy.fallback"), *fallback != before.fallback);
     note(&key("strategy.load_reports"), *load_reports != before.load_reports);
+    note(&key("strategy.probe"), *probe != before.probe);
     note(&key("strategy.sha256"), *sha256 != before.sha256);
 }
 
@@ -372,6 +374,7 @@ mod tests {
             ("[queue]\nlength = 7\n", vec!["queue"]),
             ("[pools.b.queue]\nwait_ms = 7\n", vec!["pools.b.queue"]),
             ("[strategy.load_reports]\nenabled = true\n", vec!["strategy.load_reports"]),
+            ("[strategy.probe]\npath = \"/load\"\n", vec!["strategy.probe"]),
             ("[pools.b.strategy.load_reports]\nenabled = true\n", vec!["pools.b.strategy.load_reports"]),
         ] {
             let Target { applied, needs_restart, config: taken, .. } = target(pools, &format!("{pools}{more}"));

@@ -274,12 +274,13 @@ impl Reloads {
 
     fn remember(&mut self, desk: &Publisher, transaction: &Transaction, result: &Result<ReloadReport, ReloadError>) {
         let ok = result.as_ref().ok();
+        let automatic = transaction.taking_back.clone().filter(|_| transaction.by.is_automatic());
         self.last = Some(LastReload {
             by: transaction.by,
             result: ok.map(|report| report.result),
             generation: desk.hall.current().number,
             stage: result.as_ref().err().map(|error| error.stage().to_owned()),
-            reason: result.as_ref().err().map(ToString::to_string),
+            reason: result.as_ref().err().map(ToString::to_string).or(automatic),
             needs_restart: ok.map(|report| report.needs_restart.clone()).unwrap_or_default(),
         });
         // A refused override is no statement about the files.
@@ -292,10 +293,7 @@ impl Reloads {
     /// Differences between the files and the state in force, one sentence each.
     fn differs(&self) -> Vec<String> {
         let overridden = self.overrides.iter().map(|one| format!("pool {}: the strategy is overridden", one.pool));
-        let taken_back = self.rolled_back.iter().map(|one| {
-            let RolledBack { pool, strategy, generation, .. } = one;
-            format!("pool {pool}: strategy {strategy} was rolled back by generation {generation}")
-        });
+        let taken_back = self.rolled_back.iter().map(RolledBack::sentence);
         let refused = self.read.iter().filter_map(|last| {
             let stage = last.stage.as_deref()?;
             Some(format!("the files were refused at stage {stage}: {}", last.reason.as_deref().unwrap_or_default()))

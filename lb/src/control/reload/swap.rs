@@ -44,8 +44,9 @@ pub(in crate::control) struct Candidate {
 
 /// Opens every pool's plugin. Makes an instance if plugin or options differ from those `in_charge`.
 pub(super) fn open(loader: &Loader, staged: AllStaged, in_charge: &InCharge) -> Result<Prepared, ReloadError> {
-    let AllStaged { target, plugins: staged, files } = staged;
+    let AllStaged { mut target, plugins: staged, files } = staged;
     let mut candidates = Vec::with_capacity(staged.len());
+    let mut warnings = Vec::new();
     for (pool, staged) in target.config.pools.iter().zip(staged) {
         let file = staged.origin.clone();
         let plugin = plugins::open_plugin(loader, staged, pool).map_err(refusal)?;
@@ -57,8 +58,10 @@ pub(super) fn open(loader: &Loader, staged: AllStaged, in_charge: &InCharge) -> 
             StrategyChange::Unchanged => None,
             _ => Some(plugins::instance(plugin.clone(), pool).map_err(refusal)?),
         };
+        warnings.extend(strategy.as_ref().and_then(|strategy| plugins::unsent_probes(pool, strategy.plugin())));
         candidates.push(Candidate { strategy, change, is_return: false, plugin, file });
     }
+    target.warnings.append(&mut warnings);
     Ok(Prepared { target, candidates, listeners: Vec::new(), access_log: None, files })
 }
 

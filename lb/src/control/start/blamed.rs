@@ -2,7 +2,7 @@
 //!
 //! Rules: a strategy that crashed on probation is not loaded. The last proven one of its pool is loaded instead, from
 //! the operator's file or from the private copy of its bytes. If there is none, the built-in fallback picks. A strategy
-//! that crashed after it was proven is loaded again, with a warning.
+//! that crashed after it was proven is loaded again, with a warning, unless it ends each run soon after its start.
 //!
 //! Invariant: the configuration that is returned describes the strategies in force. Their other settings than plugin
 //! and options are those of the file.
@@ -11,7 +11,7 @@ use lb_strategy_host::{Loader, Staged, Wanted};
 
 use crate::config::{Config, Plugin, PoolConfig};
 use crate::control::api::RolledBack;
-use crate::control::trust::{Crash, Found, Records};
+use crate::control::trust::{Found, Records};
 use crate::telemetry::{FilesVerdict, Metrics, ReloadEnd, ReloadKind, ReloadOutcome};
 
 /// What decides if there is nothing to load.
@@ -50,10 +50,11 @@ pub(super) fn choose(mut config: Config, staged: Vec<Staged>, loader: &Loader, r
             continue;
         };
         let mut instead = None;
-        if crash.proven {
+        if !crash.keeps_out() {
             choices.push(Choice::Wanted(staged));
         } else {
-            rolled_back.push(rolled_back_of(pool, sha256, &crash));
+            let options = &pool.strategy.options;
+            rolled_back.push(RolledBack { sha256: Some(sha256), ..crash.rolled_back(&pool.name, options) });
             let (choice, name) = stand_in(pool, loader, records);
             instead = Some(name);
             choices.push(choice);
@@ -63,18 +64,16 @@ pub(super) fn choose(mut config: Config, staged: Vec<Staged>, loader: &Loader, r
     Chosen { config, choices, found, rolled_back }
 }
 
-fn rolled_back_of(pool: &PoolConfig, sha256: String, crash: &Crash) -> RolledBack {
-    RolledBack {
-        pool: pool.name.clone(),
-        strategy: crash.strategy().to_owned(),
-        sha256: Some(sha256),
-        options: pool.strategy.options.clone(),
-        reason: crash.cause(),
-        generation: 1,
-    }
+/// What a start would say about the strategy of `pool`, if a crash keeps that out. Loads nothing.
+pub(super) fn forecast(pool: &PoolConfig, sha256: &str, loader: &Loader, records: &Records) -> Option<String> {
+    let crash = records.crash_of(&pool.name, sha256, &pool.strategy.options).filter(|crash| crash.keeps_out())?;
+    let (_, instead) = stand_in(&mut pool.clone(), loader, records);
+    let said = crash.status(&pool.name, Some(instead)).message;
+    Some(format!("a start does not load a strategy of the file: {said}"))
 }
 
-/// The choice instead of the strategy that crashed, and a clause about it. Changes plugin and options of `pool`.
+/// The choice instead of the strategy that crashed, and a clause about it. Changes plugin and options of `pool`. The
+/// digest stays that of the file, because a reload compares it with the file.
 fn stand_in(pool: &mut PoolConfig, loader: &Loader, records: &Records) -> (Choice, String) {
     if let Some((proven, files)) = records.proven_in(&pool.name) {
         for path in files {
@@ -82,7 +81,6 @@ fn stand_in(pool: &mut PoolConfig, loader: &Loader, records: &Records) -> (Choic
             let sha256 = sha256_of(&proven.sha256);
             if let Ok(staged) = loader.stage(&Wanted { path: &path, name, sha256 }) {
                 pool.strategy.plugin = Plugin::Path { path, name: Some(proven.strategy.clone()) };
-                pool.strategy.sha256 = sha256;
                 pool.strategy.options = proven.options.clone();
                 return (Choice::LastProven(staged), format!("{}, the last proven one, decides", proven.name()));
             }

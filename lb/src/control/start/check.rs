@@ -13,15 +13,19 @@ use crate::control::api::{FoundStrategy, LoadedStrategy};
 use crate::control::membership::{Overlay, Plan, vet_backends};
 use crate::control::pools::{Entry, Members, PoolState};
 use crate::control::start::StartError;
+use crate::control::start::blamed::forecast;
 use crate::control::state::Scratch;
-use crate::control::trust::PluginError;
 use crate::control::trust::plugins::{self, key_of};
 use crate::control::trust::vet::Vetter;
+use crate::control::trust::{PluginError, Records};
 
 /// The result of a successful `lb check`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CheckReport {
     pub strategies: Vec<LoadedStrategy>,
+    /// Problems that a start would only log, and strategies that it would not load, because they crashed. A sentence for
+    /// each, with the remedy.
+    pub warnings: Vec<String>,
 }
 
 /// Loads every plugin, and makes strategies and pickers on 0, 1 and all backends. Starts nothing. Before that, each
@@ -33,9 +37,11 @@ pub fn check(config: &Config, vet: Option<PathBuf>) -> Result<CheckReport, Start
         Loader::new(copies.path().to_owned(), config.proxy.workers).with_group_writable(config.allow_group_writable);
     let vetter = vet.map(|executable| Vetter::new(executable, None));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Builder)?;
-    let mut strategies = Vec::new();
+    let records = Records::peek(&config.state.dir);
+    let (mut strategies, mut warnings) = (Vec::new(), Vec::new());
     for pool in &config.pools {
         let staged = plugins::stage(&loader, &config.plugin_dirs, pool)?;
+        warnings.extend(forecast(pool, &staged.sha256_hex(), &loader, &records));
         let all =
             Plan::of(&Config { pools: vec![pool.clone()], launcher: None, ..config.clone() }, &Overlay::default(), &[]);
         let entries = &all.pools[0];
@@ -44,6 +50,7 @@ pub fn check(config: &Config, vet: Option<PathBuf>) -> Result<CheckReport, Start
             runtime.block_on(plugins::vet(vetter, &staged, pool, workers, vet_backends(entries)))?;
         }
         let (strategy, loaded) = plugins::open(&loader, staged, pool)?;
+        warnings.extend(plugins::unsent_probes(pool, strategy.plugin()));
         // One state for all lists: the strategy may compare them by their epochs.
         let mut state = PoolState::new(pool, Members::default(), strategy);
         for count in [0, 1, entries.len()] {
@@ -60,7 +67,7 @@ pub fn check(config: &Config, vet: Option<PathBuf>) -> Result<CheckReport, Start
         }
         strategies.push(loaded);
     }
-    Ok(CheckReport { strategies })
+    Ok(CheckReport { strategies, warnings })
 }
 
 /// The strategies in the plugin folders, each opened in a child of `vet`, none in this process. Blocks like [`check`].

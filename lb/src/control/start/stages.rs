@@ -57,7 +57,6 @@ pub(super) fn prepare(
     let state = StateDir::open(&config.state.dir)?;
     let mut warnings = blame_crashes(&state);
     let mut records = Records::read(&state);
-    warnings.append(&mut records.warnings);
     let mut overlay = Overlay::default();
     let mut on_disk = None;
     let mut saved = Saved::default();
@@ -82,6 +81,8 @@ pub(super) fn prepare(
     let attempt = loaded.map(|sha256| attempt_of(&config, sha256, &staged));
     let vetter = vet.map(|executable| Vetter::new(executable, Some(&config.state.dir)));
     let chosen = choose(config, staged, &loader, &records);
+    records.settle();
+    warnings.append(&mut records.warnings);
     warnings.extend(records.others(&chosen.found));
     Ok(Prepared { state, loader, on_disk, overlay, plan, attempt, records, saved, chosen, vetter, warnings })
 }
@@ -132,6 +133,7 @@ pub(super) fn open(
             }
         };
         strategies.push(loaded);
+        warnings.extend(plugins::unsent_probes(pool, strategy.plugin()));
         let mut state = PoolState::new(pool, members, strategy);
         warnings.extend(state.take_up(&mut saved));
         pools.push(state);

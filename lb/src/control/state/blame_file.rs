@@ -1,12 +1,12 @@
 //! The file of crashes: one line for each, written by the handler of a process that ended.
 //!
 //! Why lines that are appended: the handler cannot rename a file, and a run may end in the middle of a line.
-//! Invariants: every writer appends, so that the descriptor of the handler stays valid when lines are removed. This
-//! module does not interpret a line.
+//! Invariants: the file is never replaced, so that the descriptor of the handler stays valid when lines are removed. If
+//! lb ends while lines are removed, no other line is lost. This module does not interpret a line.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use crate::config::open_regular;
@@ -46,10 +46,11 @@ impl BlameFile {
         if lines.is_empty() && is_empty {
             return Ok(());
         }
-        let mut file = self.open()?;
-        file.set_len(0)?;
         let text: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
-        file.write_all(text.as_bytes())
+        // Over the old text and not at its end, as a descriptor for appending would write.
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.0)?;
+        file.write_all_at(text.as_bytes(), 0)?;
+        file.set_len(text.len() as u64)
     }
 }
 
@@ -61,6 +62,8 @@ impl std::fmt::Display for BlameFile {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     #[test]

@@ -85,6 +85,12 @@ impl StateDir {
         Ok(locks.lines().any(is_held).then_some(Holder(pid)))
     }
 
+    /// The files about proven strategies and crashes, and the folder of copies, of a directory that is not locked. They
+    /// are only to be read.
+    pub(in crate::control) fn files_to_look_at(path: &Path) -> (OverlayFile, BlameFile, PathBuf) {
+        (proven_file(path), blame_file(path), path.join(PLUGINS_FOLDER))
+    }
+
     /// The folder of private plugin copies.
     pub(in crate::control) fn plugins(&self) -> PathBuf {
         self.path.join(PLUGINS_FOLDER)
@@ -102,13 +108,21 @@ impl StateDir {
 
     /// The file of the last proven strategy of each pool.
     pub(in crate::control) fn proven(&self) -> OverlayFile {
-        OverlayFile::new(self.path.join("proven.json"), "record of proven strategies")
+        proven_file(&self.path)
     }
 
     /// The file of crashes.
     pub(in crate::control) fn blame(&self) -> BlameFile {
-        BlameFile::new(self.path.join("blame"))
+        blame_file(&self.path)
     }
+}
+
+fn proven_file(path: &Path) -> OverlayFile {
+    OverlayFile::new(path.join("proven.json"), "record of proven strategies")
+}
+
+fn blame_file(path: &Path) -> BlameFile {
+    BlameFile::new(path.join("blame"))
 }
 
 /// The process that holds a lock, if the lock file names it.

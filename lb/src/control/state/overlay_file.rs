@@ -73,6 +73,12 @@ impl OverlayFile {
         (T::default(), Some(warning))
     }
 
+    /// The same without a change of the file: one that cannot be read counts as missing.
+    pub(in crate::control) fn peek<T: Default>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> T {
+        let text = read_limited(&self.path, self.max_bytes).map_err(|error| error.to_string());
+        text.and_then(|text| parse(&text)).unwrap_or_default()
+    }
+
     pub(in crate::control) fn writer(&self) -> OverlayWriter {
         OverlayWriter::start(self.path.clone(), self.holds)
     }

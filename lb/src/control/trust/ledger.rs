@@ -3,7 +3,7 @@
 //! A start reads [`Records`] and decides what to load. Then the [`Ledger`] follows the run: it records strategies that
 //! were proven, and an operator's reload removes crashes from it. Invariants: disk is written outside of the actor's
 //! thread. A strategy whose record is lost is only on probation again. Crashes of proven strategies are reported by one
-//! start and then removed.
+//! start. They stay in the file while they may be the begin of a loop.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use lb_strategy_host::Strategy;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use super::crash::{Crash, Proven};
+use super::crash::{Crash, Proven, find_loops};
 use crate::control::api::{CrashStatus, RolledBack};
 use crate::control::state::{BlameFile, OverlayWriter, StateDir};
 
@@ -36,7 +36,7 @@ pub(in crate::control) struct Found {
 }
 
 pub(in crate::control) struct Ledger {
-    /// Those that are on disk, too. None is of a proven strategy.
+    /// Those that are on disk, too.
     crashes: Vec<Crash>,
     proven: BTreeMap<String, Proven>,
     /// For `/status`.
@@ -52,10 +52,17 @@ pub(in crate::control) struct Ledger {
 impl Records {
     /// Blocks.
     pub(in crate::control) fn read(state: &StateDir) -> Self {
-        let (proven, warning) =
-            state.proven().read(|text| serde_json::from_str(text).map_err(|error| error.to_string()));
-        let blame = state.blame();
-        let mut warnings: Vec<String> = warning.into_iter().collect();
+        let (proven, warning) = state.proven().read(parse);
+        Self::of(proven, state.blame(), state.plugins(), warning.into_iter().collect())
+    }
+
+    /// The same from a directory that another lb may use. Changes nothing. Blocks.
+    pub(in crate::control) fn peek(dir: &Path) -> Self {
+        let (proven, blame, copies) = StateDir::files_to_look_at(dir);
+        Self::of(proven.peek(parse), blame, copies, Vec::new())
+    }
+
+    fn of(proven: BTreeMap<String, Proven>, blame: BlameFile, copies: PathBuf, mut warnings: Vec<String>) -> Self {
         let lines = blame.lines().unwrap_or_else(|error| {
             warnings
                 .push(format!("crashes of earlier runs in {blame} cannot be read ({error}): starting without them"));
@@ -66,22 +73,41 @@ impl Records {
                 .map_err(|error| warnings.push(format!("a line of {blame} is no crash ({error}): it is ignored")))
                 .ok()
         });
-        Self { crashes: crashes.collect(), proven, blame, copies: state.plugins(), warnings }
+        let mut crashes: Vec<Crash> = crashes.collect();
+        find_loops(&mut crashes);
+        Self { crashes, proven, blame, copies, warnings }
     }
 
-    /// The newest crash of a plugin with these bytes and options in this pool. One on probation goes first.
+    /// The newest crash of a plugin with these bytes and options in this pool. One that keeps it out goes first.
+    /// Others are reported once.
     pub(in crate::control) fn crash_of(&self, pool: &str, sha256: &str, options: &Value) -> Option<&Crash> {
-        let of = |proven| {
-            let is_meant = move |crash: &&Crash| crash.proven == proven && crash.is_of(pool, Some(sha256), options);
+        let of = |keeps_out| {
+            let is_meant =
+                move |crash: &&Crash| crash.keeps_out() == keeps_out && crash.is_of(pool, Some(sha256), options);
             self.crashes.iter().rev().find(is_meant)
         };
-        of(false).or_else(|| of(true))
+        of(true).or_else(|| of(false).filter(|crash| !crash.is_reported))
     }
 
-    /// Crashes on probation that are none of `found`: their strategies are not configured now. One sentence for each.
+    /// The start reports these crashes. Removes those that no later start needs. Blocks, and comes before a plugin runs
+    /// here, so that no crash of this run is written at the same time.
+    pub(in crate::control) fn settle(&mut self) {
+        let now_s = jiff::Timestamp::now().as_second();
+        let before = self.crashes.clone();
+        self.crashes.retain(|crash| crash.keeps_out() || crash.may_count(now_s));
+        self.crashes.iter_mut().for_each(|crash| crash.is_reported = true);
+        if self.crashes != before
+            && let Err(error) = self.blame.replace(&lines(&self.crashes))
+        {
+            self.warnings.push(format!("crashes in {} cannot be removed: {error}", self.blame));
+        }
+    }
+
+    /// Crashes that keep a strategy out and are none of `found`: their strategies are not configured now. One sentence
+    /// for each.
     pub(in crate::control) fn others(&self, found: &[Found]) -> Vec<String> {
         let is_told = |crash: &Crash| found.iter().any(|one| one.crash.is_same(crash));
-        let crashes = self.crashes.iter().filter(|crash| !crash.proven && !is_told(crash));
+        let crashes = self.crashes.iter().filter(|crash| crash.keeps_out() && !is_told(crash));
         let mut sentences: Vec<String> = crashes
             .map(|crash| {
                 let pool = crash.pool.as_deref().unwrap_or("unknown");
@@ -100,7 +126,7 @@ impl Records {
     /// The last proven strategy of the pool, unless it is to blame as well, and the files that may contain it.
     pub(in crate::control) fn proven_in(&self, pool: &str) -> Option<(&Proven, impl Iterator<Item = PathBuf>)> {
         let proven = self.proven.get(pool)?;
-        let is_blamed = self.crash_of(pool, &proven.sha256, &proven.options).is_some_and(|crash| !crash.proven);
+        let is_blamed = self.crash_of(pool, &proven.sha256, &proven.options).is_some_and(Crash::keeps_out);
         let copy = self.copies.join(format!("{}.so", proven.sha256));
         let files = proven.file.clone().into_iter().chain([copy]).filter(|path: &PathBuf| Path::exists(path));
         (!is_blamed).then_some((proven, files))
@@ -112,14 +138,8 @@ impl Records {
 impl Ledger {
     /// `found`: what this start has reported.
     pub(in crate::control) fn new(records: Records, found: Vec<Found>, writer: OverlayWriter) -> Self {
-        let Records { mut crashes, proven, blame, .. } = records;
-        let before = crashes.len();
-        crashes.retain(|crash| !crash.proven);
-        let mut ledger = Self { crashes, proven, found, blame, writer, change: None };
-        if ledger.crashes.len() < before {
-            ledger.write_crashes();
-        }
-        ledger
+        let Records { crashes, proven, blame, .. } = records;
+        Self { crashes, proven, found, blame, writer, change: None }
     }
 
     /// The strategy in charge of the pool has begun, or its standing has changed.
@@ -140,14 +160,8 @@ impl Ledger {
 
     /// The crash of this candidate, if it may not be loaded without an operator's request.
     pub(in crate::control) fn crash_of(&self, pool: &str, sha256: Option<&str>, options: &Value) -> Option<RolledBack> {
-        self.crashes.iter().find(|crash| !crash.proven && crash.is_of(pool, sha256, options)).map(|crash| RolledBack {
-            pool: pool.to_owned(),
-            strategy: crash.strategy().to_owned(),
-            sha256: crash.sha256.clone(),
-            options: options.clone(),
-            reason: crash.cause(),
-            generation: 1,
-        })
+        let crash = self.crashes.iter().find(|crash| crash.keeps_out() && crash.is_of(pool, sha256, options))?;
+        Some(crash.rolled_back(pool, options))
     }
 
     /// An operator's reload has put its strategies in charge: removes the crashes that are `forgiven`, and hangs of
@@ -178,8 +192,7 @@ impl Ledger {
 
     /// Writes the crashes, after the change before.
     fn write_crashes(&mut self) {
-        let lines: Vec<String> = self.crashes.iter().filter_map(|crash| serde_json::to_string(crash).ok()).collect();
-        let (before, blame) = (self.change.take(), self.blame.clone());
+        let (lines, before, blame) = (lines(&self.crashes), self.change.take(), self.blame.clone());
         self.change = Some(tokio::spawn(async move {
             if let Some(before) = before {
                 let _ = before.await;
@@ -192,4 +205,12 @@ impl Ledger {
             let _ = written.await;
         }));
     }
+}
+
+fn lines(crashes: &[Crash]) -> Vec<String> {
+    crashes.iter().filter_map(|crash| serde_json::to_string(crash).ok()).collect()
+}
+
+fn parse(text: &str) -> Result<BTreeMap<String, Proven>, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }

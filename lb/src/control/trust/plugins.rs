@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use lb_strategy_host::{LoadError, Loader, Plugin as LoadedPlugin, Staged, Strategy, Wanted, file_name, find};
 
-use crate::config::{self, DEFAULT_POOL, Plugin};
+use crate::config::{self, DEFAULT_POOL, Plugin, PoolConfig};
 use crate::control::api::{FoundStrategy, LoadedStrategy, OfferedStrategy};
 use crate::control::trust::PluginError;
 use crate::control::trust::vet::{About, VetBackend, VetError, VetRequest, VetStage, Vetter};
@@ -210,6 +210,15 @@ async fn describe(loader: &Loader, vetter: &Vetter, path: PathBuf) -> FoundStrat
             FoundStrategy { name, path, version: None, sha256: None, expectation: None, shadowed_by, error }
         }
     }
+}
+
+/// A warning if the strategy asks for probes that the pool does not send.
+pub(in crate::control) fn unsent_probes(pool: &PoolConfig, plugin: &LoadedPlugin) -> Option<String> {
+    let is_unsent = plugin.wants().probes && pool.strategy.probe.is_none();
+    is_unsent.then(|| {
+        let (key, name) = (key_of(&pool.name, "strategy.probe.path"), plugin.name());
+        format!("the strategy {name} asks for probes, and none are sent: set {key}")
+    })
 }
 
 /// The configuration's key for a setting of a pool.

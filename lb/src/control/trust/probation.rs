@@ -4,7 +4,8 @@
 //! trial in a child process, which sees ten thousand picks and no real request. Invariants: only counts from after the
 //! time when every worker had the strategy are judged. A strategy without traffic is not proven: it needs
 //! [`PICKS_MIN`] picks and the time of the configuration. Two kinds of picks never count as faults: one that lost a
-//! race against a health check, and one for a request without a key.
+//! race against a health check, and one for a request without a key. A wait that the strategy asks for is a fault only
+//! if it ends by time-out and a backend was idle. So a strategy is not blamed for backends that are all busy.
 
 use std::time::Duration;
 
@@ -118,11 +119,12 @@ fn since(now: PickTotals, from: PickTotals) -> PickTotals {
         slow: now.slow.saturating_sub(from.slow),
         panics: now.panics.saturating_sub(from.panics),
         senseless: now.senseless.saturating_sub(from.senseless),
+        held: now.held.saturating_sub(from.held),
     }
 }
 
 fn fault(counted: &PickTotals, hooks: &HookPanics) -> Option<String> {
-    let PickTotals { picks, timed, slow, panics, senseless } = *counted;
+    let PickTotals { picks, timed, slow, panics, senseless, held } = *counted;
     let most = FAULTS_FREE.max(picks / PICKS_PER_FAULT);
     // Picks are counted above, without dry ones.
     let others = || Hook::ALL.into_iter().filter(|hook| *hook != Hook::Pick);
@@ -137,9 +139,15 @@ fn fault(counted: &PickTotals, hooks: &HookPanics) -> Option<String> {
     if panics + senseless > most {
         return Some(format!("it returned no usable backend in {} of {picks} picks", panics + senseless));
     }
-    if panics + senseless + elsewhere > most {
-        let bad = panics + senseless;
-        return Some(format!("it failed in {bad} of {picks} picks, and panicked {elsewhere} times in other hooks"));
+    if held > most {
+        return Some(format!("it let {held} requests wait until their time was over, although a backend was idle"));
+    }
+    let bad = panics + senseless;
+    if bad + elsewhere + held > most {
+        let waits = if held > 0 { format!(", and let {held} requests wait for too long") } else { String::new() };
+        return Some(format!(
+            "it failed in {bad} of {picks} picks, and panicked {elsewhere} times in other hooks{waits}"
+        ));
     }
     let is_slow = timed >= TIMED_MIN && slow > timed / TIMED_PER_SLOW;
     is_slow.then(|| format!("{slow} of {timed} timed picks took longer than {SLOW_PICK:?}"))
@@ -193,6 +201,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn waits_that_it_is_to_blame_for_count_as_faults() {
+        let fault = |senseless, held| {
+            let counted = PickTotals { picks: 40, senseless, held, ..PickTotals::default() };
+            fault(&counted, &HookPanics::default())
+        };
+        assert_eq!(fault(0, 3), None);
+        let words = fault(0, 4).unwrap();
+        assert_eq!(words, "it let 4 requests wait until their time was over, although a backend was idle");
+        let words = fault(2, 2).unwrap();
+        assert!(words.ends_with("other hooks, and let 2 requests wait for too long"), "{words}");
+    }
+
+    #[tokio::test]
     async fn a_strategy_fails_if_most_of_enough_timed_picks_are_slow() {
         let timed = |timed, slow| PickTotals { picks: timed * 128, timed, slow, ..PickTotals::default() };
         let judged = [timed(15, 15), timed(16, 8), timed(16, 9), timed(100, 50), timed(100, 51)].map(is_failed);
@@ -201,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn faults_from_before_a_strategy_was_in_charge_do_not_count() {
-        let before = PickTotals { picks: 1_000, panics: 500, senseless: 20, timed: 9, slow: 9 };
+        let before = PickTotals { picks: 1_000, panics: 500, senseless: 20, timed: 9, slow: 9, held: 7 };
         let after = PickTotals { picks: 2_000, panics: 503, ..before };
         assert_eq!(opinion(before, after), Opinion::Watching);
     }

@@ -63,6 +63,7 @@ impl Exchange {
         let (mut attempt, means) = Attempt::begin(self, picked, plan.number);
         let (is_repeatable, losses) = (self.is_repeatable(plan), attempt.member().waiting.losses());
         let connected = self.connect::<HEDGED>(attempt.member(), means, plan, began).await;
+        self.begin_probes(attempt.member());
         let (fault, was_sent, was_kept_and_silent) = match connected {
             // The deadline passed while it connected: another backend can get the whole request.
             Ok(_) if attempt.is_cut() => (Fault::Drained, false, false),

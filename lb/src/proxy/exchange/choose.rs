@@ -98,6 +98,7 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
             None => shared.picker.strategy().instance(),
             Some(reason) => {
                 exchange.guard.count(|shard| shard.fallback(reason));
+                exchange.forget_probes();
                 0
             }
         };
@@ -164,7 +165,10 @@ fn ask(exchange: &Exchange, shared: &PoolGeneration, request: &PickRequest<'_>) 
     let guard = &exchange.guard;
     let is_timed = guard.count(|shard| shard.pick_begins(request.now_ns)).unwrap_or_default();
     let began = is_timed.then(std::time::Instant::now);
-    let decision = shared.picker.pick(request);
+    let decision = match &shared.probe {
+        None => shared.picker.pick(request),
+        Some(_) => exchange.pick_and_probe(shared, request),
+    };
     if let Some(began) = began {
         guard.count(|shard| shard.pick_timed(began.elapsed()));
     }

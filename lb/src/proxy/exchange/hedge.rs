@@ -288,6 +288,7 @@ impl Second {
             idempotency: *idempotency,
             has_interim_begun: false,
             upgrade: None,
+            asked: Cell::new(None),
             guard,
         };
         let plan = Plan::of_hedge(picked.slot.member.backend.number);

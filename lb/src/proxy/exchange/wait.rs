@@ -21,6 +21,18 @@ use crate::telemetry::{PoolShard, QueueRefusal};
 struct Waiting {
     shard: Option<Arc<PoolShard>>,
     since: Instant,
+    asked: Cell<Asked>,
+}
+
+/// The last answer of the strategy about a request that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// The request has not been first yet.
+    Never,
+    /// The strategy let it wait; `has_idle`: although a backend was idle.
+    Held { has_idle: bool },
+    /// Another cause kept it waiting.
+    NotHeld,
 }
 
 // === impl Exchange: the queue ===
@@ -51,7 +63,7 @@ impl Exchange {
         let deadline = waiting.since + self.pool.line.wait();
         let total = self.policy.timeouts.total.map(|total| self.guard.started + total);
         let deadline = total.map_or(deadline, |total| total.min(deadline));
-        let picked = self.take_turn(plan, turn, deadline, is_behind).await;
+        let picked = self.take_turn(plan, turn, &waiting, deadline, is_behind).await;
         let waited_ns = waiting.since.elapsed().as_nanos() as u64;
         if let Some(record) = &mut self.guard.record {
             record.queue_ns = Some(record.queue_ns.unwrap_or(0) + waited_ns);
@@ -81,6 +93,7 @@ impl Exchange {
         &mut self,
         plan: &Plan,
         turn: Turn,
+        waiting: &Waiting,
         deadline: Instant,
         mut is_behind: bool,
     ) -> Result<Picked, Fault> {
@@ -90,7 +103,7 @@ impl Exchange {
         }
         loop {
             if !std::mem::replace(&mut is_behind, false) {
-                match self.look(plan, &turn) {
+                match self.look(plan, &turn, waiting) {
                     Ok(None) => {}
                     Ok(Some(picked)) => {
                         self.pool.serve(turn);
@@ -116,25 +129,44 @@ impl Exchange {
                 false => timer.poll(cx, deadline).map(|()| true),
             });
             if is_late.await {
-                self.count_refusal(QueueRefusal::Expired);
+                let is_held = self.is_held(plan, waiting.asked.get());
+                self.count_refusal(if is_held { QueueRefusal::Held } else { QueueRefusal::Expired });
                 return Err(Fault::BackendsBusy);
             }
         }
     }
 
+    /// Whether the strategy is to blame for a wait that was too long: a backend was idle when it was asked last. A
+    /// request that was not asked about waits behind others. If the strategy lets these wait, the backends count now. A
+    /// backend that a woken request is about to get is not idle.
+    fn is_held(&self, plan: &Plan, asked: Asked) -> bool {
+        match asked {
+            Asked::Held { has_idle } => has_idle,
+            Asked::NotHeld => false,
+            Asked::Never => {
+                let (pool, line) = (&self.pool, &self.pool.line);
+                let is_theirs = line.has_strategy_waits() && !line.has_claims() && !pool.is_at_limit();
+                is_theirs && !self.has_affinity() && pool.has_idle(&plan.tried, false)
+            }
+        }
+    }
+
     /// Looks for a backend with room. `None`: the request waits on.
-    fn look(&mut self, plan: &Plan, turn: &Turn) -> Result<Option<Picked>, Unpicked> {
+    fn look(&mut self, plan: &Plan, turn: &Turn, waiting: &Waiting) -> Result<Option<Picked>, Unpicked> {
         let pool = self.pool.clone();
         if pool.is_at_limit() {
+            waiting.set_asked(Asked::NotHeld);
             turn.leave_to_others(pool.is_room_shared());
             return Ok(None);
         }
-        let is_held = Cell::new(false);
         turn.look(
             || pool.room().is_worth_a_look(),
             || {
                 let picked = self.pick_now(plan, Instant::now());
-                is_held.set(matches!(picked, Err(Unpicked::Held)));
+                waiting.set_asked(match picked {
+                    Err(Unpicked::Held) => Asked::Held { has_idle: pool.has_idle(&plan.tried, self.has_affinity()) },
+                    _ => Asked::NotHeld,
+                });
                 match picked {
                     Ok(picked) => Ok(Some(picked)),
                     Err(Unpicked::Overload | Unpicked::Held) => Ok(None),
@@ -142,7 +174,7 @@ impl Exchange {
                 }
             },
             // To the strategy, all requests without a key and a failed attempt are alike.
-            || is_held.get() && plan.tried.is_empty() && !pool.wants_hash(),
+            || waiting.is_held() && plan.tried.is_empty() && !pool.wants_hash(),
         )
     }
 
@@ -158,12 +190,27 @@ impl Waiting {
         if let Some(shard) = &shard {
             shard.queue_entered();
         }
-        Self { shard, since: Instant::now() }
+        Self { shard, since: Instant::now(), asked: Cell::new(Asked::Never) }
+    }
+
+    fn is_held(&self) -> bool {
+        matches!(self.asked.get(), Asked::Held { .. })
+    }
+
+    fn set_asked(&self, asked: Asked) {
+        let was_held = self.is_held();
+        self.asked.set(asked);
+        match (&self.shard, was_held, self.is_held()) {
+            (Some(shard), false, true) => shard.held.inc(),
+            (Some(shard), true, false) => shard.held.dec(),
+            _ => {}
+        }
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
+        self.set_asked(Asked::NotHeld);
         if let Some(shard) = &self.shard {
             shard.queue_left(self.since.elapsed());
         }

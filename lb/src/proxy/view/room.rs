@@ -111,6 +111,21 @@ impl PoolView {
         room
     }
 
+    /// Whether a backend that may serve has room and no request in flight. With `has_affinity` the request may be for
+    /// another backend, so all of them must be so. Backends of `tried` do not count.
+    pub(in crate::proxy) fn has_idle(&self, tried: &[u64], has_affinity: bool) -> bool {
+        let caps = self.caps.get();
+        let (mut idle, mut busy) = (false, false);
+        self.each_member(|member| {
+            let backend = &member.backend;
+            if backend.is_eligible() && !tried.contains(&backend.number) {
+                let is_idle = backend.in_flight() == 0 && member.has_room(caps);
+                (idle, busy) = (idle | is_idle, busy | !is_idle);
+            }
+        });
+        idle && !(has_affinity && busy)
+    }
+
     /// See [`Line::call_next`](crate::proxy::queue::Line::call_next).
     pub(in crate::proxy) fn call_next(&self) {
         let free = self.free();

@@ -1,5 +1,7 @@
 //! The own metrics of strategies in the exposition: shown while their instance is in charge, valid in any mixture.
 
+use lb_strategy_host::PluginPage;
+
 use super::super::*;
 use super::{hub_with_clock, scrape};
 

@@ -13,8 +13,9 @@ fn the_queue_of_a_pool_is_summed_over_workers_and_listeners() {
     for (worker, listener) in [(0, "l"), (0, "m"), (1, "l")] {
         metrics.pool(worker, listener, "p").queue_entered();
     }
+    metrics.pool(1, "l", "p").held.inc();
     metrics.pool(0, "m", "p").queue_left(Duration::from_millis(1));
-    let totals = QueueTotals { waiting: 2, adaptive_limit: Some(14) };
+    let totals = QueueTotals { waiting: 2, held: 1, adaptive_limit: Some(14) };
     assert_eq!((limit(&metrics), metrics.queue_totals("p")), (Some(14.0), totals));
     assert_eq!(metrics.queue_totals("unknown"), QueueTotals::default());
     // A pool that is gone keeps neither its series nor its memory.

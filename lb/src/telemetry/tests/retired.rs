@@ -6,9 +6,10 @@ use std::time::Duration;
 use http::Method;
 
 use super::super::{
-    ErrorReason, FallbackReason, HedgeResult, Metrics, QueueRefusal, ReportResult, RetryReason, SessionResult,
+    ErrorReason, FallbackReason, HedgeResult, Metrics, ProbeOutcome, ProbeSkip, QueueRefusal, ReportResult,
+    RetryReason, SessionResult,
 };
-use super::{Text, hub_with_clock, scrape, series_of};
+use super::{hub_with_clock, scrape, series_of};
 
 #[test]
 fn a_closed_listener_stays_five_minutes_after_its_last_connection() {
@@ -178,15 +179,38 @@ fn a_retired_backend_is_neither_up_nor_down_and_has_no_labels() {
 }
 
 #[test]
-fn a_pools_load_reports_outlive_its_backends() {
-    let (metrics, seconds) = hub_with_clock();
-    let count = |text: &Text, result| text.value("lb_load_reports_total", &[("pool", "p"), ("result", result)]);
+fn load_reports_are_counted_by_backend_and_shown_only_if_there_are_some() {
+    let metrics = Metrics::new();
     metrics.backend(0, "p", "b").load_report(ReportResult::Ok);
-    metrics.backend_gauges("p", "b").load_report(ReportResult::Malformed);
+    metrics.backend(1, "p", "b").load_report(ReportResult::Ok);
+    metrics.backend_gauges("p", "b").load_report(ReportResult::NoReport);
+    metrics.backend(0, "p", "silent").response(200, 1);
+    let text = scrape(&metrics);
+    let of = |backend, result| {
+        text.value("lb_load_reports_total", &[("pool", "p"), ("backend", backend), ("result", result)])
+    };
+    assert_eq!(["ok", "malformed", "no_report", "no_response"].map(|result| of("b", result)), [2.0, 0.0, 1.0, 0.0]);
+    assert_eq!(text.families["lb_load_reports_total"].samples.len(), ReportResult::COUNT, "none of the silent one");
+}
+
+#[test]
+fn a_pools_probes_outlive_its_backends() {
+    let (metrics, seconds) = hub_with_clock();
+    let ended = |text: &Text, kind, outcome| {
+        text.value("lb_probes_total", &[("pool", "p"), ("kind", kind), ("outcome", outcome)])
+    };
+    let skipped = |text: &Text, reason| text.value("lb_probes_skipped_total", &[("pool", "p"), ("reason", reason)]);
+    let shard = metrics.backend(0, "p", "b");
+    shard.probe(ProbeOutcome::Ok);
+    shard.probes_skipped(ProbeSkip::Refused, 3);
+    drop(shard);
+    metrics.backend_gauges("p", "b").probe(ProbeOutcome::Timeout);
     metrics.retire_backend("p", "b");
     for at in [300, 600, 900] {
         seconds.store(at, Ordering::Relaxed);
         let text = scrape(&metrics);
-        assert_eq!((count(&text, "ok"), count(&text, "malformed")), (1.0, 1.0));
+        assert_eq!((ended(&text, "pick", "ok"), ended(&text, "pick", "timeout")), (1.0, 0.0));
+        assert_eq!((ended(&text, "periodic", "ok"), ended(&text, "periodic", "timeout")), (0.0, 1.0));
+        assert_eq!((skipped(&text, "refused"), skipped(&text, "outstanding")), (3.0, 0.0));
     }
 }

@@ -44,7 +44,7 @@ fn picks_are_charged_to_the_strategy_that_was_asked() {
     let of = |name: &str, strategy: &str| text.value(name, &[("pool", "p"), ("strategy", strategy)]);
     assert_eq!(["old", "new"].map(|strategy| of("lb_strategy_picks_total", strategy)), [256.0, 2.0]);
     assert_eq!(["old", "new"].map(|strategy| of("lb_strategy_pick_seconds_count", strategy)), [1.0, 1.0]);
-    let totals = PickTotals { picks: 258, timed: 2, slow: 1, panics: 0, senseless: 0 };
+    let totals = PickTotals { picks: 258, timed: 2, slow: 1, panics: 0, senseless: 0, held: 0 };
     assert_eq!(metrics.pick_totals("p"), totals);
 }
 

@@ -47,6 +47,9 @@ pub const LB_BODY_BYTES_MAX: u32 = 65_536;
 pub const LB_FIN_OWN: u32 = 1;
 pub const LB_FIN_UPGRADED: u32 = 2;
 
+/// The most backends that one pick can have probed.
+pub const LB_PROBES_MAX: usize = 4;
+
 pub const LB_F_WANTS_HASH: u32 = 1;
 pub const LB_F_WANTS_FINISH: u32 = 2;
 pub const LB_F_UNLOADABLE: u32 = 4;
@@ -171,6 +174,9 @@ pub struct LbPick {
     pub index: u32,
     pub reserved: u32,
     pub token: u64,
+    pub n_probes: u32,
+    pub probe: [u32; LB_PROBES_MAX],
+    pub reserved_1: u32,
 }
 
 #[repr(C)]
@@ -208,6 +214,22 @@ pub struct LbStart {
     pub now_ns: u64,
 }
 
+#[repr(C)]
+pub struct LbProbe {
+    pub size: u32,
+    pub worker: u32,
+    pub backend_id: u64,
+    pub slot: *const LbSlot,
+    pub outcome: u32,
+    pub http_status: u32,
+    pub latency_ns: u64,
+    pub now_ns: u64,
+    pub body: LbStr,
+    pub response_headers: *const LbStr,
+    pub n_response_headers: u32,
+    pub reserved: u32,
+}
+
 pub type StrategyNew = unsafe extern "C" fn(*const LbHost, LbStr, *mut LbSink, *mut *mut LbStrategy) -> LbStatus;
 pub type StrategyFree = unsafe extern "C" fn(*mut LbStrategy);
 pub type PickerNew =
@@ -233,6 +255,7 @@ pub type Explain = unsafe extern "C" fn(
 ) -> LbStatus;
 
 pub type OnStart = unsafe extern "C" fn(*mut LbStrategy, *const LbStart);
+pub type OnProbe = unsafe extern "C" fn(*mut LbStrategy, *const LbProbe);
 pub type MetricsFn = unsafe extern "C" fn(*mut LbStrategy, *mut LbSink) -> LbStatus;
 
 /// The table that a plugin's entry returns: `static const` in the plugin, valid as long as the image is mapped.
@@ -266,6 +289,9 @@ pub struct LbStrategyTable {
     pub response_headers: *const LbStr,
     pub n_response_headers: u32,
     pub body_bytes: u32,
+    pub on_probe: Option<OnProbe>,
+    pub probe_ms: u32,
+    pub reserved: u32,
 }
 
 /// The smallest table of this major version, in bytes: it ends after `pick`.
@@ -283,11 +309,12 @@ const _: () = {
     assert!(size_of::<LbBackend>() == 88);
     assert!(size_of::<LbBackends>() == 56);
     assert!(size_of::<LbRequest>() == 88 && offset_of!(LbRequest, header) == 64);
-    assert!(size_of::<LbPick>() == 16);
+    assert!(size_of::<LbPick>() == 40);
+    assert!(size_of::<LbProbe>() == 80);
     assert!(size_of::<LbFinish>() == 112);
     assert!(size_of::<LbStart>() == 56);
     assert!(offset_of!(LbStrategyTable, pick) == 136);
-    assert!(size_of::<LbStrategyTable>() == 216);
+    assert!(size_of::<LbStrategyTable>() == 232);
 };
 
 // === impl LbStr ===

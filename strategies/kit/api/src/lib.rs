@@ -18,6 +18,6 @@ pub mod ffi;
 pub mod strategy;
 
 pub use ffi::lent::{
-    Backend, Backends, Finish, Host, LoadReport, LogLevel, Metrics, Outcome, Part, Request, Slot, Start,
+    Backend, Backends, Finish, Host, LoadReport, LogLevel, Metrics, Outcome, Part, Probe, Probes, Request, Slot, Start,
 };
 pub use strategy::{Error, NoOptions, Pick, RING_ARCS_MAX, StateSchema, Strategy, Tick};

@@ -9,12 +9,13 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::ffi::lent::{Backends, Finish, Host, Metrics, Request, Start};
+use crate::ffi::lent::{Backends, Finish, Host, Metrics, Probe, Probes, Request, Start};
 
 /// A routing strategy.
 ///
-/// Many workers call `pick` and `on_finish` at the same time, so these two must not block. The host calls all other
-/// functions on its builder thread, one at a time, while workers pick. Dry picks also come from the builder thread.
+/// Many workers call `pick`, `probes`, `on_start`, `on_finish` and `on_probe` at the same time, so these must not
+/// block. The host calls all other functions on its builder thread, one at a time, while workers pick. Dry picks also
+/// come from the builder thread.
 pub trait Strategy: Send + Sync + Sized + 'static {
     /// The name of the strategy in `lb.toml`. The file is `lib<NAME>.so`.
     const NAME: &'static str;
@@ -25,14 +26,19 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     /// Whether [`Finish`] tells about the response: bytes, the time to the first byte of the body, and the headers in
     /// [`RESPONSE_HEADERS`](Self::RESPONSE_HEADERS). Only with [`WANTS_FINISH`](Self::WANTS_FINISH). Default: no.
     const WANTS_ANSWER: bool = false;
-    /// The names of the response headers whose values a [`Finish`] brings; at most 8. A trailer counts where the head
-    /// has no such header. With names, [`WANTS_ANSWER`](Self::WANTS_ANSWER) and [`WANTS_FINISH`](Self::WANTS_FINISH)
-    /// must be `true`, or the crate does not compile.
+    /// The names of the response headers whose values a [`Finish`] and a [`Probe`] bring; at most 8. A trailer counts
+    /// where the head has no such header. With names, either [`WANTS_ANSWER`](Self::WANTS_ANSWER) and
+    /// [`WANTS_FINISH`](Self::WANTS_FINISH) must be `true`, or the strategy must have probes. Otherwise the crate does
+    /// not compile.
     const RESPONSE_HEADERS: &'static [&'static str] = &[];
     /// Whether the host calls [`on_start`](Self::on_start). Default: no.
     const WANTS_START: bool = false;
     /// Whether the strategy has [`metrics`](Self::metrics) of its own. Default: no.
     const METRICS: bool = false;
+    /// Whether the strategy asks for probes with a pick, by [`probes`](Self::probes). Default: no.
+    const PROBES: bool = false;
+    /// Milliseconds between two periodic probes of each eligible backend. Default: 0, which means none.
+    const PROBE_MS: u32 = 0;
     /// The bytes of each request's body that the host reads before the pick, for [`Request::body`]. At most 65,536.
     /// Default: 0, so bodies stream without a wait.
     const BODY_BYTES: u32 = 0;
@@ -57,8 +63,8 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     ///   - "by_load": busy backends get fewer requests, because the strategy counts requests in flight.
     ///   - "by_latency": slow backends get fewer requests, because the strategy measures times, perhaps besides
     ///     requests in flight.
-    ///   - "by_options": the options determine the shares, and a key keeps its backend. `explain` returns the shares
-    ///     under `shares`.
+    ///   - "by_options": the options determine the shares. A strategy that asks for a key or a body must send equal
+    ///     ones to the same backend. `explain` returns the shares under `shares`.
     const EXPECTATION: &'static str = "";
 
     /// The options, from the table `[strategy.config.<NAME>]` of `lb.toml`. Use serde's `deny_unknown_fields`. A
@@ -76,6 +82,24 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     /// Picks a backend for a request. `backends` is the list that `picker` was made from. The pick must be eligible and
     /// not yet tried: one of [`Backends::candidates`]. Otherwise the host's fallback picks, and `lb` counts that.
     fn pick(&self, picker: &Self::Picker, backends: &Backends<'_>, request: &Request<'_>) -> Pick;
+
+    /// Asks for probes beside a request: small requests of the host's own to backends of this list. Their ends come to
+    /// [`on_probe`](Self::on_probe). Called right after a `pick` that returned `picked`, only with
+    /// [`PROBES`](Self::PROBES). The host sends probes to the path of `[strategy.probe]`, after the request itself. It
+    /// sends none without that section, and none for a dry pick.
+    fn probes(
+        &self,
+        _picker: &Self::Picker,
+        _backends: &Backends<'_>,
+        _request: &Request<'_>,
+        _picked: usize,
+        _probes: &mut Probes<'_>,
+    ) {
+    }
+
+    /// Records the end of one probe: of a pick on its worker, a periodic one on the builder thread. Called only with
+    /// [`PROBES`](Self::PROBES) or [`PROBE_MS`](Self::PROBE_MS).
+    fn on_probe(&self, _probe: &Probe<'_>) {}
 
     /// Records the end of one attempt. The fallback or a predecessor may have picked it, see [`Finish::is_own`]. Called
     /// only with [`WANTS_FINISH`](Self::WANTS_FINISH).

@@ -11,7 +11,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicU8, AtomicU32};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 use lb_strategy::abi::{LB_BACKEND_DRAINING, LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY};
 use lb_strategy_host::{Stats, backend_id};
@@ -38,6 +38,8 @@ pub struct Backend {
     /// Open connections of all workers, idle ones and tunnels included.
     connections: AtomicU32,
     signals: Signals,
+    /// When a line about a bad load report was logged; 0: never.
+    pub(crate) complained_ns: AtomicU64,
 }
 
 /// The conditions for new requests.
@@ -129,6 +131,7 @@ impl Backend {
             cuts: AtomicU32::new(0),
             connections: AtomicU32::new(0),
             signals: Signals::default(),
+            complained_ns: AtomicU64::new(0),
         })
     }
 

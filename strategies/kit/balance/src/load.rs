@@ -8,6 +8,9 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::Backend;
 
+/// The time between two log lines about the load reports of one backend.
+const COMPLAINT_EVERY_NS: u64 = 60_000_000_000;
+
 /// The numbers of a load report: finite and not negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Load {
@@ -40,6 +43,14 @@ impl Backend {
         words.for_each(|word| word.store(0, Relaxed));
     }
 
+    /// Whether the caller should log that a load report is bad or missing: at most once a minute for a backend.
+    /// `now_ns` is on the clock of [`reported`](Self::reported).
+    pub fn may_complain(&self, now_ns: u64) -> bool {
+        let before = self.complained_ns.load(Relaxed);
+        let is_due = before == 0 || now_ns.saturating_sub(before) >= COMPLAINT_EVERY_NS;
+        is_due && self.complained_ns.compare_exchange(before, now_ns.max(1), Relaxed, Relaxed).is_ok()
+    }
+
     /// The newest load report, and when it arrived.
     pub fn report(&self) -> Option<(Load, u64)> {
         let stats = &*self.stats;
@@ -57,11 +68,22 @@ mod tests {
     use super::*;
     use crate::Eligibility;
 
+    fn backend() -> Arc<Backend> {
+        let (socket, up) = ("127.0.0.1:1".parse().unwrap(), Eligibility::of(true, false, 1));
+        Backend::new("b1", "127.0.0.1:1", socket, Arc::default(), up)
+    }
+
+    #[test]
+    fn a_backend_is_complained_of_once_a_minute() {
+        let (backend, other) = (backend(), backend());
+        let at = [0, 1, 59, 61, 62, 121, 122].map(|seconds| backend.may_complain(seconds * 1_000_000_000));
+        assert_eq!(at, [true, false, false, true, false, true, false]);
+        assert!(other.may_complain(1));
+    }
+
     #[test]
     fn a_report_is_kept_until_the_next_one_or_until_it_is_forgotten() {
-        let socket = "127.0.0.1:1".parse().unwrap();
-        let up = Eligibility::of(true, false, 1);
-        let backend = Backend::new("b1", "127.0.0.1:1", socket, Arc::default(), up);
+        let backend = backend();
         assert_eq!(backend.report(), None);
         let load = Load { utilization: 0.5, qps: 10.0, eps: 0.1, named: [1.0, 2.0, 3.0, 4.0] };
         backend.reported(&load, 7);

@@ -21,7 +21,17 @@ fn shipped_are_the_folders_directly_below_strategies() {
 
 #[test]
 fn examples_and_fixtures_have_libraries_beside_the_shipped_ones() {
-    let others = ["two_choices", "fastest_half", "prefix_affinity", "central_queue", "zone_aware", "moody", "reporter"];
+    let others = [
+        "two_choices",
+        "fastest_half",
+        "prefix_affinity",
+        "central_queue",
+        "zone_aware",
+        "probed_latency",
+        "by_cost",
+        "moody",
+        "reporter",
+    ];
     for name in shipped().chain(others) {
         assert_eq!(library(name).parent(), Some(folder()));
         assert!(library(name).is_file(), "{name}");

@@ -5,7 +5,9 @@
 //!
 //! Invariants: the numbers of a backend change as in `lb`, by the same code ([`Backend`]). Of each request: the request
 //! in flight is counted and the strategy is told its start. The response updates the average of latencies, the count is
-//! lowered, and then the strategy gets its finish. Ticks come in virtual time. All random numbers come from the seed.
+//! lowered, and then the strategy gets its finish. Ticks come in virtual time. A probe ends right after its pick.
+//! Each header that the strategy names is then the number of requests in flight on the backend, and the body tells it,
+//! too. All random numbers come from the seed.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,7 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use lb_balance::{Backend, Eligibility};
-use lb_strategy_host::{Answered, Decision, Finish, Outcome, Picker, Start, Strategy};
+use lb_strategy_host::{Answered, Decision, Finish, Outcome, Picker, Probe, Start, Strategy};
 
 use crate::request::Requests;
 use crate::world::World;
@@ -22,6 +24,9 @@ use crate::world::World;
 const SERVICE_MS: u64 = 50;
 /// The clock moves by this for a request without a backend, so that time does not stand still.
 const REFUSED_NS: u64 = 1_000_000;
+
+/// The time of a probe.
+const PROBE_NS: u64 = 100_000;
 
 /// The length of each response's body.
 const RESPONSE_BYTES: u64 = 1_000;
@@ -133,8 +138,12 @@ impl ClosedLoop {
     /// As in `lb`, the strategy is asked again for a request that waits when another one ends.
     fn begin(&mut self) -> Option<usize> {
         let (index, token) = loop {
-            match self.requests.ask().at(self.now_ns).pick(&self.picker) {
-                Decision::Backend { index, token } => break (index, token),
+            let (decision, probes) = self.requests.ask().at(self.now_ns).pick_and_probe(&self.picker);
+            match decision {
+                Decision::Backend { index, token } => {
+                    probes.indexes().iter().for_each(|index| self.probe(*index as usize));
+                    break (index, token);
+                }
                 Decision::Wait if !self.running.is_empty() => self.end_one(),
                 _ => return None,
             }
@@ -162,6 +171,24 @@ impl ClosedLoop {
             took_ns,
         }));
         Some(index)
+    }
+
+    fn probe(&self, index: usize) {
+        let backend = &self.backends[index];
+        let in_flight = backend.in_flight().to_string();
+        let latency_ms = self.service_ns[index] as f64 / 1e6;
+        let body = format!("{{\"in_flight\":{in_flight},\"latency_ms\":{latency_ms}}}");
+        let names = self.strategy.plugin().response_headers();
+        self.picker.probe(&Probe {
+            worker: Some(0),
+            backend_id: backend.number,
+            outcome: Outcome::Ok,
+            http_status: Some(200),
+            latency_ns: PROBE_NS,
+            now_ns: self.now_ns,
+            headers: &vec![Some(in_flight.as_bytes()); names.len()],
+            body: body.as_bytes(),
+        });
     }
 
     fn end_one(&mut self) {

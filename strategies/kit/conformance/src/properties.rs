@@ -2,11 +2,11 @@
 //!
 //! - Only eligible, untried backends are picked. A request gets a backend if and only if there is one.
 //! - Dry picks change nothing, and no pick is lost if many threads pick.
-//! - State survives a hand-over, and damaged state does no harm. Finishes with extreme values do no harm.
+//! - State survives a hand-over, and damaged state does no harm. Finishes and probes with extreme values do no harm.
 //! - No hook panics.
 
 use lb_strategy::Outcome;
-use lb_strategy_host::{Decision, Finish, HookError, Picker, Refusal, backend_id};
+use lb_strategy_host::{Decision, Finish, Hook, HookError, Picker, Probe, Refusal, backend_id};
 use serde_json::Value;
 
 use crate::request::{Ask, Requests};
@@ -27,7 +27,8 @@ pub fn check_all(subject: impl Subject, options: &Value) -> Verdict {
     dry_picks_change_nothing(subject, options)?;
     threads_lose_nothing(subject, options)?;
     state_is_handed_over(subject, options)?;
-    finishes_do_no_harm(subject, options)
+    finishes_do_no_harm(subject, options)?;
+    probes_do_no_harm(subject, options)
 }
 
 /// In every small world and for every set of tried backends, the pick is eligible and untried, or there is no such
@@ -162,6 +163,44 @@ pub fn finishes_do_no_harm(subject: impl Subject, options: &Value) -> Verdict {
         serves_right(&world, &picker, &[], &requests.ask())?;
     }
     Ok(())
+}
+
+/// Picks stay right after probes with every outcome and with extreme numbers, headers and bodies, on known and unknown
+/// backends, by workers and periodic ones.
+pub fn probes_do_no_harm(subject: impl Subject, options: &Value) -> Verdict {
+    let strategy = strategy(subject, options)?;
+    if !strategy.plugin().wants().probes {
+        return Ok(());
+    }
+    let world = World::of(3);
+    let picker = world.picker(&strategy)?;
+    let names = strategy.plugin().response_headers().len();
+    let mut requests = Requests::seeded(SEED + 12);
+    let values: [Option<&[u8]>; 5] = [None, Some(b""), Some(b"7"), Some(b"-1e99"), Some(&[0xFF; 512])];
+    for (turn, number) in (0..7).flat_map(|turn| [0, 1, 2, 3, 77].map(|number| (turn, number))) {
+        let outcome = match number {
+            0 => Outcome::Ok,
+            1 => Outcome::ConnectError,
+            2 => Outcome::Timeout,
+            3 => Outcome::Reset,
+            other => Outcome::Other(other),
+        };
+        picker.probe(&Probe {
+            worker: (turn % 2 == 0).then_some(0),
+            backend_id: backend_id(["b0", "b2", "unknown"][turn % 3]),
+            outcome,
+            http_status: (outcome == Outcome::Ok).then_some([200, 599][turn % 2]),
+            latency_ns: [0, 1_000_000, u64::MAX][turn % 3],
+            now_ns: [0, 1_000_000, u64::MAX][turn / 3 % 3],
+            headers: &vec![values[(turn + number as usize) % values.len()]; names],
+            body: &[b'{'; 1_024][..[0, 1, 1_024][turn % 3]],
+        });
+        serves_right(&world, &picker, &[], &requests.ask())?;
+    }
+    match strategy.panics().of(Hook::OnProbe) {
+        0 => Ok(()),
+        panics => Err(format!("on_probe panicked in {panics} calls")),
+    }
 }
 
 fn serves_right(world: &World, picker: &Picker, tried: &[u32], ask: &Ask) -> Verdict {

@@ -3,7 +3,7 @@
 //! Invariant: unless a test sets another one, the body of a request is its key. So the checks that change keys judge a
 //! strategy that picks by the body, too.
 
-use lb_strategy_host::{Decision, HookError, Lookup, Part, PickRequest, Picker};
+use lb_strategy_host::{Decision, HookError, Lookup, Part, PickRequest, Picker, Probes};
 
 use crate::pulse;
 
@@ -127,6 +127,14 @@ impl Ask {
         let decision = picker.pick(&self.lend());
         pulse::beat(1);
         decision
+    }
+
+    /// The same, with the backends that get a probe with it.
+    pub fn pick_and_probe(&self, picker: &Picker) -> (Decision, Probes) {
+        let mut probes = Probes::default();
+        let decision = picker.pick_and_probe(&self.lend(), &mut probes);
+        pulse::beat(1);
+        (decision, probes)
     }
 
     /// The explanation of the picker's strategy; `None` if it has none or fails.

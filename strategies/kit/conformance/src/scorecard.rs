@@ -190,7 +190,7 @@ fn load(file: &Path, options: &Value, seed: u64, directory: &Path) -> Result<Sub
     let plugin = loader.open(staged).map_err(refused)?;
     let subject = Subject::new(plugin, options.clone(), seed, before);
     let instance = subject.instance().map_err(|reason| ("new".to_owned(), reason))?;
-    crate::World::of(3).picker(&instance).map_err(|reason| ("picker".to_owned(), reason))?;
+    crate::World::labelled(3).picker(&instance).map_err(|reason| ("picker".to_owned(), reason))?;
     Ok(subject)
 }
 

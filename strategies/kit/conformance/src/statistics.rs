@@ -37,6 +37,25 @@ pub fn chi_square_p(observed: &[u64], weights: &[f64]) -> f64 {
     1.0 - ChiSquared::new((observed.len() - 1) as f64).expect("two or more classes").cdf(statistic)
 }
 
+/// The probability of counts that differ at least as much as these two, if both have the same law (Pearson's
+/// chi-square). 1 if both name only one class.
+pub fn same_law_p(one: &[u64], other: &[u64]) -> f64 {
+    let totals = [one, other].map(|counts| counts.iter().sum::<u64>() as f64);
+    let classes: Vec<[f64; 2]> =
+        one.iter().zip(other).filter(|(a, b)| **a + **b > 0).map(|(&a, &b)| [a as f64, b as f64]).collect();
+    let statistic: f64 = classes
+        .iter()
+        .flat_map(|class| {
+            let share = (class[0] + class[1]) / (totals[0] + totals[1]);
+            [0, 1].map(|side| (class[side] - share * totals[side]).powi(2) / (share * totals[side]))
+        })
+        .sum();
+    match ChiSquared::new(classes.len().saturating_sub(1) as f64) {
+        Ok(law) => 1.0 - law.cdf(statistic),
+        Err(_) => 1.0,
+    }
+}
+
 /// The probability of independent samples that are at least as far from the law `cdf` as these (Kolmogorov-Smirnov).
 ///
 /// The value is asymptotic, with Stephens' correction for the sample size. It is good for about 10 samples or more.
@@ -68,6 +87,15 @@ fn kolmogorov_tail(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_of_one_law_are_told_from_counts_of_two() {
+        assert!(same_law_p(&[800, 200, 0], &[790, 210, 0]) > 0.3);
+        assert!(same_law_p(&[800, 200], &[700, 300]) < 1e-5);
+        assert!(same_law_p(&[80, 20], &[800, 200]) > 0.999, "totals may differ");
+        assert!(same_law_p(&[10, 0], &[0, 10]) < 1e-4);
+        assert_eq!([same_law_p(&[10, 0], &[20, 0]), same_law_p(&[], &[])], [1.0, 1.0]);
+    }
 
     #[test]
     fn kolmogorovs_law_has_its_published_quantiles() {

@@ -19,6 +19,9 @@ pub const SMALL_WORLD_BACKENDS: usize = 4;
 /// Loads in small worlds are below this.
 const SMALL_WORLD_LOADS: usize = 4;
 
+/// The values of the label `rank` in [`World::labelled`]. With two zones they give six different labels.
+const RANKS: usize = 3;
+
 /// Backends with their weights, health and loads. Clones share the live loads and slots.
 #[derive(Clone, Debug)]
 pub struct World {
@@ -65,6 +68,11 @@ pub fn small_worlds(weights: [u32; SMALL_WORLD_BACKENDS]) -> impl Iterator<Item 
     })
 }
 
+/// As `lb` writes them: sorted keys, no spaces.
+fn labels_of(index: usize) -> String {
+    format!(r#"{{"rank":{},"zone":"{}"}}"#, index % RANKS, ["a", "b"][index % 2])
+}
+
 // === impl Subject ===
 
 impl Subject for &'static LbStrategyTable {
@@ -85,6 +93,12 @@ impl World {
     /// `n` backends `b0`, `b1`, … of weight 1, all up, nothing in flight.
     pub fn of(n: usize) -> Self {
         Self::named((0..n).map(|index| format!("b{index}")))
+    }
+
+    /// The same with labels: the zones `a` and `b` in turn, and the number `rank` from 0 to 2.
+    pub fn labelled(n: usize) -> Self {
+        let labels: Vec<String> = (0..n).map(labels_of).collect();
+        Self::of(n).labels(&labels.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Backends with these names, of weight 1, all up, nothing in flight.

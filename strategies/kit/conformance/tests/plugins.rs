@@ -2,6 +2,9 @@
 //!
 //! Invariant: this file links no strategy crate, because two in one program would define the same entry symbol.
 
+#[path = "plugins/ends.rs"]
+mod ends;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use lb_strategy_built::{library, shipped};
 use lb_strategy_conformance::statistics::{counts, spread};
 use lb_strategy_conformance::{Decision, Refusal, Requests, Strategy, World, small_worlds};
-use lb_strategy_host::{Loader, Part, Plugin, Stage, Wanted, file_name};
+use lb_strategy_host::{Loader, Outcome, Part, Plugin, Probe, Stage, Wanted, backend_id, file_name};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -188,7 +191,7 @@ fn the_examples_with_ticks_pick_alike_and_have_the_same_metrics() {
 #[test]
 fn the_example_in_rust_and_the_one_in_c_pick_alike() {
     let (directory, loader) = loader();
-    for name in ["two_choices", "prefix_affinity", "least_utilized"] {
+    for name in ["two_choices", "prefix_affinity", "least_utilized", "probed_latency", "by_cost"] {
         let twins = twins(&directory, &loader, name, &json!({}));
         assert_alike(&twins, small_worlds([1, 1, 1, 1]), 47);
     }
@@ -209,6 +212,44 @@ fn the_least_utilized_examples_pick_alike_by_any_load_reports() {
         world
     };
     assert_alike(&twins, (0..500).map(world), 48);
+}
+
+#[test]
+fn the_least_loaded_probed_examples_pick_and_probe_alike_by_any_answers() {
+    let (directory, loader) = loader();
+    let twins = twins(&directory, &loader, "least_loaded_probed", &json!({}));
+    let mut random = fastrand::Rng::with_seed(53);
+    let mut requests = Requests::seeded(53);
+    let answers: [Option<&[u8]>; 6] = [Some(b"0"), Some(b"3"), Some(b"12"), Some(b""), Some(b"x1"), None];
+    for world in small_worlds([1, 2, 0, 3]) {
+        let pickers = twins.each_ref().map(|strategy| world.picker(strategy).unwrap());
+        for turn in 0..4 {
+            let ask = requests.ask();
+            if let Some(index) = (!world.is_empty()).then(|| random.usize(..world.len())) {
+                let outcome = if random.u8(..4) == 0 { Outcome::Timeout } else { Outcome::Ok };
+                // The slots are those of the world, so both see what either stores. Some answers are old.
+                let now_ns = if random.bool() { u64::MAX } else { 1 };
+                pickers[turn % 2].probe(&Probe {
+                    worker: Some(0),
+                    backend_id: backend_id(world.name(index)),
+                    outcome,
+                    http_status: Some(200),
+                    latency_ns: 1,
+                    now_ns,
+                    headers: &[*random.choice(&answers).unwrap()],
+                    body: b"",
+                });
+            }
+            for tried in [vec![], vec![0], vec![2, 1]] {
+                let ask = ask.clone().tried(&tried);
+                let [rust, c] = pickers.each_ref().map(|picker| ask.pick_and_probe(picker));
+                assert_eq!(rust, c, "{ask:?} in {world:?}");
+                assert_eq!(rust.1.refused, 0, "{ask:?} in {world:?}");
+            }
+            let [rust, c] = pickers.each_ref().map(|picker| ask.clone().dry().explain(picker).unwrap());
+            assert_eq!(rust, c);
+        }
+    }
 }
 
 #[test]

@@ -15,11 +15,12 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use libc::{c_int, c_void, siginfo_t};
 
 use crate::inside::here;
+use crate::resident;
 
 /// The signals that faults of native code raise, with their names.
 const SIGNALS: [(c_int, &str); 5] = [
@@ -36,7 +37,7 @@ const HANG: &str = "hang";
 /// The size of a thread's stack for the handler. The kernel stores up to 11 KiB of registers on it.
 const STACK_BYTES: usize = 64 << 10;
 /// The parts of one line, at most.
-const PARTS_MAX: usize = 9;
+const PARTS_MAX: usize = 12;
 
 /// What a report says about an instance.
 pub(crate) struct Subject<'a> {
@@ -68,6 +69,8 @@ struct Digits {
 /// The actions that were in force before [`install`], in the order of [`SIGNALS`]. Set once, before the first handler.
 static BEFORE: OnceLock<[libc::sigaction; SIGNALS.len()]> = OnceLock::new();
 static BLAME: OnceLock<File> = OnceLock::new();
+/// The monotonic second of [`install`], which is the begin of the run.
+static STARTED_S: AtomicU64 = AtomicU64::new(0);
 /// A thread reports; the process ends when it is done.
 static IS_ENDING: AtomicBool = AtomicBool::new(false);
 
@@ -84,6 +87,7 @@ pub fn install() -> io::Result<()> {
     if BEFORE.set(before).is_err() {
         return Ok(());
     }
+    STARTED_S.store(now_s(libc::CLOCK_MONOTONIC), Relaxed);
     // SAFETY: all-zero is a valid value of this struct of numbers.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = on_signal as extern "C" fn(c_int, *mut siginfo_t, *mut c_void) as usize;
@@ -193,7 +197,8 @@ fn report(signal: &str, other: Option<libc::pid_t>) {
         return tell(&["lb: ", signal, " was sent by process ", pid.as_str(), ": no plugin is blamed\n"]);
     }
     if blame(signal).is_none() {
-        tell(&["lb: ", signal, " in lb itself: the thread was in no call of a plugin\n"]);
+        let what = " in no call of a plugin: a fault of lb, or of a thread that a plugin started; loaded plugins: ";
+        tell(&[resident::line(&["lb: ", signal, what]).finish()]);
     }
 }
 
@@ -201,11 +206,14 @@ fn report(signal: &str, other: Option<libc::pid_t>) {
 fn blame(signal: &str) -> Option<()> {
     here(|tag, hook| {
         let Report { line: [before, after], entry, is_proven } = &tag.report;
-        let (hook, at) = (hook.as_str(), Digits::of(now_s()));
+        let (hook, at) = (hook.as_str(), Digits::of(now_s(libc::CLOCK_REALTIME)));
+        let up = Digits::of(now_s(libc::CLOCK_MONOTONIC).saturating_sub(STARTED_S.load(Relaxed)));
         let proven = if is_proven.load(Relaxed) { "true" } else { "false" };
         if let Some(file) = BLAME.get() {
-            let middle = "\",\"hook\":\"";
-            let parts = [entry, signal, middle, hook, "\",\"proven\":", proven, ",\"unix_s\":", at.as_str(), "}\n"];
+            let (to_hook, to_proven) = ("\",\"hook\":\"", "\",\"proven\":");
+            let (to_at, to_up) = (",\"unix_s\":", ",\"up_s\":");
+            let parts =
+                [entry, signal, to_hook, hook, to_proven, proven, to_at, at.as_str(), to_up, up.as_str(), "}\n"];
             write(file.as_raw_fd(), &parts);
         }
         tell(&["lb: ", signal, before, hook, after]);
@@ -232,10 +240,10 @@ fn write(fd: c_int, parts: &[&str]) {
     let _ = unsafe { libc::writev(fd, vectors.as_ptr(), parts.len().min(PARTS_MAX) as c_int) };
 }
 
-fn now_s() -> u64 {
+fn now_s(clock: libc::clockid_t) -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: async-signal-safe; `now` has space for the result.
-    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut now) };
+    unsafe { libc::clock_gettime(clock, &raw mut now) };
     now.tv_sec.unsigned_abs()
 }
 

@@ -21,11 +21,18 @@ pub enum HookError {
 // === impl HookError ===
 
 impl HookError {
-    /// The failure that `status` of `hook` means; `reason` is the text that the plugin gave.
-    pub(crate) fn failed(strategy: &str, hook: &'static str, status: LbStatus, reason: &[u8]) -> Self {
+    /// The failure that `status` of `hook` means; `reason` is the text that the plugin gave,
+    /// `panic` where and why the hook panicked first.
+    pub(crate) fn failed(
+        strategy: &str,
+        hook: &'static str,
+        status: LbStatus,
+        reason: &[u8],
+        panic: Option<&str>,
+    ) -> Self {
         let reason = sentence(reason);
         let reason = match status {
-            LB_E_PANIC => "it panicked".to_owned(),
+            LB_E_PANIC => panic.map_or("it panicked".to_owned(), |text| format!("it panicked at {text}")),
             LB_OK => "it returned success without a result".to_owned(),
             status if reason.is_empty() => format!("status {status}"),
             status => format!("{reason} (status {status})"),

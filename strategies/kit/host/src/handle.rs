@@ -17,7 +17,7 @@ use crate::crash::Subject;
 use crate::error::{HookError, sentence};
 use crate::inside::{Hook, HookPanics, Tag, enter};
 use crate::library::Plugin;
-use crate::request::{Decision, PickRequest, Refusal};
+use crate::request::{Decision, PickRequest, Probes, Refusal};
 use lend::lend;
 
 mod attempt;
@@ -215,8 +215,24 @@ impl Picker {
     /// One decision: calls the plugin and checks the result. The host does not allocate and takes no lock.
     #[inline]
     pub fn pick(&self, request: &PickRequest<'_>) -> Decision {
-        let lent = lend(request);
+        self.ask(request, &mut LbPick::default())
+    }
+
+    /// The same, with the backends that the strategy has probed. Only for a strategy that [wants](crate::Wants) probes.
+    #[inline]
+    pub fn pick_and_probe(&self, request: &PickRequest<'_>, probes: &mut Probes) -> Decision {
         let mut answer = LbPick::default();
+        let decision = self.ask(request, &mut answer);
+        *probes = match decision {
+            Decision::Backend { .. } if answer.n_probes > 0 => self.checked_probes(&answer),
+            _ => Probes::default(),
+        };
+        decision
+    }
+
+    #[inline]
+    fn ask(&self, request: &PickRequest<'_>, answer: &mut LbPick) -> Decision {
+        let lent = lend(request);
         let hook = self.strategy.plugin.table().pick;
         let call = enter(&self.strategy.tag, Hook::Pick);
         // SAFETY: instance, picker and list are alive and belong together, and the request is valid during the call.
@@ -227,7 +243,7 @@ impl Picker {
                 self.raw.as_ptr(),
                 self.backends.raw(),
                 (&raw const lent).cast(),
-                &raw mut answer,
+                &raw mut *answer,
             )
         };
         drop(call);
@@ -269,6 +285,19 @@ impl Picker {
         }
     }
 
+    fn checked_probes(&self, answer: &LbPick) -> Probes {
+        let mut probes = Probes::default();
+        let is_eligible = |at: usize| at < self.backends.len() && self.backends.is_eligible(at);
+        for index in answer.probe.iter().take(answer.n_probes as usize) {
+            if !probes.indexes().contains(index) && is_eligible(*index as usize) {
+                probes.index[probes.count as usize] = *index;
+                probes.count += 1;
+            }
+        }
+        probes.refused = answer.n_probes.saturating_sub(probes.count);
+        probes
+    }
+
     /// Whether "no backend" is right, by the list that the strategy got.
     #[cold]
     fn none(&self, tried: &[u32]) -> Decision {
@@ -280,7 +309,7 @@ impl Picker {
     }
 
     #[inline]
-    fn check(&self, answer: LbPick, tried: &[u32]) -> Decision {
+    fn check(&self, answer: &LbPick, tried: &[u32]) -> Decision {
         let index = answer.index as usize;
         if index >= self.backends.len() {
             Decision::Refused(Refusal::BadIndex)

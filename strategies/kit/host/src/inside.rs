@@ -7,8 +7,8 @@
 use std::cell::Cell;
 use std::fmt;
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use lb_strategy::abi::{LB_E_PANIC, LbStatus};
 
@@ -34,11 +34,19 @@ pub enum Hook {
     Tick,
     Metrics,
     Explain,
+    OnProbe,
 }
 
 /// Panics of one instance that the plugin caught and reported, by hook.
 #[derive(Debug, Default)]
-pub struct HookPanics([AtomicU64; Hook::ALL.len()]);
+pub struct HookPanics([Panics; Hook::ALL.len()]);
+
+#[derive(Debug, Default)]
+struct Panics {
+    count: AtomicU64,
+    /// The log line of the first one, if the plugin wrote one.
+    first: OnceLock<Box<str>>,
+}
 
 /// The target of a call: a plugin, and the pool of the instance.
 #[derive(Debug)]
@@ -54,23 +62,35 @@ pub(crate) struct Tag {
     pub(crate) report: Report,
 }
 
+/// The longest text of a panic. A longer one is cut.
+const TEXT_MAX_BYTES: usize = 400;
+
 /// A call in progress. Its end clears the note.
 pub(crate) struct Call;
 
+/// The note of a thread. Without a tag the hook means nothing, so the end of a call clears the tag alone.
+struct Place {
+    tag: Cell<*const Tag>,
+    hook: Cell<Hook>,
+}
+
 thread_local! {
-    static PLACE: Cell<(*const Tag, Hook)> = const { Cell::new((ptr::null(), Hook::Entry)) };
+    static PLACE: Place = const { Place { tag: Cell::new(ptr::null()), hook: Cell::new(Hook::Entry) } };
 }
 
 /// Notes that this thread calls `hook` of `tag`, until the result is dropped.
 #[inline]
 pub(crate) fn enter(tag: &Tag, hook: Hook) -> Call {
-    PLACE.set((ptr::from_ref(tag), hook));
+    PLACE.with(|place| {
+        place.hook.set(hook);
+        place.tag.set(ptr::from_ref(tag));
+    });
     Call
 }
 
 /// Runs `look` with the tag and the hook of the running call; `None` if this thread runs no plugin.
 pub(crate) fn here<T>(look: impl FnOnce(&Tag, Hook) -> T) -> Option<T> {
-    let (tag, hook) = PLACE.get();
+    let (tag, hook) = PLACE.with(|place| (place.tag.get(), place.hook.get()));
     // SAFETY: `enter` borrowed the tag, and `Call` clears the pointer before the borrow of the caller ends.
     unsafe { tag.as_ref() }.map(|tag| look(tag, hook))
 }
@@ -78,7 +98,7 @@ pub(crate) fn here<T>(look: impl FnOnce(&Tag, Hook) -> T) -> Option<T> {
 // === impl Hook ===
 
 impl Hook {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Entry,
         Self::StrategyNew,
         Self::StrategyFree,
@@ -92,11 +112,12 @@ impl Hook {
         Self::Tick,
         Self::Metrics,
         Self::Explain,
+        Self::OnProbe,
     ];
 
     /// Whether it returns no status, so that a plugin can report its panic only by a log line.
     pub(crate) fn is_mute(self) -> bool {
-        matches!(self, Self::StrategyFree | Self::PickerFree | Self::OnStart | Self::OnFinish)
+        matches!(self, Self::StrategyFree | Self::PickerFree | Self::OnStart | Self::OnFinish | Self::OnProbe)
     }
 
     /// Its name in the header.
@@ -115,6 +136,7 @@ impl Hook {
             Self::Tick => "tick",
             Self::Metrics => "metrics",
             Self::Explain => "explain",
+            Self::OnProbe => "on_probe",
         }
     }
 }
@@ -123,7 +145,12 @@ impl Hook {
 
 impl HookPanics {
     pub fn of(&self, hook: Hook) -> u64 {
-        self.0[hook as usize].load(Relaxed)
+        self.0[hook as usize].count.load(Relaxed)
+    }
+
+    /// Where and why the hook panicked first: `<place>: <message>`. `None` if the plugin wrote no log line.
+    pub fn first(&self, hook: Hook) -> Option<&str> {
+        self.0[hook as usize].first.get().map(|text| &**text)
     }
 
     /// In the order of [`Hook::ALL`].
@@ -133,8 +160,22 @@ impl HookPanics {
 
     /// Counts a panic in `hook`.
     pub fn count(&self, hook: Hook) {
-        self.0[hook as usize].fetch_add(1, Relaxed);
+        self.0[hook as usize].count.fetch_add(1, Relaxed);
     }
+
+    /// Keeps the text of the first panic of a hook. Later ones cost no copy.
+    pub(crate) fn keep_text(&self, hook: Hook, text: &str) {
+        self.0[hook as usize].first.get_or_init(|| {
+            let line = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+            cut(&line, TEXT_MAX_BYTES).into()
+        });
+    }
+}
+
+/// The first `most` bytes of `text`, or fewer so that no character is split.
+fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or_default()]
 }
 
 // === impl Tag ===
@@ -151,7 +192,7 @@ impl Tag {
         if status == LB_E_PANIC {
             self.panicked(hook);
         }
-        HookError::failed(&self.plugin, hook.as_str(), status, reason)
+        HookError::failed(&self.plugin, hook.as_str(), status, reason, self.panics.first(hook))
     }
 
     pub(crate) fn panicked(&self, hook: Hook) {
@@ -173,7 +214,7 @@ impl fmt::Display for Tag {
 impl Drop for Call {
     #[inline]
     fn drop(&mut self) {
-        PLACE.set((ptr::null(), Hook::Entry));
+        PLACE.with(|place| place.tag.set(ptr::null()));
     }
 }
 
@@ -211,5 +252,15 @@ mod tests {
         let tag = tag("moody", None);
         tag.panicked(Hook::OnFinish);
         assert_eq!((tag.panics.of(Hook::OnFinish), tag.panics.of(Hook::Pick)), (1, 0));
+    }
+
+    #[test]
+    fn the_first_text_of_a_hooks_panics_is_kept_as_one_short_line() {
+        let panics = HookPanics::default();
+        panics.keep_text(Hook::Tick, "src/lib.rs:1:2:\n  tenth\n");
+        panics.keep_text(Hook::Tick, "src/lib.rs:3:4: eleventh");
+        assert_eq!((panics.first(Hook::Tick), panics.first(Hook::Pick)), (Some("src/lib.rs:1:2: tenth"), None));
+        panics.keep_text(Hook::Pick, &"\u{e4}".repeat(TEXT_MAX_BYTES));
+        assert_eq!(panics.first(Hook::Pick).map(str::len), Some(TEXT_MAX_BYTES));
     }
 }

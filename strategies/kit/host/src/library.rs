@@ -12,6 +12,7 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use crate::crash::Subject;
 use crate::inside::{self, Hook, Tag};
+use crate::resident;
 use crate::talk::{self, Limit};
 
 /// Keeps the image mapped even if the handle is closed (dlfcn.h; the same on x86-64 and aarch64 Linux).
@@ -48,6 +49,8 @@ pub struct Wants {
     pub answer: bool,
     /// The bytes of each body that are read before the pick.
     pub body: u32,
+    /// Probes with a pick, and their ends.
+    pub probes: bool,
 }
 
 /// The struct that plugins get as the host. It is leaked, because plugins may keep the pointer.
@@ -90,8 +93,13 @@ unsafe extern "C" fn log(_: *mut c_void, level: u32, message: LbStr) {
     // SAFETY: by the contract, the message is valid during the call.
     let text = unsafe { text(message) };
     let told = inside::here(|tag, hook| {
-        if level == 1 && hook.is_mute() && text.starts_with(PANIC) {
-            tag.panicked(hook);
+        if level == 1
+            && let Some(panic) = text.strip_prefix(PANIC)
+        {
+            tag.panics.keep_text(hook, panic);
+            if hook.is_mute() {
+                tag.panicked(hook);
+            }
         }
         if let Some(line) = tag.lines.line(&text) {
             talk::tell(level, &line, Some((tag, hook)));
@@ -107,7 +115,7 @@ unsafe extern "C" fn log(_: *mut c_void, level: u32, message: LbStr) {
 /// The limit of all threads that plugins started.
 static UNNAMED: Limit = Limit::new();
 
-/// How the line begins by which a plugin reports a panic of a hook that returns no status.
+/// How the line begins by which a plugin reports a panic. Of a hook that returns no status, it is the only report.
 const PANIC: &str = "panicked at ";
 
 /// The limit of a sink, which is a `Vec<u8>`. More bytes are dropped, so that a plugin cannot fill the memory.
@@ -197,6 +205,7 @@ impl Plugin {
         let entry = unsafe { library.get::<EntryFn>(ENTRY_SYMBOL) }
             .map(|symbol| *symbol)
             .map_err(|error| format!("has no entry: {}", with_cause(&error)))?;
+        resident::note(name.clone());
         #[expect(clippy::disallowed_methods, reason = "an image is never unmapped: threads may be in its code")]
         std::mem::forget(library);
         // SAFETY: the host struct lives until the process ends.
@@ -287,12 +296,11 @@ impl Plugin {
             let count = table.n_response_headers;
             return Err(format!("names {count} response headers: {RESPONSE_HEADERS_MAX} is the limit"));
         }
-        if table.n_response_headers > 0 && (table.response_headers.is_null() || !self.wants().answer) {
-            return Err(
-                "names response headers, but its table lacks the names, LB_F_WANTS_ANSWER, LB_F_WANTS_FINISH or \
-                        on_finish, so it would get no value"
-                    .into(),
-            );
+        let gets_headers = self.wants().answer || self.wants().probes;
+        if table.n_response_headers > 0 && (table.response_headers.is_null() || !gets_headers) {
+            return Err("names response headers, but its table lacks the names, or has neither on_probe nor \
+                        LB_F_WANTS_ANSWER, LB_F_WANTS_FINISH and on_finish, so it would get no value"
+                .into());
         }
         match self.response_headers.iter().find(|name| !is_header_name(name)) {
             Some(name) => Err(format!(
@@ -325,7 +333,7 @@ impl Plugin {
         &self.expectation
     }
 
-    /// The response headers whose values a finish brings, at most [`RESPONSE_HEADERS_MAX`].
+    /// The response headers whose values a finish and a probe bring, at most [`RESPONSE_HEADERS_MAX`].
     pub fn response_headers(&self) -> &Arc<[Box<[u8]>]> {
         &self.response_headers
     }
@@ -344,12 +352,18 @@ impl Plugin {
             finish: has(LB_F_WANTS_FINISH) && self.table.on_finish.is_some(),
             answer: has(LB_F_WANTS_ANSWER) && has(LB_F_WANTS_FINISH) && self.table.on_finish.is_some(),
             body: self.table.body_bytes,
+            probes: self.table.on_probe.is_some(),
         }
     }
 
     /// Milliseconds between two calls of [`Strategy::tick`](crate::Strategy::tick); 0 means no calls.
     pub fn tick_ms(&self) -> u32 {
         if self.table.tick.is_some() { self.table.tick_ms } else { 0 }
+    }
+
+    /// Milliseconds between two periodic probes of each eligible backend; 0 means none.
+    pub fn probe_ms(&self) -> u32 {
+        if self.table.on_probe.is_some() { self.table.probe_ms } else { 0 }
     }
 
     /// Whether it has metrics of its own.

@@ -3,8 +3,8 @@
 //! Invariant: plain data without `unsafe`. [`handle`](crate::handle) turns it into the structs of the contract and
 //! back.
 
-use lb_strategy::Outcome;
-use lb_strategy::Part;
+use lb_strategy::abi::LB_PROBES_MAX;
+use lb_strategy::{Outcome, Part};
 
 /// The parts of a request that are looked up only if a strategy asks for them.
 pub trait Lookup {
@@ -61,6 +61,15 @@ pub enum Refusal {
     Error,
 }
 
+/// The backends that a strategy has probed with one pick: checked indexes into the picker's list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Probes {
+    pub(crate) index: [u32; LB_PROBES_MAX],
+    pub(crate) count: u32,
+    /// Those that were asked for and are not eligible, not in the list, named twice, or too many.
+    pub refused: u32,
+}
+
 /// The end of one attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Finish {
@@ -91,6 +100,23 @@ pub struct Answered<'a> {
     pub headers: &'a [Option<&'a [u8]>],
 }
 
+/// The end of one probe.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe<'a> {
+    /// `None` for a periodic probe.
+    pub worker: Option<u32>,
+    pub backend_id: u64,
+    pub outcome: Outcome,
+    pub http_status: Option<u16>,
+    /// To the response head; 0 without one.
+    pub latency_ns: u64,
+    pub now_ns: u64,
+    /// The values of [`Plugin::response_headers`](crate::Plugin::response_headers) in their order, or none.
+    pub headers: &'a [Option<&'a [u8]>],
+    /// The first bytes of the response's body.
+    pub body: &'a [u8],
+}
+
 /// The begin of one accepted attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Start {
@@ -104,6 +130,15 @@ pub struct Start {
     /// The length of the request's body in bytes; `None` if it is not known yet.
     pub body_length: Option<u64>,
     pub now_ns: u64,
+}
+
+// === impl Probes ===
+
+impl Probes {
+    /// The indexes of eligible backends, each once.
+    pub fn indexes(&self) -> &[u32] {
+        &self.index[..self.count as usize]
+    }
 }
 
 // === impl () ===

@@ -33,6 +33,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
             hash: HashFunction::Xxh3,
             fallback: Fallback::LeastConnections,
             load_reports: None,
+            probe: None,
             options: serde_json::json!({}),
         },
         backends: backends.iter().map(backend).collect(),
@@ -73,7 +74,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
         timeouts: settings.timeouts,
         limits: settings.limits,
         reload: Reload { watch: false, settle: second, poll: second, max_images: 1, probation: second },
-        state: State { keep: true, dir: PathBuf::from("/nowhere") },
+        state: State { keep: true, dir: PathBuf::from("/nowhere"), save_every: None },
         log: Log { level: "info".into() },
         access_log: None,
     }

@@ -150,7 +150,7 @@ fn after_a_slow_tick_the_builder_is_free_for_as_long() {
     stand.replace(&[&post], 0);
     stand.run(0);
     stand.duties.run_one(stand.at(50));
-    let due = stand.duties.0.iter().find(|duty| duty.hook == DutyHook::Tick).unwrap().due;
+    let due = stand.duties.regular.iter().find(|duty| duty.hook == DutyHook::Tick).unwrap().due;
     assert!(due >= stand.at(50 + 60 + 60), "the next tick is due {:?} after the start", due - stand.opened);
 }
 

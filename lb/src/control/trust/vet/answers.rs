@@ -8,6 +8,8 @@ use lb_strategy_host::{Decision, Refusal};
 #[derive(Default)]
 pub(super) struct Answers {
     pub(super) panics: u32,
+    /// Place and message of the first panic, if the plugin wrote them to the log.
+    pub(super) first_panic: Option<String>,
     pub(super) bad: u32,
     /// The fault of the first bad one.
     first_bad: Option<Refusal>,
@@ -35,7 +37,8 @@ impl Answers {
     pub(super) fn judge(&self, picks: usize) -> Result<(), String> {
         let Self { panics, bad, waits, .. } = *self;
         if panics > 0 {
-            return Err(format!("panicked in {panics} of {picks} picks"));
+            let first = self.first_panic.as_ref().map_or(String::new(), |text| format!(", first at {text}"));
+            return Err(format!("panicked in {panics} of {picks} picks{first}"));
         }
         if bad > 0 {
             let what = match self.first_bad {
@@ -78,6 +81,10 @@ mod tests {
     fn panics_go_before_wrong_results_and_the_first_of_these_is_told() {
         let (index, tried) = (Decision::Refused(Refusal::BadIndex), Decision::Refused(Refusal::AlreadyTried));
         assert!(judged(&[index, tried]).is_err_and(|why| why.ends_with("2 picks, first an index outside the list")));
-        assert!(judged(&[index, Decision::Refused(Refusal::Panic)]).is_err_and(|why| why.starts_with("panicked in 1")));
+        let panic = Decision::Refused(Refusal::Panic);
+        assert_eq!(judged(&[index, panic]), Err("panicked in 1 of 2 picks".to_owned()));
+        let mut answers = Answers { first_panic: Some("src/lib.rs:1:2: tenth".to_owned()), ..Answers::default() };
+        answers.count(panic);
+        assert_eq!(answers.judge(1), Err("panicked in 1 of 1 picks, first at src/lib.rs:1:2: tenth".to_owned()));
     }
 }

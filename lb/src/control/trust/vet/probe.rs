@@ -4,6 +4,8 @@
 //! Invariant: the child reports each step before it takes it. A list with stand-ins is separate from the given list,
 //! because a strategy may rightly refuse the sum of both.
 
+mod probes;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,12 +13,11 @@ use std::time::Instant;
 use lb_strategy::abi::{LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY};
 use lb_strategy_host::{
     BackendList, BackendSpec, Decision, Finish, Hook, HookError, Loader, Outcome, PickRequest, Picker, Plugin,
-    PrivateCopy, Remains, Staged, Start, Strategy, backend_id,
+    PluginPage, PrivateCopy, Remains, Staged, Start, Strategy, backend_id,
 };
 
 use super::answers::Answers;
 use super::request::{About, Answer, Verdict, VetBackend, VetRequest, VetStage};
-use crate::telemetry::PluginPage;
 
 /// Picks on each list.
 const PICKS: usize = 10_000;
@@ -206,6 +207,8 @@ impl<'a> Trial<'a> {
             }
             self.times_ns.push(began.elapsed().as_nanos() as u64 / BATCH as u64);
         }
+        let panics = picker.strategy().panics();
+        self.answers.first_panic = self.answers.first_panic.take().or(panics.first(Hook::Pick).map(str::to_owned));
         let wants = picker.strategy().plugin().wants();
         if wants.start {
             (self.tell)(VetStage::Begin);
@@ -216,6 +219,11 @@ impl<'a> Trial<'a> {
             (self.tell)(VetStage::Finish);
             self.finish(picker, &picked);
             self.note_panics(picker, Hook::OnFinish, VetStage::Finish);
+        }
+        if wants.probes {
+            (self.tell)(VetStage::Probe);
+            self.end_probes(picker);
+            self.note_panics(picker, Hook::OnProbe, VetStage::Probe);
         }
         (self.tell)(VetStage::Explain);
         // The live page asks for a ring without a key.
@@ -228,9 +236,10 @@ impl<'a> Trial<'a> {
 
     /// A hook without a status reports its panics by log lines, which the host counts.
     fn note_panics(&mut self, picker: &Picker, hook: Hook, stage: VetStage) {
-        let panics = picker.strategy().panics().of(hook);
+        let (panics, text) = (picker.strategy().panics().of(hook), picker.strategy().panics().first(hook));
         if panics > 0 {
-            let reason = format!("panicked in {}, {panics} times so far", hook.as_str());
+            let first = text.map_or(String::new(), |text| format!(", first at {text}"));
+            let reason = format!("panicked in {}, {panics} times so far{first}", hook.as_str());
             self.first_failure.get_or_insert((stage, reason));
         }
     }

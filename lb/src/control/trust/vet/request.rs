@@ -54,6 +54,8 @@ pub enum VetStage {
     /// The begins of attempts, by `on_start`.
     Begin,
     Finish,
+    /// The ends of probes, by `on_probe`.
+    Probe,
     Tick,
     Metrics,
     Explain,
@@ -152,6 +154,7 @@ impl VetStage {
             Self::Pick => "picking",
             Self::Begin => "taking begins of requests",
             Self::Finish => "taking finished requests",
+            Self::Probe => "taking ends of probes",
             Self::Tick => "ticking",
             Self::Metrics => "writing its metrics",
             Self::Explain => "explaining a pick",
@@ -173,6 +176,7 @@ impl fmt::Display for VetStage {
             Self::Pick => "pick",
             Self::Begin => "begin",
             Self::Finish => "finish",
+            Self::Probe => "probe",
             Self::Tick => "tick",
             Self::Metrics => "metrics",
             Self::Explain => "explain",

@@ -44,6 +44,8 @@ enum Misdeed {
     PanicInFinish,
     /// The pick takes a millisecond.
     Dawdle,
+    /// The request waits, whatever room the backends have.
+    Wait,
 }
 
 /// The token of a pick whose finish panics.
@@ -78,6 +80,7 @@ impl Strategy for Moody {
             match self.options.does {
                 Misdeed::Panic => panic!("in a mood"),
                 Misdeed::Decline => return Pick::NoBackend,
+                Misdeed::Wait => return Pick::Wait,
                 Misdeed::PanicInFinish => token = MOODY,
                 Misdeed::PointNowhere => return Pick::Backend(u32::MAX as usize),
                 Misdeed::Dawdle => {

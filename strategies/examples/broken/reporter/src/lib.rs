@@ -1,15 +1,16 @@
 //! Picks the first candidate, and `explain` tells all that its hooks got. `reporter.c` is the same in C.
 //!
 //! Why it exists: tests read from it, in a running lb, whether lb keeps each promise of the header. The header
-//! `x-status` of a request sets the result of its pick. The first tick asks for a new picker. A response 418 makes its
-//! end panic. Invariant: the state has the same form as in C, so one takes over from the other.
+//! `x-status` of a request sets the result of its pick, and `x-probe` the indexes of its probes, a digit each. The
+//! first tick asks for a new picker. A response 418 makes its end, or that of a probe, panic. Invariant: the state has
+//! the same form as in C, so one takes over from the other.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lb_strategy::{
-    Backends, Error, Finish, Host, LogLevel, Metrics, NoOptions, Outcome, Pick, Request, Start, StateSchema, Strategy,
-    Tick,
+    Backends, Error, Finish, Host, LogLevel, Metrics, NoOptions, Outcome, Pick, Probe, Probes, Request, Start,
+    StateSchema, Strategy, Tick,
 };
 use serde_json::{Value, json};
 
@@ -38,6 +39,8 @@ struct Reports {
     picked: Value,
     started: Value,
     finished: Value,
+    probed: Value,
+    probes: u64,
     starts: u64,
     finishes: u64,
     outcomes: [u64; 6],
@@ -56,6 +59,7 @@ impl Strategy for Reporter {
     const WANTS_START: bool = true;
     const METRICS: bool = true;
     const BODY_BYTES: u32 = 8;
+    const PROBES: bool = true;
     const STATE: Option<StateSchema> = Some(StateSchema { schema: "reporter", version: 1 });
     const TICK_MS: u32 = 20;
     const EXPLAINS: bool = true;
@@ -92,6 +96,32 @@ impl Strategy for Reporter {
         }
     }
 
+    fn probes(&self, _: &Freed, _: &Backends<'_>, request: &Request<'_>, _picked: usize, probes: &mut Probes<'_>) {
+        for digit in request.header("x-probe", 0).unwrap_or_default() {
+            probes.add(usize::from(digit - b'0'));
+        }
+    }
+
+    fn on_probe(&self, probe: &Probe<'_>) {
+        assert_ne!(probe.http_status(), Some(418), "a teapot");
+        let text = |nth| probe.response_header(nth).map(|value| String::from_utf8_lossy(value).into_owned());
+        let body = String::from_utf8_lossy(&probe.body()[..probe.body().len().min(64)]).replace(['"', '\\'], "?");
+        let mut reports = self.reports();
+        reports.probes += 1;
+        reports.probed = json!({
+            "is_periodic": u8::from(probe.is_periodic()),
+            "backend_id": probe.backend_id(),
+            "has_slot": u8::from(probe.slot().is_some()),
+            "outcome": number_of(probe.outcome()),
+            "http_status": probe.http_status().unwrap_or(0),
+            "latency_ns": probe.latency_ns(),
+            "now_ns": probe.now_ns(),
+            "headers": [text(0), text(1)],
+            "body": body,
+            "body_length": probe.body().len(),
+        });
+    }
+
     fn on_start(&self, start: &Start<'_>) {
         let mut reports = self.reports();
         reports.starts += 1;
@@ -108,14 +138,7 @@ impl Strategy for Reporter {
 
     fn on_finish(&self, finish: &Finish<'_>) {
         assert_ne!(finish.http_status(), Some(418), "a teapot");
-        let outcome = match finish.outcome() {
-            Outcome::Ok => 0,
-            Outcome::ConnectError => 1,
-            Outcome::Timeout => 2,
-            Outcome::Reset => 3,
-            Outcome::ClientGone => 4,
-            Outcome::NotSent | Outcome::Other(_) => 5,
-        };
+        let outcome = number_of(finish.outcome());
         let text = |nth| finish.response_header(nth).map(|value| String::from_utf8_lossy(value).into_owned());
         let mut reports = self.reports();
         reports.finishes += 1;
@@ -174,10 +197,11 @@ impl Strategy for Reporter {
             "picked": reports.picked,
             "started": reports.started,
             "finished": reports.finished,
+            "probed": reports.probed,
             "outcomes": reports.outcomes,
             "counts": {
                 "ticks": ticks, "tick_ns": tick_ns, "pickers": pickers, "imported": imported, "waits": waits,
-                "starts": reports.starts, "finishes": reports.finishes,
+                "starts": reports.starts, "finishes": reports.finishes, "probes": reports.probes,
             },
             "workers": self.workers.load(Relaxed),
             "overlaps": self.overlaps.load(Relaxed),
@@ -220,6 +244,17 @@ impl Drop for Reporter {
 impl Drop for Freed {
     fn drop(&mut self) {
         self.host.log(LogLevel::Info, "a picker in Rust is freed");
+    }
+}
+
+fn number_of(outcome: Outcome) -> usize {
+    match outcome {
+        Outcome::Ok => 0,
+        Outcome::ConnectError => 1,
+        Outcome::Timeout => 2,
+        Outcome::Reset => 3,
+        Outcome::ClientGone => 4,
+        Outcome::NotSent | Outcome::Other(_) => 5,
     }
 }
 

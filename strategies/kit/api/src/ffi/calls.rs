@@ -6,7 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::abi::*;
-use crate::ffi::lent::{Backends, Finish, Host, Metrics, Request, Start, bytes};
+use crate::ffi::lent::{Backends, Finish, Host, Metrics, Probe, Probes, Request, Start, bytes};
 use crate::strategy::{Error, Pick, Strategy, Tick};
 
 /// The target of the host's opaque `lb_strategy` pointer.
@@ -144,6 +144,9 @@ pub(super) unsafe extern "C" fn pick<S: Strategy>(
         // The host refuses an index that is not in the list. So it also refuses one that does not fit 32 bits.
         out.index = u32::try_from(index).unwrap_or(u32::MAX);
         out.token = token;
+        if S::PROBES {
+            instance.strategy.probes(picker, &backends, &request, index, &mut Probes::new(out));
+        }
         LB_OK
     })
 }
@@ -161,6 +164,14 @@ pub(super) unsafe extern "C" fn on_start<S: Strategy>(strategy: *mut LbStrategy,
         // SAFETY: the strategy is alive, and the start is valid during the call.
         let (instance, start) = unsafe { (instance::<S>(strategy), Start::from_raw(start)) };
         instance.strategy.on_start(&start);
+    });
+}
+
+pub(super) unsafe extern "C" fn on_probe<S: Strategy>(strategy: *mut LbStrategy, probe: *const LbProbe) {
+    guarded((), || {
+        // SAFETY: the strategy is alive, and the probe is valid during the call.
+        let (instance, probe) = unsafe { (instance::<S>(strategy), Probe::from_raw(probe)) };
+        instance.strategy.on_probe(&probe);
     });
 }
 

@@ -56,7 +56,14 @@ pub const fn table<S: Strategy>(version: &'static str, build: &'static str) -> L
         response_headers: Names::<S>::OF.as_ptr(),
         n_response_headers: S::RESPONSE_HEADERS.len() as u32,
         body_bytes: S::BODY_BYTES,
+        on_probe: if has_probes::<S>() { Some(on_probe::<S>) } else { None },
+        probe_ms: S::PROBE_MS,
+        reserved: 0,
     }
+}
+
+const fn has_probes<S: Strategy>() -> bool {
+    S::PROBES || S::PROBE_MS > 0
 }
 
 /// The body of the exported entry. It checks the host's structs here, so that a pick does not have to.
@@ -90,8 +97,11 @@ impl<S: Strategy> Names<S> {
     const OF: &'static [LbStr; RESPONSE_HEADERS_MAX] = &{
         let mut names = [LbStr::EMPTY; RESPONSE_HEADERS_MAX];
         assert!(S::RESPONSE_HEADERS.len() <= names.len(), "a strategy may name at most 8 response headers");
-        let gets_them = S::WANTS_ANSWER && S::WANTS_FINISH;
-        assert!(S::RESPONSE_HEADERS.is_empty() || gets_them, "RESPONSE_HEADERS needs WANTS_ANSWER and WANTS_FINISH");
+        let gets_them = S::WANTS_ANSWER && S::WANTS_FINISH || has_probes::<S>();
+        assert!(
+            S::RESPONSE_HEADERS.is_empty() || gets_them,
+            "RESPONSE_HEADERS needs WANTS_ANSWER and WANTS_FINISH, or probes"
+        );
         let mut index = 0;
         while index < S::RESPONSE_HEADERS.len() {
             names[index] = LbStr::new(S::RESPONSE_HEADERS[index].as_bytes());

@@ -1,5 +1,5 @@
 //! Safe views of the arguments that the host lends to a call: [`Backends`], [`Request`], [`Start`], [`Finish`],
-//! [`Metrics`] and [`Host`].
+//! [`Probe`], [`Probes`], [`Metrics`] and [`Host`].
 //!
 //! Invariants: the lifetime of a view ends with its call, so a strategy cannot keep it. Only `Host` stays valid until
 //! the process ends. No accessor allocates.
@@ -8,6 +8,7 @@ mod backends;
 mod finish;
 mod host;
 mod metrics;
+mod probe;
 mod request;
 mod start;
 
@@ -15,6 +16,7 @@ pub use backends::{Backend, Backends, LoadReport, Slot};
 pub use finish::{Finish, Outcome};
 pub use host::{Host, LogLevel};
 pub use metrics::Metrics;
+pub use probe::{Probe, Probes};
 pub use request::{Part, Request};
 pub use start::Start;
 

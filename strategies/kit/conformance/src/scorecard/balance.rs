@@ -36,7 +36,7 @@ pub(super) fn fairness(subject: &Subject) -> Found {
     if subject.expectation.balance == Balance::ByOptions {
         return Ok(Finding::not_applicable("its options determine its shares"));
     }
-    let world = World::of(5);
+    let world = World::labelled(5);
     let observed = match subject.expectation.balance {
         Balance::ByLatency => return in_a_loop(subject, world, &[1.0; 5], &BY_LATENCY),
         Balance::ByLoad => subject.pool(world, 20)?.run(PICKS)?,
@@ -59,7 +59,7 @@ pub(super) fn weights(subject: &Subject) -> Found {
     if !subject.expectation.weights {
         return Ok(Finding::not_applicable("it declares no weights"));
     }
-    let world = World::of(4).weights(&WEIGHTS);
+    let world = World::labelled(4).weights(&WEIGHTS);
     let weights = WEIGHTS.map(f64::from);
     match subject.expectation.balance {
         Balance::ByLoad => in_a_loop(subject, world, &weights, &WEIGHTS_BY_LOAD),

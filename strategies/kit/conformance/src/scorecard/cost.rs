@@ -35,7 +35,7 @@ const BATCHES_MIN: usize = 5;
 const TIME_PER_SIZE: Duration = Duration::from_millis(60);
 
 pub(super) fn memory(subject: &Subject) -> Found {
-    let world = World::of(3);
+    let world = World::labelled(3);
     let picker = subject.picker(&world)?;
     let wants_finish = subject.plugin().wants().finish;
     let mut random = fastrand::Rng::with_seed(subject.seed);
@@ -78,7 +78,7 @@ fn judge_memory(kept: i64, made: u64) -> Finding {
 pub(super) fn pick_time(subject: &Subject) -> Found {
     let mut medians = Vec::new();
     for size in SIZES {
-        let picker = match subject.picker(&World::of(size)) {
+        let picker = match subject.picker(&World::labelled(size)) {
             Ok(picker) => picker,
             // A strategy may refuse a large pool, for example if its table is too small. It must accept a small one.
             Err(_) if size > SIZES[0] => break,

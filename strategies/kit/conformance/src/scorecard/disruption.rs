@@ -31,20 +31,20 @@ pub(super) fn check(subject: &Subject) -> Found {
         };
         Ok((0..KEYS).map(home).collect())
     };
-    let before = homes(World::of(BACKENDS), 30)?;
+    let before = homes(World::labelled(BACKENDS), 30)?;
     let is_up: Vec<bool> = (0..BACKENDS).map(|index| index != GONE).collect();
-    let gone = World::of(BACKENDS).name(GONE).to_owned();
-    let new = World::of(BACKENDS + 1).name(BACKENDS).to_owned();
+    let gone = World::labelled(BACKENDS).name(GONE).to_owned();
+    let new = World::labelled(BACKENDS + 1).name(BACKENDS).to_owned();
     let in_vain = |after: &[Option<String>], must_move: &dyn Fn(&Option<String>, &Option<String>) -> bool| {
         before.iter().zip(after).filter(|(old, now)| old != now && !must_move(old, now)).count()
     };
     let left = |old: &Option<String>, _: &Option<String>| *old == Some(gone.clone());
-    let removed = in_vain(&homes(World::of(BACKENDS).without(GONE), 31)?, &left);
-    let out = in_vain(&homes(World::of(BACKENDS).up(&is_up), 32)?, &left);
-    let added = in_vain(&homes(World::of(BACKENDS + 1), 33)?, &|_, now| *now == Some(new.clone()));
+    let removed = in_vain(&homes(World::labelled(BACKENDS).without(GONE), 31)?, &left);
+    let out = in_vain(&homes(World::labelled(BACKENDS).up(&is_up), 32)?, &left);
+    let added = in_vain(&homes(World::labelled(BACKENDS + 1), 33)?, &|_, now| *now == Some(new.clone()));
     let mut parts = [1000; BACKENDS];
     parts[GONE] = 100;
-    let started = in_vain(&homes(World::of(BACKENDS).shares(&parts), 34)?, &|_, _| false);
+    let started = in_vain(&homes(World::labelled(BACKENDS).shares(&parts), 34)?, &|_, _| false);
     let used = before.iter().collect::<HashSet<_>>().len();
     if used < 2 {
         return Ok(Finding::fail(format!("{used} backend used"), "keys are spread", "all keys go to one backend"));

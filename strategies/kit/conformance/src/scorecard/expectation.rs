@@ -5,6 +5,7 @@
 //! - exact: counts are even in every stretch of picks.
 //! - multinomial: a pick does not depend on the one before.
 //! - a ring, or by options: a key keeps its backend.
+//! - by options without a key: the shares are those of another instance with other random bits.
 //! - by load, by latency: in a closed loop a slow backend gets few requests.
 //!
 //! The closed loop ([`ClosedLoop`](crate::ClosedLoop)) has 5 backends and 20 clients in virtual time. Four backends
@@ -19,7 +20,7 @@ use serde::Deserialize;
 use super::subject::Subject;
 use super::{Finding, Found};
 use crate::World;
-use crate::statistics::{chi_square_p, counts, spread};
+use crate::statistics::{chi_square_p, counts, same_law_p, spread};
 
 /// The law of a strategy's shares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub enum Balance {
     ByLoad,
     /// Slow backends get fewer requests: the strategy measures times, perhaps besides requests in flight.
     ByLatency,
-    /// A key keeps its backend, and the options determine the shares.
+    /// The options determine the shares. If the strategy asks for a key or a body, each keeps its backend.
     ByOptions,
     #[default]
     Undeclared,
@@ -89,14 +90,15 @@ pub(super) fn check(subject: &Subject) -> Found {
         Balance::Exact => exact(subject),
         Balance::Multinomial => independent(subject),
         Balance::Ring(_) => keys_stay(subject, "ring"),
-        Balance::ByOptions => keys_stay(subject, "by options"),
+        Balance::ByOptions if wants.hash || wants.body > 0 => keys_stay(subject, "by options"),
+        Balance::ByOptions => shares_stay(subject),
         Balance::ByLoad => spares_the_slow(subject, "by load"),
         Balance::ByLatency => spares_the_slow(subject, "by latency"),
     }
 }
 
 fn exact(subject: &Subject) -> Found {
-    let world = World::of(5);
+    let world = World::labelled(5);
     let mut running = vec![0_u64; world.len()];
     let mut worst = 0;
     for pick in subject.picks(&world, 10, PICKS)? {
@@ -110,7 +112,7 @@ fn exact(subject: &Subject) -> Found {
 
 fn independent(subject: &Subject) -> Found {
     const N: usize = 4;
-    let picks = subject.picks(&World::of(N), 11, PICKS)?;
+    let picks = subject.picks(&World::labelled(N), 11, PICKS)?;
     let pairs = counts(N * N, picks.chunks_exact(2).map(|pair| pair[0] * N + pair[1]));
     let p = chi_square_p(&pairs, &[1.0; N * N]);
     // Counts that are too even are as suspicious as uneven ones, because random draws have noise.
@@ -121,7 +123,7 @@ fn independent(subject: &Subject) -> Found {
 }
 
 fn keys_stay(subject: &Subject, law: &str) -> Found {
-    let picker = subject.picker(&World::of(5))?;
+    let picker = subject.picker(&World::labelled(5))?;
     let mut homes = HashMap::new();
     let mut moved = 0;
     for round in 0..2 {
@@ -137,8 +139,17 @@ fn keys_stay(subject: &Subject, law: &str) -> Found {
     Ok(Finding::judged(moved == 0, format!("{law}: {moved} of {KEYS} moved"), "0 keys move", good, bad))
 }
 
+/// The law of a strategy that draws by its options, or takes turns by them.
+fn shares_stay(subject: &Subject) -> Found {
+    let world = World::labelled(5);
+    let of = |salt| subject.picks(&world, salt, PICKS).map(|picks| counts(world.len(), picks));
+    let p = same_law_p(&of(15)?, &of(16)?);
+    let (good, bad) = ("another instance has the same shares", "two instances with the same options have other shares");
+    Ok(Finding::judged(p >= P_MIN, format!("by options: p {p:.3}"), format!("p ≥ {P_MIN}"), good, bad))
+}
+
 fn spares_the_slow(subject: &Subject, law: &str) -> Found {
-    let mut pool = subject.pool(World::of(5), 14)?.clients(CLIENTS).service_ms(&SERVICE_MS);
+    let mut pool = subject.pool(World::labelled(5), 14)?.clients(CLIENTS).service_ms(&SERVICE_MS);
     pool.run(LEARNING)?;
     let counts = pool.run(PICKS)?;
     let share = counts[4] as f64 / counts.iter().sum::<u64>() as f64;

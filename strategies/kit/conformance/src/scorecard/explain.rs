@@ -21,8 +21,13 @@ pub(super) fn check(subject: &Subject) -> Found {
     let instance = subject.instance()?;
     let mut requests = subject.requests(61);
     let (mut asked, mut wrong, mut first) = (0_u64, 0_u64, None);
-    let worlds =
-        [World::of(3), World::of(3).up(&[false, true, true]), World::of(3).up(&[false; 3]), World::of(1), World::of(0)];
+    let worlds = [
+        World::labelled(3),
+        World::labelled(3).up(&[false, true, true]),
+        World::labelled(3).up(&[false; 3]),
+        World::labelled(1),
+        World::labelled(0),
+    ];
     for world in worlds {
         let picker = world.picker(&instance)?;
         for _ in 0..ASKS {

@@ -61,7 +61,7 @@ fn same(expected: &[Decision], got: &[Decision], good: &str, bad: &str) -> Findi
 
 impl History {
     fn new(subject: &Subject, salt: u64) -> Result<Self, String> {
-        let (instance, world) = (subject.instance()?, World::of(BACKENDS).weights(&[1, 2, 3, 1, 2]));
+        let (instance, world) = (subject.instance()?, World::labelled(BACKENDS).weights(&[1, 2, 3, 1, 2]));
         Ok(Self {
             picker: world.picker(&instance)?,
             instance,

@@ -12,7 +12,7 @@ const REQUESTS: usize = 100;
 pub(super) fn check(subject: &Subject) -> Found {
     let bar = "nothing is left";
     let instance = subject.instance()?;
-    let mut pool = ClosedLoop::new(&instance, World::of(3), subject.seed)?;
+    let mut pool = ClosedLoop::new(&instance, World::labelled(3), subject.seed)?;
     // Another row judges the picks.
     let _ = pool.run(REQUESTS);
     if let Err(started) = subject.before.started_since() {

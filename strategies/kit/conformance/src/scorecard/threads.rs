@@ -14,7 +14,7 @@ const BATCH: u64 = 100;
 type Counted = (Vec<u64>, u64);
 
 pub(super) fn check(subject: &Subject) -> Found {
-    let world = World::of(4).up(&[true, true, false, true]);
+    let world = World::labelled(4).up(&[true, true, false, true]);
     let picker = subject.picker(&world)?;
     let counted: Result<Vec<Counted>, String> = std::thread::scope(|scope| {
         let thread = |worker| {

@@ -28,7 +28,7 @@ pub(super) fn check(subject: &Subject) -> Found {
         let counted = if is_idle(&world) { &mut idle } else { &mut busy };
         counted.add(requests.ask().pick(&picker));
     }
-    let picker = subject.picker(&World::of(5))?;
+    let picker = subject.picker(&World::labelled(5))?;
     (0..PICKS).for_each(|_| idle.add(requests.ask().pick(&picker)));
     let bar = "0 waits with all backends idle";
     Ok(match (idle.waits, busy.waits) {

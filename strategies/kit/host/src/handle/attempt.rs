@@ -1,11 +1,10 @@
-//! The begin and the end of an attempt, told to the strategy.
+//! The begin and the end of an attempt, and the end of a probe, told to the strategy.
 
-use lb_strategy::Outcome;
 use lb_strategy::abi::*;
 
 use super::Picker;
 use crate::inside::{Hook, enter};
-use crate::request::{Answered, Finish, Start};
+use crate::request::{Answered, Finish, Probe, Start};
 
 impl Picker {
     /// Reports the end of an attempt to the strategy. Call it only if [`Wants::finish`](crate::Wants).
@@ -16,24 +15,13 @@ impl Picker {
     /// The same, with what the attempt's response was.
     pub fn finish_with(&self, finish: &Finish, answered: &Answered<'_>) {
         let Some(hook) = self.strategy.plugin.table().on_finish else { return };
-        let mut values = [LbStr::EMPTY; RESPONSE_HEADERS_MAX];
-        for (value, text) in values.iter_mut().zip(answered.headers) {
-            *value = text.map_or(LbStr::EMPTY, LbStr::new);
-        }
+        let values = values(answered.headers);
         let raw = LbFinish {
             size: size_of::<LbFinish>() as u32,
             worker: finish.worker.unwrap_or(LB_WORKER_ANY),
             backend_id: finish.backend_id,
             slot: self.backends.slot(finish.backend_id).map_or(std::ptr::null(), std::ptr::from_ref),
-            outcome: match finish.outcome {
-                Outcome::Ok => 0,
-                Outcome::ConnectError => 1,
-                Outcome::Timeout => 2,
-                Outcome::Reset => 3,
-                Outcome::ClientGone => 4,
-                Outcome::NotSent => 5,
-                Outcome::Other(other) => other,
-            },
+            outcome: finish.outcome.number(),
             http_status: finish.http_status.map_or(0, u32::from),
             attempt: finish.attempt,
             flags: (if finish.own { LB_FIN_OWN } else { 0 }) | (if finish.upgraded { LB_FIN_UPGRADED } else { 0 }),
@@ -71,4 +59,36 @@ impl Picker {
         // SAFETY: the instance is alive, and the start and its slot are valid during the call.
         unsafe { hook(self.strategy.raw.as_ptr(), &raw const raw) }
     }
+
+    /// Reports the end of a probe to the strategy. Call it only if [`Wants::probes`](crate::Wants).
+    pub fn probe(&self, probe: &Probe<'_>) {
+        let Some(hook) = self.strategy.plugin.table().on_probe else { return };
+        let values = values(probe.headers);
+        let raw = LbProbe {
+            size: size_of::<LbProbe>() as u32,
+            worker: probe.worker.unwrap_or(LB_WORKER_ANY),
+            backend_id: probe.backend_id,
+            slot: self.backends.slot(probe.backend_id).map_or(std::ptr::null(), std::ptr::from_ref),
+            outcome: probe.outcome.number(),
+            http_status: probe.http_status.map_or(0, u32::from),
+            latency_ns: probe.latency_ns,
+            now_ns: probe.now_ns,
+            body: LbStr::new(probe.body),
+            response_headers: values.as_ptr(),
+            n_response_headers: probe.headers.len().min(values.len()) as u32,
+            reserved: 0,
+        };
+        let _call = enter(&self.strategy.tag, Hook::OnProbe);
+        // SAFETY: the instance is alive, and the probe and its slot are valid during the call.
+        unsafe { hook(self.strategy.raw.as_ptr(), &raw const raw) }
+    }
+}
+
+/// The values of response headers as the contract has them.
+fn values(headers: &[Option<&[u8]>]) -> [LbStr; RESPONSE_HEADERS_MAX] {
+    let mut values = [LbStr::EMPTY; RESPONSE_HEADERS_MAX];
+    for (value, text) in values.iter_mut().zip(headers) {
+        *value = text.map_or(LbStr::EMPTY, LbStr::new);
+    }
+    values
 }

@@ -56,12 +56,15 @@ fn the_header_compiles_as_cpp17_without_a_warning() {
 fn the_examples_in_c_compile_without_a_warning() {
     for example in [
         "first_eligible",
+        "least_loaded_probed",
         "least_utilized",
         "two_choices",
         "fastest_half",
         "prefix_affinity",
         "central_queue",
         "zone_aware",
+        "probed_latency",
+        "by_cost",
         "broken/one_rule",
     ] {
         assert_compiles(&compile("cc", &["-std=c11"], &source(&format!("examples/{example}.c"))).expect("cc runs"));
@@ -83,13 +86,15 @@ fn every_field_of_the_mirror_lies_where_the_header_puts_it() {
         &layout!(LbRequest, "lb_request": flags, worker, attempt, n_tried, tried, key, hash, rand, now_ns, header,
             part, body_length),
         &layout!(LbStart, "lb_start": size, worker, backend_id, slot, attempt, flags, token, body_length, now_ns),
-        &layout!(LbPick, "lb_pick": index, reserved, token),
+        &layout!(LbPick, "lb_pick": index, reserved, token, n_probes, probe, reserved_1),
+        &layout!(LbProbe, "lb_probe": size, worker, backend_id, slot, outcome, http_status, latency_ns, now_ns, body,
+            response_headers, n_response_headers, reserved),
         &layout!(LbFinish, "lb_finish": size, worker, backend_id, slot, outcome, http_status, attempt, flags, token, ttfb_ns,
             total_ns, now_ns, bytes_in, bytes_out, first_body_ns, response_headers, n_response_headers, reserved),
         &layout!(LbStrategyTable, "lb_strategy_table": size, abi_major, abi_minor, min_host_minor, flags, name, version, build,
             state_schema, state_version, tick_ms, expectation, strategy_new, strategy_free, picker_new, picker_free, pick, on_finish,
             state_export, state_import, tick, explain, on_start, metrics, response_headers, n_response_headers,
-            body_bytes),
+            body_bytes, on_probe, probe_ms, reserved),
         &[
             ("LB_ABI_MAJOR", ABI_MAJOR as usize),
             ("LB_ABI_MINOR", ABI_MINOR as usize),
@@ -113,6 +118,7 @@ fn every_field_of_the_mirror_lies_where_the_header_puts_it() {
             ("LB_PART_HOST", LB_PART_HOST as usize),
             ("LB_PART_CLIENT", LB_PART_CLIENT as usize),
             ("LB_PART_BODY", LB_PART_BODY as usize),
+            ("LB_PROBES_MAX", LB_PROBES_MAX),
             ("LB_BODY_BYTES_MAX", LB_BODY_BYTES_MAX as usize),
             ("LB_FIN_OWN", LB_FIN_OWN as usize),
             ("LB_FIN_UPGRADED", LB_FIN_UPGRADED as usize),

@@ -47,6 +47,35 @@ pub enum Outcome {
     Other(u32),
 }
 
+// === impl Outcome ===
+
+impl Outcome {
+    pub(super) fn of(number: u32) -> Self {
+        match number {
+            0 => Self::Ok,
+            1 => Self::ConnectError,
+            2 => Self::Timeout,
+            3 => Self::Reset,
+            4 => Self::ClientGone,
+            5 => Self::NotSent,
+            other => Self::Other(other),
+        }
+    }
+
+    /// The number of the contract.
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Ok => 0,
+            Self::ConnectError => 1,
+            Self::Timeout => 2,
+            Self::Reset => 3,
+            Self::ClientGone => 4,
+            Self::NotSent => 5,
+            Self::Other(other) => other,
+        }
+    }
+}
+
 // === impl Finish ===
 
 impl<'a> Finish<'a> {
@@ -72,15 +101,7 @@ impl<'a> Finish<'a> {
 
     /// How the attempt ended.
     pub fn outcome(&self) -> Outcome {
-        match self.raw.outcome {
-            0 => Outcome::Ok,
-            1 => Outcome::ConnectError,
-            2 => Outcome::Timeout,
-            3 => Outcome::Reset,
-            4 => Outcome::ClientGone,
-            5 => Outcome::NotSent,
-            other => Outcome::Other(other),
-        }
+        Outcome::of(self.raw.outcome)
     }
 
     /// The HTTP status of the response; `None` without a response.

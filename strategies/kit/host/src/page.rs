@@ -1,8 +1,8 @@
 //! One page of a strategy's own metrics: the lines of JSON that its hook `metrics` wrote, checked.
 //!
-//! Why so strict: a plugin may write any bytes, and the exposition must stay valid and small. Invariants: a page has at
-//! most [`FAMILIES_MAX`] names and [`SERIES_MAX`] samples, all finite. A line that breaks a rule is dropped and
-//! counted; the others stay.
+//! Why so strict: a plugin may write any bytes, and the exposition must stay valid and small. Why here: `lb`, its trial
+//! of a plugin and the score card must read the same lines. Invariants: a page has at most [`FAMILIES_MAX`] names and
+//! [`SERIES_MAX`] samples, all finite. A line that breaks a rule is dropped and counted; the others stay.
 
 use std::collections::BTreeMap;
 
@@ -27,11 +27,11 @@ pub struct PluginPage {
 
 /// All samples of one name.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Family {
-    pub(super) is_counter: bool,
-    pub(super) help: Box<str>,
+pub struct Family {
+    pub is_counter: bool,
+    pub help: Box<str>,
     /// By backend; `None`: of the whole strategy.
-    pub(super) series: BTreeMap<Option<Box<str>>, f64>,
+    pub series: BTreeMap<Option<Box<str>>, f64>,
 }
 
 /// The first line that was dropped.
@@ -118,7 +118,8 @@ impl PluginPage {
         self.first.as_ref()
     }
 
-    pub(super) fn families(&self) -> impl Iterator<Item = (&str, &Family)> {
+    /// The names with their samples, sorted by name.
+    pub fn families(&self) -> impl Iterator<Item = (&str, &Family)> {
         self.families.iter().map(|(name, family)| (&**name, family))
     }
 
