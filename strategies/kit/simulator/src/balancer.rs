@@ -9,6 +9,7 @@
 mod members;
 
 use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -16,8 +17,8 @@ use lb_balance::{
     Backend, Caps, Choice, Chooser, Fallback, FallbackReason, Queue, RetryBudget, RetryPlan, RetryRules, Unchosen,
 };
 use lb_strategy_host::{
-    Answered, BackendList, BackendSpec, Finish, HookError, Lookup, Outcome, Part, PickRequest, Picker, Plugin, Start,
-    Strategy, Wants,
+    Answered, BackendList, BackendSpec, Finish, HookError, Lookup, Outcome, Part, PickRequest, Picker, Plugin, Probe,
+    Probes, Start, Strategy, Wants,
 };
 use serde_json::Value;
 
@@ -49,6 +50,12 @@ pub(crate) struct Balancer {
     pub(crate) tally: Tally,
     /// The next planned look; `u64::MAX`: none.
     pub(crate) look_ns: u64,
+    headers: BTreeMap<String, String>,
+    has_probes: bool,
+    /// The servers that the last pick asked to probe.
+    pub(crate) asked: Vec<u32>,
+    /// The servers to which a probe of a pick is on its way.
+    pub(crate) probing: BTreeSet<u32>,
     /// Whether waiting requests will be asked again a second after the last time.
     pub(crate) is_wake_planned: bool,
 }
@@ -87,7 +94,8 @@ pub(crate) struct Told {
 }
 
 /// The parts of a simulated request that can be looked up. The text of the key is made when it is needed.
-struct Parts {
+struct Parts<'a> {
+    headers: &'a BTreeMap<String, String>,
     key: Option<u64>,
     digits: OnceCell<Digits>,
 }
@@ -140,6 +148,10 @@ impl Balancer {
             has_queue: world.lb.queue().length_max > 0,
             tally: Tally::default(),
             look_ns: u64::MAX,
+            headers: world.headers.clone(),
+            has_probes: plugin.wants().probes && world.lb.probe.is_some(),
+            asked: Vec::new(),
+            probing: BTreeSet::new(),
             is_wake_planned: false,
         })
     }
@@ -175,7 +187,7 @@ impl Balancer {
             true => Vec::new(),
             false => self.indexes_of(&ask.plan.tried),
         };
-        let parts = Parts { key: ask.key, digits: OnceCell::new() };
+        let parts = Parts { headers: &self.headers, key: ask.key, digits: OnceCell::new() };
         let key = if self.wants.hash { parts.key() } else { None };
         let request = PickRequest {
             worker: Some(0),
@@ -197,9 +209,10 @@ impl Balancer {
         let caps = self.caps;
         let has_room = |index: usize| caps.requests.is_none() || caps.has_room(self.backends[index].in_flight(), 0, 0);
         let (picker, picks) = (&self.picker, &mut self.tally.picks);
+        let (has_probes, mut probes) = (self.has_probes, Probes::default());
         let mut choice = chooser.choose(&request, has_room, |request| {
             *picks += 1;
-            picker.pick(request)
+            if has_probes { picker.pick_and_probe(request, &mut probes) } else { picker.pick(request) }
         });
         if choice == Err(Unchosen::Wait) && !self.has_queue {
             choice = chooser.choose_without_queue(&request, has_room);
@@ -207,6 +220,9 @@ impl Balancer {
         let choice = choice?;
         if let Some(reason) = choice.fallback {
             self.tally.fallbacks[reason as usize] += 1;
+        }
+        if choice.fallback.is_none() && !probes.indexes().is_empty() {
+            self.asked.extend(probes.indexes().iter().map(|index| self.servers[*index as usize]));
         }
         Ok((choice, self.servers[choice.index]))
     }
@@ -251,6 +267,20 @@ impl Balancer {
             }
             _ => self.picker.finish(&finish),
         }
+    }
+
+    /// The time between two periodic probes of a backend; 0: none.
+    pub(crate) fn probe_ns(&self) -> u64 {
+        u64::from(self.strategy.plugin().probe_ms()) * 1_000_000
+    }
+
+    /// The names of the headers whose values the strategy gets.
+    pub(crate) fn response_headers(&self) -> &[Box<[u8]>] {
+        self.strategy.plugin().response_headers()
+    }
+
+    pub(crate) fn tell_probe(&self, probe: &Probe<'_>) {
+        self.picker.probe(probe);
     }
 
     /// The backends in the list, for the rules of retries.
@@ -300,15 +330,22 @@ fn lent(members: &Members, servers: &[Server]) -> (Vec<BackendSpec>, Vec<Arc<Bac
 
 // === impl Parts ===
 
-impl Parts {
+impl Parts<'_> {
     fn key(&self) -> Option<&[u8]> {
         self.key.map(|key| self.digits.get_or_init(|| Digits::of(key)).bytes())
     }
 }
 
-impl Lookup for Parts {
+impl Lookup for Parts<'_> {
     fn header(&self, name: &[u8], nth: usize) -> Option<&[u8]> {
-        if nth == 0 && name.eq_ignore_ascii_case(b"x-key") { self.key() } else { None }
+        if nth > 0 {
+            return None;
+        }
+        if name.eq_ignore_ascii_case(b"x-key") {
+            return self.key();
+        }
+        let is_named = |(known, _): &(&String, &String)| known.as_bytes().eq_ignore_ascii_case(name);
+        self.headers.iter().find(is_named).map(|(_, value)| value.as_bytes())
     }
 
     fn part(&self, part: Part) -> Option<&[u8]> {

@@ -66,6 +66,15 @@ pub(crate) enum Event {
         balancer: u32,
         server: u32,
     },
+    /// A periodic probe of a server is due.
+    Round {
+        balancer: u32,
+        server: u32,
+    },
+    /// A probe reaches its server.
+    ProbeReaches(u32),
+    /// The end of a probe reaches its balancer.
+    ProbeReturns(u32),
     /// Outlier detection or slow start is due.
     Look {
         balancer: u32,

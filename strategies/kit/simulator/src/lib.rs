@@ -14,6 +14,7 @@
 
 mod balancer;
 mod calendar;
+mod job;
 mod law;
 mod meter;
 mod pace;
@@ -25,6 +26,7 @@ mod source;
 mod time;
 pub mod world;
 
+pub use job::{Job, JobError};
 pub use law::{BadLaw, Law};
 pub use random::{Draws, Purpose, Stream};
 pub use record::{BackendResults, Endings, Results, Sample, Stopped, Times};

@@ -26,6 +26,7 @@ pub enum Purpose {
     BackOff,
     Check,
     Think,
+    Probe,
 }
 
 /// The numbers of one purpose.

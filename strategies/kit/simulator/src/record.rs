@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
+use serde::de::Error as _;
 use serde::ser::SerializeStruct;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use lb_balance::FallbackReason;
 
@@ -23,7 +24,7 @@ pub struct Times {
 }
 
 /// How the requests ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endings {
     /// Responses with a status below 400.
     pub good: u64,
@@ -42,7 +43,7 @@ pub struct Endings {
 }
 
 /// Why a simulation ended early.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "reason")]
 pub enum Stopped {
     /// More requests were unfinished than [`World::unfinished_max`](crate::World), at this time of the measurement.
@@ -50,7 +51,7 @@ pub enum Stopped {
 }
 
 /// One backend in the measured time.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendResults {
     pub name: String,
     /// Attempts that reached it.
@@ -66,7 +67,7 @@ pub struct BackendResults {
 }
 
 /// All loads at one moment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// From the begin of the simulation.
     pub at: Time,
@@ -74,7 +75,7 @@ pub struct Sample {
     pub loads: Vec<(u32, u32, u32)>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Results {
     pub strategy: String,
     pub seed: u64,
@@ -93,11 +94,13 @@ pub struct Results {
     pub ejections: u64,
     pub returns: u64,
     pub health_changes: u64,
+    /// Probes that ended.
+    pub probes: u64,
     /// Lists lent to the strategy after the first, and those that it refused.
     pub lists: u64,
     pub refused_lists: u64,
     /// Picks of the built-in fallback, by reason.
-    pub fallbacks: BTreeMap<&'static str, u64>,
+    pub fallbacks: BTreeMap<String, u64>,
     pub backends: Vec<BackendResults>,
     pub samples: Vec<Sample>,
     pub stopped: Option<Stopped>,
@@ -151,8 +154,10 @@ impl Times {
 
 impl Serialize for Times {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Times", 4)?;
+        let mut fields = serializer.serialize_struct("Times", 5)?;
         fields.serialize_field("count", &self.count())?;
+        // A text, because it may be larger than numbers in JSON can be.
+        fields.serialize_field("sum_ns", &self.sum_ns.to_string())?;
         fields.serialize_field("mean_ns", &self.mean_ns())?;
         let quantiles: BTreeMap<_, _> =
             QUANTILES.iter().map(|(name, quantile)| (*name, self.quantile_ns(*quantile))).collect();
@@ -161,6 +166,22 @@ impl Serialize for Times {
             self.histogram.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect();
         fields.serialize_field("counts", &counts)?;
         fields.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Times {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Stored {
+            sum_ns: String,
+            counts: Vec<(u64, u64)>,
+        }
+        let stored = Stored::deserialize(deserializer)?;
+        let mut times = Self { sum_ns: stored.sum_ns.parse().map_err(D::Error::custom)?, ..Self::new() };
+        for (value, count) in stored.counts {
+            times.histogram.record_n(value, count).map_err(D::Error::custom)?;
+        }
+        Ok(times)
     }
 }
 
@@ -182,6 +203,7 @@ impl Results {
             ejections: 0,
             returns: 0,
             health_changes: 0,
+            probes: 0,
             lists: 0,
             refused_lists: 0,
             fallbacks: BTreeMap::new(),
@@ -220,7 +242,7 @@ impl Results {
         self.lists += tally.lists;
         self.refused_lists += tally.refused_lists;
         for (reason, count) in FallbackReason::ALL.iter().zip(tally.fallbacks).filter(|(_, count)| *count > 0) {
-            *self.fallbacks.entry(reason.as_str()).or_default() += count;
+            *self.fallbacks.entry(reason.as_str().to_owned()).or_default() += count;
         }
     }
 

@@ -157,10 +157,11 @@ impl Server {
         meeting
     }
 
-    /// An attempt in service has been finished.
+    /// An attempt in service has been finished, this long after it reached the server.
     #[inline]
-    pub(crate) fn served(&mut self, now_ns: u64) {
+    pub(crate) fn served(&mut self, now_ns: u64, took_ns: u64) {
         self.leaves_service(now_ns);
+        self.meter.latency(took_ns);
         if self.account.is_open {
             self.account.served += 1;
         }

@@ -4,6 +4,7 @@
 //!
 //! - `requests`: the life of a request at its balancer
 //! - `attempts`: the way of an attempt to a server and back
+//! - `probes`: probes of strategies
 //! - `control`: what happens beside requests, such as checks, ticks and changes of the pool
 //!
 //! Invariants: an event of a request or an attempt that has ended changes nothing. A simulation ends: when no further
@@ -11,6 +12,7 @@
 
 mod attempts;
 mod control;
+mod probes;
 mod requests;
 
 use std::sync::Arc;
@@ -45,6 +47,9 @@ pub struct Simulation {
     arrived: u64,
     requests: Slab<Request>,
     attempts: Slab<Attempt>,
+    probes: Slab<probes::Flight>,
+    /// Messages of probes so far, which number their delays.
+    probe_messages: u64,
     /// Number of the next attempt.
     next_attempt: u32,
     servers: Vec<Server>,
@@ -98,6 +103,8 @@ struct Attempt {
     balancer: u32,
     server: u32,
     began_ns: u64,
+    /// When it reached its server.
+    reached_ns: u64,
     token: u64,
     /// Whether the strategy picked, and not the fallback.
     own: bool,
@@ -124,6 +131,7 @@ struct Streams {
     back_off: Stream,
     checks: Stream,
     think: Stream,
+    probes: Stream,
 }
 
 /// How long after the measured time requests may take to end, if clients never give up.
@@ -152,6 +160,8 @@ impl Simulation {
             arrived: 0,
             requests: Slab::new(),
             attempts: Slab::new(),
+            probes: Slab::new(),
+            probe_messages: 0,
             next_attempt: 0,
             changes: control::changes(world, begin_ns),
             streams: Streams {
@@ -162,6 +172,7 @@ impl Simulation {
                 back_off: stream(Purpose::BackOff),
                 checks: stream(Purpose::Check),
                 think: stream(Purpose::Think),
+                probes: stream(Purpose::Probe),
             },
             results: Results::new(plugin.name(), seed),
             servers,
@@ -208,6 +219,9 @@ impl Simulation {
             Event::Check { balancer, server } => self.check(balancer, server),
             Event::Checked { balancer, server, sign } => self.checked(balancer, server, sign),
             Event::Poll { balancer, server } => self.poll(balancer, server),
+            Event::Round { balancer, server } => self.round(balancer, server),
+            Event::ProbeReaches(probe) => self.probe_reaches(probe),
+            Event::ProbeReturns(probe) => self.probe_returns(probe),
             Event::Look { balancer } => self.look(balancer),
             Event::Wake { balancer } => self.wake_each_second(balancer),
             Event::Sample => self.sample(),

@@ -10,6 +10,8 @@ mod check;
 mod faults;
 mod rules;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::law::Law;
@@ -20,8 +22,8 @@ pub use backends::{Backends, Wave};
 pub use check::WorldError;
 pub use faults::{Fault, FaultKind};
 pub use rules::{
-    HealthSection, Initial, LoadReportsSection, OutlierSection, PanicSection, QueueSection, RetrySection, Rules,
-    SlowStartSection,
+    HealthSection, Initial, LoadReportsSection, OutlierSection, PanicSection, ProbeSection, QueueSection, RetrySection,
+    Rules, SlowStartSection,
 };
 
 /// See the file's head.
@@ -38,6 +40,8 @@ pub struct World {
     /// The work that a request brings, at every backend and in every attempt the same.
     pub cost: Law,
     pub keys: Keys,
+    /// Headers of every request, by their names in lower case.
+    pub headers: BTreeMap<String, String>,
     /// The client gives up after this time; 0: never.
     pub timeout: Time,
     /// Whether a request may be processed twice.
@@ -67,6 +71,7 @@ impl Default for World {
             arrivals: Arrivals::default(),
             cost: Law::None,
             keys: Keys::default(),
+            headers: BTreeMap::new(),
             timeout: Time::ZERO,
             idempotent: true,
             balancers: 1,

@@ -43,6 +43,7 @@ impl Simulation {
             balancer: balancer_number,
             server,
             began_ns: self.now_ns,
+            reached_ns: self.now_ns,
             token,
             own,
             place: Place::OnItsWay,
@@ -65,9 +66,13 @@ impl Simulation {
             let at_ns = self.now_ns + limit_ns;
             self.calendar.plan_in(Lane::Attempt, at_ns, Event::AttemptIsLate(handle), is_over);
         }
+        let has_probes = !balancer.asked.is_empty();
         match self.network_ns(common_number(n, number), 0) {
             0 => self.reaches(handle),
             delay_ns => self.calendar.plan(self.now_ns + delay_ns, Event::Reaches(handle)),
+        }
+        if has_probes {
+            self.begin_asked_probes(balancer_number);
         }
     }
 
@@ -77,6 +82,7 @@ impl Simulation {
         let server_number = attempt.server as usize;
         let number = self.common_number_of(attempt);
         let work_ns = self.work_ns(attempt, number);
+        self.attempts[handle.key as usize].reached_ns = self.now_ns;
         match self.servers[server_number].meet(self.now_ns, handle, number, work_ns) {
             Meeting::Starts { ends_ns } => self.is_in_service_until(handle, ends_ns),
             Meeting::Waits => self.attempts[handle.key as usize].place = Place::Queued,
@@ -90,8 +96,8 @@ impl Simulation {
     /// A worker has finished an attempt.
     pub(super) fn served(&mut self, handle: Handle) {
         let Some(attempt) = live(&self.attempts, handle) else { return };
-        let server = attempt.server;
-        self.servers[server as usize].served(self.now_ns);
+        let (server, took_ns) = (attempt.server, self.now_ns - attempt.reached_ns);
+        self.servers[server as usize].served(self.now_ns, took_ns);
         self.attempts[handle.key as usize].place = Place::Returning;
         self.serve_next(server);
         self.sends_back(handle, Ending::Status(200));

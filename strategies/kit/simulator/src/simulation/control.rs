@@ -73,13 +73,14 @@ impl Simulation {
         }
     }
 
-    /// The checks and polls of a new member begin, at a random time of their interval.
+    /// The checks, polls and probes of a new member begin, at a random time of their interval.
     fn plan_checks(&mut self, balancer: u32, server: u32) {
         let number = u64::from(balancer) * self.servers.len() as u64 + u64::from(server);
         if let Some(health) = self.world.lb.health() {
             let phase_ns = self.streams.checks.below(number * 2, health.interval_ns(false));
             self.calendar.plan(self.now_ns + phase_ns, Event::Check { balancer, server });
         }
+        self.plan_probes(balancer, server);
         if let Some(every_ns) = self.poll_ns() {
             let phase_ns = self.streams.checks.below(number * 2 + 1, every_ns);
             self.calendar.plan(self.now_ns + phase_ns, Event::Poll { balancer, server });

@@ -110,6 +110,9 @@ impl World {
             number("lb.health.down_after", f64::from(health.down_after), 1.0..=1_000.0)?;
             number("lb.health.up_after", f64::from(health.up_after), 1.0..=1_000.0)?;
         }
+        if let Some(probe) = &lb.probe {
+            number("lb.probe.timeout_ms", probe.timeout_ms as f64, 1.0..=60_000.0)?;
+        }
         match &lb.load_reports {
             Some(reports) if reports.poll_every_ms > 0 => {
                 number("lb.load_reports.poll_every_ms", reports.poll_every_ms as f64, 10.0..=3_600_000.0)

@@ -22,6 +22,8 @@ pub struct Rules {
     pub slow_start: Option<SlowStartSection>,
     pub health: Option<HealthSection>,
     pub load_reports: Option<LoadReportsSection>,
+    /// As `[strategy.probe]` with a path.
+    pub probe: Option<ProbeSection>,
     /// As in `[limits]`; 0: no limit.
     pub requests_in_flight_per_backend: u32,
 }
@@ -106,6 +108,12 @@ pub struct LoadReportsSection {
     pub poll_every_ms: u64,
 }
 
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProbeSection {
+    pub timeout_ms: u64,
+}
+
 // === impl Rules ===
 
 impl Default for Rules {
@@ -119,6 +127,7 @@ impl Default for Rules {
             slow_start: None,
             health: None,
             load_reports: None,
+            probe: None,
             requests_in_flight_per_backend: 0,
         }
     }
@@ -185,6 +194,10 @@ impl Rules {
             aggression: rules.aggression,
             ..Ramp::default()
         })
+    }
+
+    pub(crate) fn probe_timeout_ns(&self) -> u64 {
+        self.probe.as_ref().map_or(0, |probe| probe.timeout_ms * MS)
     }
 
     pub(crate) fn health(&self) -> Option<&HealthSection> {
@@ -269,6 +282,14 @@ impl Default for SlowStartSection {
             min_percent: ramp.min_percent,
             aggression: ramp.aggression,
         }
+    }
+}
+
+// === impl ProbeSection ===
+
+impl Default for ProbeSection {
+    fn default() -> Self {
+        Self { timeout_ms: 1_000 }
     }
 }
 

@@ -4,6 +4,8 @@ mod balancers;
 mod common;
 mod determinism;
 mod faults;
+mod jobs;
 mod linkerd;
 mod own_rules;
+mod probes;
 mod queues;
