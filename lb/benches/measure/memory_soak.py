@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from pathlib import Path
 
 import memory_accounts
@@ -83,7 +84,8 @@ def show(row):
     print("          resident MiB:", " ".join(mib(rss) for _, rss, _ in samples))
     print("          descriptors:", " ".join(str(descriptors) for _, _, descriptors in samples))
     for name, value in row["counters"].items():
-        print(f"          {name} {value:,.0f}")
+        if value:
+            print(f"          {name} {value:,.0f}")
 
 
 class Soak:
@@ -121,11 +123,14 @@ class Soak:
 
     def keep_counters(self):
         """Takes all counters. Those of a plugin are gone with it, so the largest values stay."""
+        sums = Counter()
         for name, labels, value in self.metrics():
             if name in COUNTERS or name in FAULTS or name.startswith("lb_plugin_"):
                 kept = {label: labels[label] for label in ("kind", "outcome", "reason", "hook") if label in labels}
                 key = name + ("{%s}" % ",".join(f'{label}="{text}"' for label, text in kept.items()) if kept else "")
-                self.counters[key] = max(self.counters.get(key, 0), value)
+                sums[key] += value
+        for key, value in sums.items():
+            self.counters[key] = max(self.counters.get(key, 0), value)
 
     def differences(self):
         """What is wrong at the end."""

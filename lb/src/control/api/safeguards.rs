@@ -8,7 +8,7 @@ use lb_balance::{OutlierRules, PanicMode, PanicRules, Ramp, RetryOn};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::config::{Policy, PoolConfig, RetryPolicy};
+use crate::config::{Policy, PoolConfig, QueuePolicy, RetryPolicy};
 
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Safeguards {
@@ -90,7 +90,7 @@ pub struct SlowStartKeys {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct QueueInForce {
-    /// 0: no request waits. This is so, too, if neither backends nor pool have a limit.
+    /// 0: no request waits. Otherwise requests wait if backends or pool have a limit, or if the strategy says so.
     pub length: usize,
     #[serde(flatten)]
     pub rules: Option<QueueKeys>,
@@ -123,7 +123,7 @@ impl Safeguards {
             panic: panic(&pool.panic),
             slow_start: slow_start(pool.slow_start.as_ref()),
             retry: retry(&policy.retry),
-            queue: queue(policy),
+            queue: queue(&policy.queue),
         }
     }
 }
@@ -172,9 +172,8 @@ fn retry(RetryPolicy { rules, budget }: &RetryPolicy) -> RetryInForce {
     RetryInForce { attempts: rules.attempts, rules: (rules.attempts > 1).then(keys) }
 }
 
-fn queue(Policy { limits, queue, .. }: &Policy) -> QueueInForce {
-    let has_caps = limits.requests_in_flight_per_backend.is_some() || limits.connections_per_backend.is_some();
-    let length = if has_caps || queue.adaptive { queue.length } else { 0 };
+fn queue(queue: &QueuePolicy) -> QueueInForce {
+    let length = queue.length;
     let keys = || QueueKeys {
         wait_ms: queue.wait.as_millis() as u64,
         shed_from_percent: queue.shed.from_percent,
@@ -224,9 +223,14 @@ mod tests {
             "outlier": { "enabled": false }, "panic": { "below_percent": 0 }, "slow_start": { "enabled": false },
             "retry": { "attempts": 1 }, "queue": { "length": 0 },
         });
-        assert_eq!(of("[outlier]\nenabled = false\n[panic]\nbelow_percent = 0\n[retry]\nattempts = 1\n"), off);
-        let capped = "[limits]\nconnections_per_backend = 1\n[queue]\nlength = 3\n";
-        assert_eq!(of(capped)["queue"]["length"], 3, "a limit per backend makes requests wait, too");
+        let text =
+            "[outlier]\nenabled = false\n[panic]\nbelow_percent = 0\n[retry]\nattempts = 1\n[queue]\nlength = 0\n";
+        assert_eq!(of(text), off);
+        assert_eq!(
+            of("[queue]\nlength = 3\n")["queue"]["length"],
+            3,
+            "without a limit, a strategy makes requests wait"
+        );
         let no_rule = "[outlier]\ngateway_failures = 0\nserver_errors = 0\nsuccess_rate = false\n";
         assert_eq!(of(no_rule)["outlier"], off["outlier"]);
     }
