@@ -108,7 +108,8 @@ mod tests {
         meter.failure(SECOND_NS + 40);
         let load = meter.report(2 * SECOND_NS, (4, 2), 4);
         assert_eq!((load.utilization, load.qps, load.eps), (1.5, 30.0, 1.0));
-        (meter.latency(8_000_000), meter.latency(16_000_000));
+        meter.latency(8_000_000);
+        meter.latency(16_000_000);
         let figures = meter.figures(2 * SECOND_NS, (4, 2), 4);
         assert_eq!(figures.headers(), ("6".to_owned(), "9".to_owned()));
         assert!(figures.to_json().contains("\"in_flight\":4,\"queued\":2,"));

@@ -133,11 +133,11 @@ mod tests {
     fn numbers_purposes_and_seeds_are_independent() {
         let count = 100_000_u64;
         let first = |n: u64| Stream::new(7, Purpose::Key).unit(n) - 0.5;
-        let others: [(&str, Box<dyn Fn(u64) -> f64>); 4] = [
-            ("the next number", Box::new(|n| Stream::new(7, Purpose::Key).unit(n + 1))),
-            ("another purpose", Box::new(|n| Stream::new(7, Purpose::Cost).unit(n))),
-            ("another seed", Box::new(|n| Stream::new(8, Purpose::Key).unit(n))),
-            ("the draws of the same number", Box::new(|n| Stream::new(7, Purpose::Key).draws(n).unit())),
+        let others = [
+            ("the next number", (|n| Stream::new(7, Purpose::Key).unit(n + 1)) as fn(u64) -> f64),
+            ("another purpose", |n| Stream::new(7, Purpose::Cost).unit(n)),
+            ("another seed", |n| Stream::new(8, Purpose::Key).unit(n)),
+            ("the draws of the same number", |n| Stream::new(7, Purpose::Key).draws(n).unit()),
         ];
         for (name, other) in others {
             let correlation = (0..count).map(|n| first(n) * (other(n) - 0.5) * 12.0).sum::<f64>() / count as f64;
