@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use lb_strategy_host::{Loader, Plugin, Wanted};
 use lb_strategy_simulator::{Results, Simulation, World};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Opened once in this process.
 static PLUGINS: LazyLock<Mutex<BTreeMap<String, Arc<Plugin>>>> = LazyLock::new(Mutex::default);
@@ -30,7 +30,12 @@ pub(crate) fn plugin(name: &str) -> Arc<Plugin> {
 /// The results of a strategy without options.
 #[track_caller]
 pub(crate) fn run(strategy: &str, world: &World, seed: u64) -> Results {
-    Simulation::new(world, &plugin(strategy), &json!({}), seed).unwrap().run().unwrap()
+    run_with(strategy, &json!({}), world, seed)
+}
+
+#[track_caller]
+pub(crate) fn run_with(strategy: &str, options: &Value, world: &World, seed: u64) -> Results {
+    Simulation::new(world, &plugin(strategy), options, seed).unwrap().run().unwrap()
 }
 
 /// `found` differs from `wanted` by at most this part of it.

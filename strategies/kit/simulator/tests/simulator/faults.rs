@@ -161,6 +161,23 @@ fn requests_wait_in_the_queue_while_all_backends_are_full() {
 }
 
 #[test]
+fn a_wait_is_no_longer_than_its_limit_and_a_full_queue_refuses() {
+    let mut world = three();
+    world.backends[0].concurrency = 0;
+    world.lb.requests_in_flight_per_backend = 1;
+    world.arrivals = Arrivals::Poisson { rps: 450.0 };
+    world.lb.queue = Some(QueueSection { length: 1_000, wait_ms: 50 });
+    let results = run("round_robin", &world, 10);
+    // A third of the requests is more than 300 a second can serve.
+    assert_near("refused", share(results.endings.busy, &results), 1.0 / 3.0, 0.05);
+    assert!(results.waits.quantile_ns(1.0) <= 50_100_000 && results.waits.quantile_ns(0.5) > 40_000_000);
+    world.lb.queue = Some(QueueSection { length: 3, wait_ms: 10_000 });
+    let short = run("round_robin", &world, 10);
+    assert!(short.waits.quantile_ns(1.0) <= 20_100_000, "three wait for three backends of 10 ms each");
+    assert_near("refused", share(short.endings.busy, &short), 1.0 / 3.0, 0.1);
+}
+
+#[test]
 fn an_overload_without_bound_ends_and_is_told() {
     let mut world = three();
     world.timeout = Time::ZERO;

@@ -6,6 +6,7 @@ mod determinism;
 mod faults;
 mod jobs;
 mod linkerd;
+mod lists;
 mod own_rules;
 mod probes;
 mod queues;

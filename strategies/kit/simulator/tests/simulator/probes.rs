@@ -25,6 +25,10 @@ fn a_pick_sends_two_probes_unless_they_are_on_their_way() {
     let per_request = probed.probes as f64 * 30.0 / 35.0 / probed.requests as f64;
     assert!((1.9..=2.02).contains(&per_request), "{per_request}");
     assert_eq!(probed.endings.good, probed.requests);
+    let mut far = world;
+    far.network = "constant:100ms".parse().unwrap();
+    // One of each balancer to each backend in 200 ms, for 35 s.
+    assert!(run("least_loaded_probed", &far, 1).probes <= 16 * 20 * 5 * 36);
 }
 
 #[test]
