@@ -71,8 +71,8 @@ pub(super) fn layer(
     Ok(layered)
 }
 
-/// The form of `current`, read as strictly as the file: from text, like the file. Each deserializer more that the form is
-/// compiled for is 300 KB of code.
+/// The form of `current`, read as strictly as the file: from text, like the file. Each deserializer more that the form
+/// is compiled for is 300 KB of code.
 fn read(current: &config::Config) -> Result<file::File, String> {
     let table: toml::Table = current.clone().try_deserialize().map_err(|error| in_our_words(&error.to_string()))?;
     let text = table.to_string();

@@ -144,6 +144,18 @@ impl Polled {
     }
 }
 
+// === impl Vain ===
+
+impl Vain {
+    fn result(self) -> ReportResult {
+        match self {
+            Self::TimedOut | Self::NoResponse => ReportResult::NoResponse,
+            Self::NoReport(_) => ReportResult::NoReport,
+            Self::Malformed(_) => ReportResult::Malformed,
+        }
+    }
+}
+
 /// The status and the fields of the response to a GET request on a connection of its own; `None` without a response.
 async fn head_of(backend: &Backend, path: &str) -> Option<(StatusCode, HeaderMap)> {
     let request = request(path, &backend.address, "lb-load-poll").header(FIELD_REQUEST, REQUESTED_FORM);

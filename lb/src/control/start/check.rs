@@ -23,8 +23,8 @@ use crate::control::trust::{PluginError, Records};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CheckReport {
     pub strategies: Vec<LoadedStrategy>,
-    /// Problems that a start would only log, and strategies that it would not load, because they crashed. A sentence for
-    /// each, with the remedy.
+    /// Problems that a start would only log, and strategies that it would not load, because they crashed. A sentence
+    /// for each, with the remedy.
     pub warnings: Vec<String>,
 }
 

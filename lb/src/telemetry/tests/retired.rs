@@ -9,6 +9,7 @@ use super::super::{
     ErrorReason, FallbackReason, HedgeResult, Metrics, ProbeOutcome, ProbeSkip, QueueRefusal, ReportResult,
     RetryReason, SessionResult,
 };
+use super::text::Text;
 use super::{hub_with_clock, scrape, series_of};
 
 #[test]
