@@ -47,15 +47,17 @@ fn a_strategy_that_picks_by_load_reports_gets_them_with_responses_or_by_polls() 
     world.backends.push(Backends { n: 1, speed: 0.25, ..world.backends[0].clone() });
     world.arrivals = Arrivals::Poisson { rps: 200.0 };
     world.duration = Time::seconds(30);
-    let slow_share = |world: &World| {
-        let attempts = attempts(&run("least_utilized", world, 2));
-        attempts[3] as f64 / attempts.iter().sum::<u64>() as f64
+    let attempts_with = |enabled, poll_every_ms| {
+        let reports = LoadReportsSection { enabled, poll_every_ms };
+        let mut world = world.clone();
+        world.lb.load_reports = Some(reports);
+        attempts(&run("least_utilized", &world, 2))
     };
-    world.lb.load_reports = Some(LoadReportsSection { enabled: true, poll_every_ms: 0 });
-    let with_responses = slow_share(&world);
-    world.lb.load_reports = Some(LoadReportsSection { enabled: false, poll_every_ms: 20 });
-    let polled = slow_share(&world);
-    assert!(with_responses < 0.2 && polled < 0.2, "{with_responses} and {polled}");
+    let (none, with_responses, polled) = (attempts_with(false, 0), attempts_with(true, 0), attempts_with(false, 20));
+    assert!(none != with_responses && none != polled && with_responses != polled, "reports change the picks");
+    for attempts in [with_responses, polled] {
+        assert!(attempts[3] * 5 < attempts.iter().sum(), "the slow one gets less than a fifth: {attempts:?}");
+    }
 }
 
 #[test]

@@ -66,6 +66,17 @@ fn four_workers_with_one_queue_are_the_queue_m_m_4() {
     assert_near("mean", mean_ms(&results), 10.0 + wait, 0.02);
 }
 
+/// The loss of M/M/1/K is (1 − ρ)·ρ^K / (1 − ρ^(K + 1)).
+#[test]
+fn a_full_queue_of_a_backend_refuses_the_share_of_m_m_1_k() {
+    let load = 0.8_f64;
+    let mut world = queue(1, "exponential:10ms", load);
+    world.backends[0].queue = 4;
+    let results = run("round_robin", &world, 7);
+    let lost = results.endings.errors as f64 / results.requests as f64;
+    assert_near("K = 5", lost, (1.0 - load) * load.powi(5) / (1.0 - load.powi(6)), 0.03);
+}
+
 /// Pollaczek and Khinchine: the mean wait is λ·E[S²] / (2·(1 − ρ)), so (1 + c²)/2 times that of M/M/1.
 #[test]
 fn one_worker_with_any_service_is_the_queue_m_g_1() {
