@@ -90,6 +90,7 @@ fn arrows(name: &str, strategies: &[&str]) -> Option<Arrows> {
         "lb-balance" => (&["lb-strategy", "lb-strategy-host"][..], NONE),
         "lb-hashing" => (&["lb-strategy"][..], &["lb-strategy-conformance"][..]),
         "lb-strategy-loads" => (&["lb-strategy"][..], &["lb-strategy-conformance"][..]),
+        "lb-strategy-simulator" => (&["lb-balance", "lb-strategy-host"][..], &["lb-strategy-built"][..]),
         "lb" => {
             (&["lb-balance", "lb-manual", "lb-strategy", "lb-strategy-host", "lb-strategy-conformance"][..], LB_TESTS)
         }

@@ -121,14 +121,14 @@ impl<K: Clone + Sync> Target<K> {
         }
         let mut is_first = !joins;
         // The rules that membership applies as well; here they only decide how soon to check again.
-        let mut standing = if joins { Standing::unknown() } else { Standing::new(rules.initial) };
+        let mut standing = if joins { Standing::unknown() } else { rules.initial.standing() };
         loop {
             let outcome = {
                 // The semaphore is never closed, so this cannot fail.
                 let _permit = permits.acquire().await;
                 check(self.socket, &self.address, &rules).await
             };
-            standing.check(outcome.clone(), &rules);
+            standing.check(outcome.clone(), rules.check_rules());
             if !self.report(&outcomes, outcome).await {
                 return;
             }

@@ -23,7 +23,7 @@ impl Membership {
         let (pool, id) = key;
         let rules = desk.health(pool);
         let members = &mut desk.pools[pool].members;
-        let change = members.update(&id, |member| member.standing.check(outcome, &rules)).flatten();
+        let change = members.update(&id, |member| member.standing.check(outcome, rules.check_rules())).flatten();
         if let Some(is_up) = change {
             self.health_changed(desk, pool, &id, is_up);
             // A caller may wait for a launched replica that was down.

@@ -125,7 +125,7 @@ impl Members {
         }
         let standing = match entry.origin {
             Origin::Launched => Standing::starting(),
-            Origin::File | Origin::Attached => Standing::new(self.initial),
+            Origin::File | Origin::Attached => self.initial.standing(),
         };
         // Another server may have had this id before.
         self.forget_past(lb_strategy_host::backend_id(&entry.id));
@@ -220,7 +220,7 @@ impl Members {
                 continue;
             }
             let stats = self.stats(&entry.id);
-            planned.push(Member::new(entry.clone(), Standing::new(initial), stats));
+            planned.push(Member::new(entry.clone(), initial.standing(), stats));
         }
         self.judge(&mut planned);
         for member in &mut planned {

@@ -8,7 +8,7 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
-use lb_balance::{BodyState, FailureCause, Idempotency, RequestProgress};
+use lb_balance::{Begin, BodyState, FailureCause, Idempotency, Left, RequestProgress};
 use tokio::time::Instant;
 
 use super::Exchange;
@@ -17,21 +17,10 @@ use super::choose::{Picked, Unpicked};
 use crate::proxy::fault::Fault;
 use crate::telemetry::RetryReason;
 
+pub(super) use lb_balance::{After, RetryPlan as Plan};
+
 /// A keep-alive connection that ends later than this after a request was sent on it ends because of the request.
 const RACE: Duration = Duration::from_secs(1);
-
-/// The attempts of one request.
-#[derive(Default)]
-pub(super) struct Plan {
-    /// The number of the present attempt, from 0.
-    pub(super) number: u32,
-    /// The backends that failed since all of them were tried, by their numbers in the contract.
-    pub(super) tried: Vec<u64>,
-    /// The present attempt runs beside the first one.
-    pub(super) is_hedge: bool,
-    /// How often every eligible backend was tried.
-    rounds: u32,
-}
 
 /// An attempt without a response.
 pub(super) struct Failed {
@@ -47,71 +36,6 @@ pub(super) struct Retry {
     /// The backend of the attempt before.
     pub(super) backend: u64,
     pub(super) after: After,
-}
-
-/// The kind of a failure, which decides where a retry may go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum After {
-    /// The attempt failed: to another backend, or after a pause to any.
-    Failure,
-    /// The client can have this response: only to another backend.
-    Response,
-    /// The backend closed the keep-alive connection as the request was on its way: at once, also to the same backend.
-    /// It needs no budget: each such connection has carried a whole response before, so backends that fail cannot
-    /// cause many of these retries.
-    ClosedConnection,
-}
-
-/// The eligible backends of a pool, as a retry sees them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Left {
-    Untried,
-    OnlyTried,
-    None,
-}
-
-/// When a retry begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Start {
-    Now,
-    /// After a pause; the number of earlier pauses.
-    AfterPause(u32),
-}
-
-// === impl Plan ===
-
-impl Plan {
-    /// The plan of a second attempt beside the first one, which is on `backend`.
-    pub(super) fn of_hedge(backend: u64) -> Self {
-        Self { number: 1, tried: vec![backend], is_hedge: true, ..Self::default() }
-    }
-
-    /// Goes on to the next attempt. `left`: the eligible backends, given those that were tried. `None` if no backend is
-    /// left for it.
-    fn follow(&mut self, retry: &Retry, left: impl FnOnce(&[u64]) -> Left) -> Option<Start> {
-        self.tried.push(retry.backend);
-        let start = match (left(&self.tried), retry.after) {
-            (Left::None, _) | (Left::OnlyTried, After::Response) => return None,
-            (Left::Untried, _) => Start::Now,
-            (Left::OnlyTried, After::ClosedConnection) => {
-                self.tried.clear();
-                Start::Now
-            }
-            (Left::OnlyTried, After::Failure) => {
-                self.rounds += 1;
-                Start::AfterPause(self.rounds - 1)
-            }
-        };
-        self.number += 1;
-        Some(start)
-    }
-
-    /// The pause is over. A backend that became eligible meanwhile is next; else any may be tried again.
-    fn after_pause(&mut self, left: impl FnOnce(&[u64]) -> Left) {
-        if left(&self.tried) != Left::Untried {
-            self.tried.clear();
-        }
-    }
 }
 
 // === impl Exchange: retries ===
@@ -173,11 +97,11 @@ impl Exchange {
     /// Picks the backend of a retry, after a pause if every backend was tried. `None` if there is no backend, no budget
     /// or no time for it.
     pub(super) async fn pick_again(&mut self, plan: &mut Plan, retry: Retry) -> Option<Picked> {
-        let start = plan.follow(&retry, |tried| self.left(tried))?;
+        let start = plan.follow(retry.backend, retry.after, |tried| self.left(tried))?;
         let began = Instant::now();
         let pause = match start {
-            Start::Now => Duration::ZERO,
-            Start::AfterPause(round) => {
+            Begin::Now => Duration::ZERO,
+            Begin::AfterPause(round) => {
                 let random = self.context.local.random.borrow_mut().u64(..);
                 Duration::from_nanos(self.policy.retry.rules.back_off.wait_ns(round, random))
             }
@@ -201,7 +125,7 @@ impl Exchange {
         if !pause.is_zero() {
             poll_fn(|cx| self.context.timer.poll(cx, begin)).await;
         }
-        if start != Start::Now {
+        if start != Begin::Now {
             plan.after_pause(|tried| self.left(tried));
         }
         let now = Instant::now();
@@ -235,88 +159,6 @@ impl Exchange {
 
     fn left(&self, tried: &[u64]) -> Left {
         let current = self.pool.current();
-        let backends = current.as_ref().map_or(&[][..], |current| &current.shared.backends);
-        let mut left = Left::None;
-        for backend in backends.iter().filter(|backend| backend.is_eligible()) {
-            if !tried.contains(&backend.number) {
-                return Left::Untried;
-            }
-            left = Left::OnlyTried;
-        }
-        left
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BACKENDS: [u64; 3] = [10, 11, 12];
-
-    fn after(after: After, backend: u64) -> Retry {
-        Retry { reason: RetryReason::Reset, backend, after }
-    }
-
-    /// What is left of `eligible`.
-    fn left(eligible: &[u64], tried: &[u64]) -> Left {
-        match eligible.iter().any(|backend| !tried.contains(backend)) {
-            true => Left::Untried,
-            false if eligible.is_empty() => Left::None,
-            false => Left::OnlyTried,
-        }
-    }
-
-    #[test]
-    fn each_backend_is_tried_once_before_a_pause_and_pauses_are_counted() {
-        let mut plan = Plan::default();
-        let mut seen = Vec::new();
-        for turn in 0..8 {
-            let backend = BACKENDS[turn % 3];
-            assert!(!plan.tried.contains(&backend), "turn {turn}");
-            let start = plan.follow(&after(After::Failure, backend), |tried| left(&BACKENDS, tried)).unwrap();
-            if start != Start::Now {
-                plan.after_pause(|tried| left(&BACKENDS, tried));
-            }
-            seen.push((plan.number, start, plan.tried.len()));
-        }
-        use Start::{AfterPause, Now};
-        let wanted = [
-            (1, Now, 1),
-            (2, Now, 2),
-            (3, AfterPause(0), 0),
-            (4, Now, 1),
-            (5, Now, 2),
-            (6, AfterPause(1), 0),
-            (7, Now, 1),
-            (8, Now, 2),
-        ];
-        assert_eq!(seen, wanted);
-    }
-
-    #[test]
-    fn a_backend_that_comes_back_during_a_pause_is_tried_before_those_that_failed() {
-        let mut plan = Plan::default();
-        let start = plan.follow(&after(After::Failure, 10), |tried| left(&[10], tried));
-        assert_eq!(start, Some(Start::AfterPause(0)));
-        plan.after_pause(|tried| left(&[10, 11], tried));
-        assert_eq!(plan.tried, [10]);
-        plan.after_pause(|tried| left(&[10], tried));
-        assert_eq!(plan.tried, [0; 0]);
-    }
-
-    #[test]
-    fn a_closed_connection_is_replaced_at_once_and_a_response_only_by_another_backend() {
-        let start = |kind, eligible: &[u64]| {
-            let mut plan = Plan::default();
-            let start = plan.follow(&after(kind, 10), |tried| left(eligible, tried));
-            (start, plan.number, plan.tried.len())
-        };
-        for kind in [After::Failure, After::Response, After::ClosedConnection] {
-            assert_eq!(start(kind, &BACKENDS), (Some(Start::Now), 1, 1), "{kind:?}");
-            assert_eq!(start(kind, &[]), (None, 0, 1), "{kind:?}");
-        }
-        assert_eq!(start(After::Failure, &[10]), (Some(Start::AfterPause(0)), 1, 1));
-        assert_eq!(start(After::Response, &[10]), (None, 0, 1));
-        assert_eq!(start(After::ClosedConnection, &[10]), (Some(Start::Now), 1, 0));
+        Left::of(current.as_ref().map_or(&[][..], |current| &current.shared.backends), tried)
     }
 }

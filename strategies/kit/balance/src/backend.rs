@@ -232,7 +232,8 @@ impl Backend {
             latency_ns
         } else {
             let elapsed = now_ns.saturating_sub(stats.ewma_at_ns.load(Relaxed)) as f64;
-            let keep = (-elapsed / EWMA_TAU_NS).exp();
+            // Of `libm`, so that a simulation gives the same average on every machine.
+            let keep = libm::exp(-elapsed / EWMA_TAU_NS);
             (old as f64 * keep + latency_ns as f64 * (1.0 - keep)) as u64
         };
         stats.ewma_latency_ns.store(new.max(1), Relaxed);

@@ -1,5 +1,5 @@
 //! The routing decision around the strategy: live flags and counters, keys, the fallback and the check of a pick. Also
-//! the rules that decide which backends may serve: outlier detection, panic and slow start.
+//! the rules that decide which backends may serve: health by checks, outlier detection, panic and slow start.
 //!
 //! Around a failed or refused decision: retries with their budget, hedges, caps, a queue, shedding and an adaptive
 //! limit. These parts belong to one worker, so they need no atomics.
@@ -23,6 +23,7 @@ mod retry;
 mod shed;
 mod signals;
 mod slow_start;
+mod standing;
 
 pub use backend::{Backend, Eligibility, Loss, PoolRule};
 pub use budget::{BudgetRules, RetryBudget};
@@ -38,7 +39,11 @@ pub use outlier::{
 };
 pub use pool_health::{Condition, Finding, PanicMode, PanicRules, PoolHealth};
 pub use queue::{Full, Queue, QueueRules, Ticket, to_wake};
-pub use retry::{BackOff, BodyState, FailureCause, Idempotency, RequestProgress, RetryOn, RetryRules, StatusSet};
+pub use retry::{
+    After, BackOff, Begin, BodyState, FailureCause, Idempotency, Left, RequestProgress, RetryOn, RetryPlan, RetryRules,
+    StatusSet,
+};
 pub use shed::{ShedRules, Shedder};
 pub use signals::{InRow, Thresholds, is_server_error};
 pub use slow_start::{Ramp, SlowStart, Warmth};
+pub use standing::{CheckFailure, CheckRules, Sign, Standing};

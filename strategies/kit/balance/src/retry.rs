@@ -7,7 +7,11 @@
 //!
 //! These rules do not limit the rate of retries. [`RetryBudget`](crate::RetryBudget) does.
 
+mod plan;
+
 use http::Method;
+
+pub use plan::{After, Begin, Left, RetryPlan};
 
 /// The status codes 400 to 599.
 const STATUSES: std::ops::RangeInclusive<u16> = 400..=599;

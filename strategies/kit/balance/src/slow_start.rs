@@ -92,7 +92,7 @@ impl Ramp {
 
     fn factor_at(&self, step: u32) -> u32 {
         let aggression = if self.aggression > 0.0 { self.aggression } else { 1.0 };
-        let part = (f64::from(step) / f64::from(self.steps())).powf(1.0 / aggression);
+        let part = libm::pow(f64::from(step) / f64::from(self.steps()), 1.0 / aggression);
         let min = u32::from(self.min_percent.clamp(1, 100)) * 10;
         ((part * f64::from(FULL)).round() as u32).clamp(min, FULL)
     }

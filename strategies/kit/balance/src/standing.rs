@@ -6,12 +6,18 @@
 //! is lost if it is down and its last check got no response. One that responds badly or refuses checks may be finishing
 //! its requests.
 
-use lb_balance::Finding;
+use crate::Finding;
 
-use crate::config::{Health, InitialState};
+/// How many checks in a row change a backend's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckRules {
+    pub down_after: u32,
+    pub up_after: u32,
+}
 
+/// What the checks of a backend have found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::control) struct Standing {
+pub struct Standing {
     state: State,
     /// Checks in a row that contradict `state`.
     against: u32,
@@ -22,14 +28,14 @@ pub(in crate::control) struct Standing {
 
 /// Why a check failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::control) struct CheckFailure {
-    pub(in crate::control) reason: String,
-    pub(in crate::control) sign: Sign,
+pub struct CheckFailure {
+    pub reason: String,
+    pub sign: Sign,
 }
 
 /// The sign of life in a failed check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::control) enum Sign {
+pub enum Sign {
     /// It responds, but badly.
     Responds,
     /// No response came.
@@ -53,37 +59,33 @@ enum State {
 // === impl Standing ===
 
 impl Standing {
-    /// For a backend that lb did not start.
-    pub(in crate::control) fn new(initial: InitialState) -> Self {
-        match initial {
-            InitialState::Up => Self::unknown(),
-            InitialState::Down => Self::starting(),
-            InitialState::Wait => Self { state: State::Waiting, against: 0, reason: None, sign: Sign::Silent },
-        }
-    }
-
     /// For a backend that counts as healthy until checks fail.
-    pub(in crate::control) fn unknown() -> Self {
+    pub fn unknown() -> Self {
         Self { state: State::Unknown, against: 0, reason: None, sign: Sign::Silent }
     }
 
-    /// For a backend that lb starts.
-    pub(in crate::control) fn starting() -> Self {
+    /// For a backend that is not healthy before its first good check.
+    pub fn starting() -> Self {
         Self { state: State::Starting, against: 0, reason: None, sign: Sign::Silent }
     }
 
-    pub(in crate::control) fn is_healthy(&self) -> bool {
+    /// For a backend whose first check decides alone.
+    pub fn waiting() -> Self {
+        Self { state: State::Waiting, against: 0, reason: None, sign: Sign::Silent }
+    }
+
+    pub fn is_healthy(&self) -> bool {
         matches!(self.state, State::Unknown | State::Up)
     }
 
     /// Whether it is useless to wait for its responses. Not if nothing listens: a process that ended has closed its
     /// connections, and one that is stopping may finish its requests.
-    pub(in crate::control) fn is_lost(&self) -> bool {
+    pub fn is_lost(&self) -> bool {
         self.state == State::Down && self.sign == Sign::Silent
     }
 
     /// For the rules of a pool.
-    pub(in crate::control) fn finding(&self) -> Finding {
+    pub fn finding(&self) -> Finding {
         match self.state {
             State::Unknown | State::Up => Finding::Up,
             State::Down if self.sign != Sign::Absent => Finding::Suspect,
@@ -92,12 +94,12 @@ impl Standing {
     }
 
     /// Whether lb waits for the first check.
-    pub(in crate::control) fn is_waiting(&self) -> bool {
+    pub fn is_waiting(&self) -> bool {
         self.state == State::Waiting
     }
 
     /// Whether a check has ended since the backend was added, or since an operator declared it healthy.
-    pub(in crate::control) fn is_checked(&self) -> bool {
+    pub fn is_checked(&self) -> bool {
         match self.state {
             State::Unknown => self.against > 0,
             State::Starting => self.reason.is_some(),
@@ -107,7 +109,7 @@ impl Standing {
     }
 
     /// Why the backend is not healthy.
-    pub(in crate::control) fn reason(&self) -> Option<&str> {
+    pub fn reason(&self) -> Option<&str> {
         match self.state {
             State::Down => self.reason.as_deref(),
             State::Starting => Some(self.reason.as_deref().unwrap_or("has not passed a check yet")),
@@ -117,7 +119,7 @@ impl Standing {
     }
 
     /// Takes the outcome of one check. Returns `Some(up)` if the health changed, or if the first check decided.
-    pub(in crate::control) fn check(&mut self, outcome: Result<(), CheckFailure>, rules: &Health) -> Option<bool> {
+    pub fn check(&mut self, outcome: Result<(), CheckFailure>, rules: CheckRules) -> Option<bool> {
         match (self.state, outcome) {
             (State::Unknown | State::Up, Ok(())) => {
                 self.state = State::Up;
@@ -151,12 +153,12 @@ impl Standing {
     }
 
     /// Whether the last check contradicted the state, so that the next ones decide.
-    pub(in crate::control) fn is_in_doubt(&self) -> bool {
+    pub fn is_in_doubt(&self) -> bool {
         self.against > 0
     }
 
     /// Sets the backend down at once, whatever its checks were: its process ended. Returns `Some(false)` if it was up.
-    pub(in crate::control) fn fell(&mut self, reason: String) -> Option<bool> {
+    pub fn fell(&mut self, reason: String) -> Option<bool> {
         let was_healthy = self.is_healthy();
         self.failed(CheckFailure { reason, sign: Sign::Absent });
         self.turn(State::Down);
@@ -164,12 +166,12 @@ impl Standing {
     }
 
     /// A new process was started for the backend: not healthy until its first good check.
-    pub(in crate::control) fn restarts(&mut self) {
+    pub fn restarts(&mut self) {
         self.turn(State::Starting);
     }
 
     /// An operator declares the backend healthy; the next checks may change that. Returns `Some(true)` if it was down.
-    pub(in crate::control) fn trust(&mut self) -> Option<bool> {
+    pub fn trust(&mut self) -> Option<bool> {
         let was_healthy = self.is_healthy();
         self.against = 0;
         if !was_healthy {
@@ -193,7 +195,8 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::health::samples::rules;
+
+    const RULES: CheckRules = CheckRules { down_after: 3, up_after: 2 };
 
     fn failure(reason: &str, sign: Sign) -> Result<(), CheckFailure> {
         Err(CheckFailure { reason: reason.into(), sign })
@@ -206,7 +209,7 @@ mod tests {
     #[test]
     fn three_bad_checks_in_a_row_take_it_down_and_two_good_ones_bring_it_back() {
         let mut standing = Standing::unknown();
-        let mut check = |outcome| standing.check(outcome, &rules());
+        let mut check = |outcome| standing.check(outcome, RULES);
         assert_eq!([check(bad()), check(bad()), check(Ok(())), check(bad()), check(bad())], [None; 5]);
         assert_eq!(check(bad()), Some(false));
         assert_eq!([check(bad()), check(Ok(())), check(bad()), check(Ok(()))], [None; 4]);
@@ -218,31 +221,31 @@ mod tests {
     fn a_configured_backend_is_healthy_before_its_first_check_and_a_launched_one_after_it() {
         assert!(Standing::unknown().is_healthy());
         let mut launched = Standing::starting();
-        assert_eq!(launched.check(bad(), &rules()), None);
+        assert_eq!(launched.check(bad(), RULES), None);
         assert!(!launched.is_healthy());
         assert_eq!(launched.reason(), Some("connection refused"));
-        assert_eq!(launched.check(Ok(()), &rules()), Some(true), "one good check is enough");
+        assert_eq!(launched.check(Ok(()), RULES), Some(true), "one good check is enough");
         assert_eq!(launched.reason(), None);
     }
 
     #[test]
     fn a_backend_that_begins_down_is_up_with_its_first_good_check() {
-        let mut standing = Standing::new(InitialState::Down);
+        let mut standing = Standing::starting();
         assert!(!standing.is_healthy() && !standing.is_waiting());
-        assert_eq!([standing.check(bad(), &rules()), standing.check(bad(), &rules())], [None; 2]);
-        assert_eq!(standing.check(Ok(()), &rules()), Some(true));
+        assert_eq!([standing.check(bad(), RULES), standing.check(bad(), RULES)], [None; 2]);
+        assert_eq!(standing.check(Ok(()), RULES), Some(true));
     }
 
     #[test]
     fn the_first_check_of_a_backend_that_waits_decides_alone() {
-        let waiting = || Standing::new(InitialState::Wait);
+        let waiting = Standing::waiting;
         assert!(!waiting().is_healthy() && waiting().is_waiting());
         let (mut good, mut bad_one) = (waiting(), waiting());
-        assert_eq!(good.check(Ok(()), &rules()), Some(true));
-        assert_eq!(bad_one.check(bad(), &rules()), Some(false), "one bad check is enough");
+        assert_eq!(good.check(Ok(()), RULES), Some(true));
+        assert_eq!(bad_one.check(bad(), RULES), Some(false), "one bad check is enough");
         assert!(!good.is_waiting() && !bad_one.is_waiting());
-        assert_eq!(bad_one.check(Ok(()), &rules()), None, "later checks follow the rules: two good ones");
-        assert_eq!(bad_one.check(Ok(()), &rules()), Some(true));
+        assert_eq!(bad_one.check(Ok(()), RULES), None, "later checks follow the rules: two good ones");
+        assert_eq!(bad_one.check(Ok(()), RULES), Some(true));
         let mut trusted = waiting();
         assert_eq!((trusted.trust(), trusted.is_healthy()), (Some(true), true), "an operator need not wait");
     }
@@ -250,9 +253,9 @@ mod tests {
     #[test]
     fn a_backend_is_unchecked_until_its_first_check_has_ended() {
         for outcome in [bad(), Ok(())] {
-            for mut new in [InitialState::Up, InitialState::Down, InitialState::Wait].map(Standing::new) {
+            for mut new in [Standing::unknown(), Standing::starting(), Standing::waiting()] {
                 assert!(!new.is_checked());
-                new.check(outcome.clone(), &rules());
+                new.check(outcome.clone(), RULES);
                 assert!(new.is_checked());
             }
         }
@@ -262,7 +265,7 @@ mod tests {
     fn a_backend_is_lost_if_it_is_down_and_its_last_check_got_no_response() {
         let mut standing = Standing::unknown();
         let mut is_lost = |outcome| {
-            standing.check(outcome, &rules());
+            standing.check(outcome, RULES);
             standing.is_lost()
         };
         let unwell = || failure("/ returned 503", Sign::Responds);
@@ -280,7 +283,7 @@ mod tests {
             [(Sign::Silent, Finding::Suspect), (Sign::Responds, Finding::Suspect), (Sign::Absent, Finding::Dead)]
         {
             for _ in 0..3 {
-                standing.check(failure("it is unwell", sign), &rules());
+                standing.check(failure("it is unwell", sign), RULES);
             }
             assert_eq!(standing.finding(), finding, "{sign:?}");
         }
@@ -294,18 +297,18 @@ mod tests {
         assert_eq!(standing.fell("again".into()), None, "no news");
         standing.restarts();
         assert!(!standing.is_healthy());
-        assert_eq!(standing.check(Ok(()), &rules()), Some(true));
+        assert_eq!(standing.check(Ok(()), RULES), Some(true));
     }
 
     #[test]
     fn an_operators_ready_holds_until_checks_in_a_row_fail() {
         let mut standing = Standing::unknown();
         for _ in 0..3 {
-            standing.check(bad(), &rules());
+            standing.check(bad(), RULES);
         }
         assert_eq!(standing.trust(), Some(true));
-        assert_eq!([standing.check(bad(), &rules()), standing.check(bad(), &rules())], [None; 2]);
-        assert_eq!(standing.check(bad(), &rules()), Some(false));
+        assert_eq!([standing.check(bad(), RULES), standing.check(bad(), RULES)], [None; 2]);
+        assert_eq!(standing.check(bad(), RULES), Some(false));
     }
 
     #[test]
@@ -313,7 +316,7 @@ mod tests {
         let mut standing = Standing::unknown();
         let mut doubts = |outcomes: &str| -> String {
             let told = outcomes.chars().map(|outcome| {
-                standing.check(if outcome == '+' { Ok(()) } else { bad() }, &rules());
+                standing.check(if outcome == '+' { Ok(()) } else { bad() }, RULES);
                 if standing.is_in_doubt() { '?' } else { '.' }
             });
             told.collect()
