@@ -178,11 +178,14 @@ pub(super) async fn first_pickers(
             PluginError::Hook { key: key_of(&pool, "backends"), pool, source }
         };
         let mut built = built.map_err(refused)?;
-        if let Some((_, source)) = built.refused.pop() {
-            let (pool, key) = (pool.name.to_string(), key_of(&pool.name, "strategy.shadow"));
-            return Err(PluginError::Hook { pool, key, source }.into());
-        }
+        let refused = std::mem::take(&mut built.refused);
         generations.push(pool.adopt(built));
+        for (instance, error) in refused {
+            let reason = format!("it refused the first list: {error}");
+            if let Some((id, strategy)) = pool.shadows.switch_off(instance, reason.clone()) {
+                tracing::error!(pool = %pool.name, shadow = %id, strategy, reason, "shadow is off: requests go on without it");
+            }
+        }
     }
     Ok(generations)
 }
