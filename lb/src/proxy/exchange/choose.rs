@@ -101,10 +101,7 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
         let has_room = |index: usize| !has_caps || current.members[index].has_room(caps);
         let choice = ask_for(exchange, plan, shared, &request, has_room)?;
         if !current.shadows.is_empty() && plan.number == 0 && !plan.is_hedge {
-            show(exchange, current, &request, choice.index);
-            // The time of the shadows does not count as the backend's.
-            at = Instant::now();
-            at_ns = local.clock_ns(at);
+            (at, at_ns) = show(exchange, current, &request, choice.index);
         }
         let Some((slot, means)) = reserve(exchange, plan, &current.members[choice.index], caps, now) else { continue };
         let instance = match choice.fallback {
@@ -116,8 +113,7 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
             }
         };
         let set_cookie = sessions.map(|sessions| {
-            let result = if session == Session::None { SessionResult::New } else { SessionResult::Moved };
-            exchange.guard.count(|shard| shard.session(result));
+            count_session(exchange, session);
             sessions.set_cookie(choice.index)
         });
         let Choice { index: _, token, fallback } = choice;
@@ -135,6 +131,12 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
         });
     }
     Err(Unpicked::Raced)
+}
+
+/// A session begins or moves.
+fn count_session(exchange: &Exchange, before: Session) {
+    let result = if before == Session::None { SessionResult::New } else { SessionResult::Moved };
+    exchange.guard.count(|shard| shard.session(result));
 }
 
 /// The parts of the request that a strategy may look up, with at most `body_bytes` bytes of the body.

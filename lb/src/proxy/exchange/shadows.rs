@@ -8,6 +8,7 @@
 //! backend. Memory is kept for the next attempt, so shadows cost no allocation.
 
 use lb_strategy_host::{Decision, Finish, PickRequest, Refusal, Start};
+use tokio::time::Instant;
 
 use super::Exchange;
 use super::account::Account;
@@ -18,15 +19,17 @@ use crate::proxy::shown::{ShadowPick, Shown};
 use crate::proxy::view::{Current, ShadowView};
 use crate::telemetry::ShadowResult;
 
-/// Has each shadow pick for the request that gets the backend at `routed`, once: a request that found no room after
-/// that is not shown again.
+/// Has each shadow pick for the request that gets the backend at `routed`. A request that then finds no room is not
+/// shown again. Returns the time after it, which is the begin of the attempt.
 #[cold]
-pub(super) fn show(exchange: &Exchange, current: &Current, request: &PickRequest<'_>, routed: usize) {
-    let before = exchange.shown.take();
-    if before.is_some() {
-        exchange.shown.set(before);
-        return;
-    }
+pub(super) fn show(exchange: &Exchange, current: &Current, request: &PickRequest<'_>, routed: usize) -> (Instant, u64) {
+    let shown = exchange.shown.take().unwrap_or_else(|| picks_of(exchange, current, request, routed));
+    exchange.shown.set(Some(shown));
+    let now = Instant::now();
+    (now, exchange.context.local.clock_ns(now))
+}
+
+fn picks_of(exchange: &Exchange, current: &Current, request: &PickRequest<'_>, routed: usize) -> Box<Shown> {
     let mut shown = exchange.context.local.shown.take().unwrap_or_default();
     let own_key = own_key(exchange, &current.shared);
     let key = exchange.key.as_ref().or(own_key.as_ref()).map(|key| (Key::bytes(key), key.hash));
@@ -36,7 +39,7 @@ pub(super) fn show(exchange: &Exchange, current: &Current, request: &PickRequest
         let request = PickRequest { key, lookup: &parts(exchange, shadow.wants.body), ..*request };
         pick_of(shadow, view, &current.shared, &request, routed)
     }));
-    exchange.shown.set(Some(shown));
+    shown
 }
 
 /// The key of a request if only shadows ask for it.

@@ -155,7 +155,7 @@ impl Flight {
             for _ in 0..INTERIM_PER_POLL {
                 ready!(upstream.poll_head(cx, &Method::GET, &mut response)?);
                 match response.status {
-                    // Nobody asked for it.
+                    // The probe did not ask for it.
                     StatusCode::SWITCHING_PROTOCOLS => return Poll::Ready(Err(Fault::BadResponse)),
                     status if status.is_informational() => {}
                     _ => return Poll::Ready(Ok(())),
