@@ -143,6 +143,8 @@ pub(super) fn open(
         let mut state = PoolState::new(pool, members, strategy);
         warnings.extend(state.take_up(&mut saved));
         state.shadows = open_shadows(pool, &loader, &mut shadows)?.into_iter().collect();
+        let unsent = |one: &ShadowState| plugins::unsent_probes_of_shadow(&pool.name, &one.id, one.strategy.plugin());
+        warnings.extend(state.shadows.iter().filter_map(unsent));
         pools.push(state);
     }
     Ok(Opened { loader, pools, strategies, warnings })

@@ -116,15 +116,14 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
             count_session(exchange, session);
             sessions.set_cookie(choice.index)
         });
-        let Choice { index: _, token, fallback } = choice;
         return Ok(Picked {
             slot,
             means,
             at,
             at_ns,
             instance,
-            token,
-            fallback,
+            token: choice.token,
+            fallback: choice.fallback,
             by_session: false,
             set_cookie,
             shown: exchange.shown.take(),
