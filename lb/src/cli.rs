@@ -15,6 +15,7 @@ mod inspect;
 mod placed;
 mod reload;
 mod running;
+mod shadows;
 mod usage;
 
 use std::ffi::OsString;

@@ -23,8 +23,8 @@ pub use api::{
     AccessLogStatus, Add, AttachedBackend, BackendStatus, Change, ControlError, CrashStatus, DrainStatus,
     EjectionStatus, FoundStrategy, LastReload, LoadReportStatus, LoadStatus, LoadedStrategy, OfferedStrategy,
     OverlayStatus, Overriding, OverridingStrategy, PoolReload, PoolStatus, QueueStatus, ReloadError, ReloadReport,
-    ReloadRequest, ReloadResult, ReloadStatus, Reloading, Remove, Replicas, RolledBack, SlowStartStatus, StateHandOver,
-    Status, StrategyChange, Trigger, WatchStatus,
+    ReloadRequest, ReloadResult, ReloadStatus, Reloading, Remove, Replicas, RolledBack, ShadowStatus, SlowStartStatus,
+    StateHandOver, Status, StrategyChange, Trigger, WatchStatus,
 };
 pub use handle::Handle;
 pub use inspect::{Candidate, ExplainRequest, Explanation, Ring, RingArc, Wait};

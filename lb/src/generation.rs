@@ -10,6 +10,7 @@ mod choice;
 mod own_routes;
 #[cfg(any(test, feature = "bench"))]
 pub(crate) mod samples;
+mod shadow;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
@@ -31,6 +32,7 @@ use crate::pool::Backend;
 pub use choice::{RequestParts, client_bytes};
 pub use lb_balance::{Choice, Unchosen};
 pub use own_routes::{Call, CallAnswer, OwnRoutes};
+pub use shadow::{Shadow, told};
 
 /// All data that a request needs, immutable.
 pub struct Generation {
@@ -64,6 +66,10 @@ pub struct PoolGeneration {
     pub fallback_cursor: AtomicUsize,
     /// What the strategy asks for.
     pub wants: Wants,
+    /// In the order of the configuration.
+    pub shadows: Vec<Shadow>,
+    /// What the strategy or one of the shadows asks to be told about attempts.
+    pub tells: Wants,
     /// When a worker reports a backend that fails.
     pub thresholds: Thresholds,
     /// `None`: the load reports of its backends are not read.

@@ -22,6 +22,7 @@ mod peer;
 mod queue;
 mod reply;
 mod sessions;
+mod shown;
 #[cfg(any(test, feature = "bench"))]
 mod stand;
 mod upstream;

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::control::{BackendStatus, LastReload, PoolStatus, QueueStatus, ReloadStatus, Status};
+use crate::control::{BackendStatus, LastReload, PoolStatus, QueueStatus, ReloadStatus, ShadowStatus, Status};
 use crate::telemetry::{Quantiles, SwapKind, Traffic};
 
 #[derive(Serialize, JsonSchema)]
@@ -74,7 +74,28 @@ struct PoolTick<'a> {
     swaps: Swaps,
     /// `null` if no request may wait.
     queue: Option<QueueStatus>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shadows: Vec<ShadowTick<'a>>,
     backends: Vec<BackendTick<'a>>,
+}
+
+/// A shadow, since it began.
+#[derive(Serialize, JsonSchema)]
+struct ShadowTick<'a> {
+    id: &'a str,
+    strategy: &'a str,
+    version: &'a str,
+    /// Why it was switched off, if it was.
+    off: Option<&'a str>,
+    picks: u64,
+    /// The part of its picks that are those of the strategy in charge.
+    agreement: Option<f64>,
+    /// The most picks of a backend by its weight, as a multiple of the mean: of the shadow, and of the strategy in
+    /// charge.
+    imbalance: Option<f64>,
+    imbalance_in_charge: Option<f64>,
+    undecided: u64,
+    faults: u64,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -175,7 +196,27 @@ impl<'a> PoolTick<'a> {
                 rollback: swaps[SwapKind::Rollback as usize],
             },
             queue: pool.queue,
+            shadows: pool.shadows.iter().map(ShadowTick::new).collect(),
             backends: pool.backends.iter().map(|backend| BackendTick::new(backend, now, earlier)).collect(),
+        }
+    }
+}
+
+// === impl ShadowTick ===
+
+impl<'a> ShadowTick<'a> {
+    fn new(shadow: &'a ShadowStatus) -> Self {
+        Self {
+            id: &shadow.id,
+            strategy: &shadow.strategy,
+            version: &shadow.version,
+            off: shadow.off.as_deref(),
+            picks: shadow.picks,
+            agreement: shadow.agreement,
+            imbalance: shadow.imbalance,
+            imbalance_in_charge: shadow.imbalance_in_charge,
+            undecided: shadow.undecided,
+            faults: shadow.faults,
         }
     }
 }

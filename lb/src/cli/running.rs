@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::inspect::print;
+use super::shadows::shadow_line;
 use super::{CliError, client};
 use crate::config::Admin;
 
@@ -83,6 +84,9 @@ fn status_page(status: &Value) -> String {
         let _ = writeln!(page, "{:19} {}", "", summary(list(&pool["backends"])));
         if let Some(queue) = queue(pool) {
             let _ = writeln!(page, "{:19} {queue}", "");
+        }
+        for shadow in list(&pool["shadows"]) {
+            let _ = writeln!(page, "{:19} {}", "", shadow_line(shadow));
         }
     }
     let reload = &status["reload"];
@@ -256,7 +260,7 @@ pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
 }
 
-fn counted(count: u64, noun: &str) -> String {
+pub(super) fn counted(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 

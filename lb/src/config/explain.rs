@@ -15,7 +15,8 @@ use super::file::{self, OneOrMany};
 use super::key_path::KeyPath;
 use super::layers::{Layered, Origin};
 use super::load::Loaded;
-use super::validated::{Config, Health, Plugin, PoolConfig};
+use super::plugin::Plugin;
+use super::validated::{Config, Health, PoolConfig};
 
 const PLUGIN_DIRS: &str = "plugin_dirs";
 
@@ -131,6 +132,12 @@ fn plugin_in_force(strategy: &mut file::Strategy, pool: &PoolConfig) {
     match &pool.strategy.plugin {
         Plugin::Name(name) => strategy.name = Some(name.clone()),
         Plugin::Path { path, name: _ } => strategy.path = Some(path.clone()),
+    }
+    for (form, shadow) in strategy.shadow.iter_mut().zip(&pool.strategy.shadows) {
+        form.id = Some(shadow.id.clone());
+        if let Plugin::Path { path, name: _ } = &shadow.plugin {
+            form.path = Some(path.clone());
+        }
     }
 }
 

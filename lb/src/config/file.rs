@@ -4,8 +4,7 @@
 //! [`super::validate`] destructure every struct by name, so every new key is described and checked. Sections that pools
 //! and routes may set for themselves are listed with [`section!`](super::section).
 //!
-//! Invariants: unknown keys are errors. Numbers are `i64` as in TOML, because a check gives a better message than a
-//! type, such as "from 1 to 65535".
+//! Invariants: unknown keys are errors. Numbers are `i64`, because a check gives a better message than a type.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -109,7 +108,6 @@ pub(super) struct Route {
     pub(super) host: Option<String>,
     pub(super) path: String,
     pub(super) pool: String,
-    /// In the queue of the pool.
     pub(super) priority: i64,
     pub(super) retry: PartialRetry,
     pub(super) timeouts: PartialTimeouts,

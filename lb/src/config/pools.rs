@@ -14,13 +14,15 @@ use super::file;
 use super::key_path::KeyPath;
 use super::labels::check_labels;
 use super::path::normal_path;
+use super::plugin::Plugin;
 use super::policy::{Own, Rules};
 use super::queue::{PartialQueue, check_priority};
 use super::reach::Reach;
+use super::shadows::check_shadows;
 use super::sticky::PartialSticky;
 use super::validate::{Surroundings, absolute};
 use super::validated::{
-    Admin, BackendConfig, DEFAULT_POOL, HostMatch, ID_BYTES_MAX, KeySource, Launcher, Plugin, PoolConfig, Proxy, Route,
+    Admin, BackendConfig, DEFAULT_POOL, HostMatch, ID_BYTES_MAX, KeySource, Launcher, PoolConfig, Proxy, Route,
     Strategy, check_id, check_weight, resolve_address,
 };
 
@@ -207,26 +209,13 @@ fn check_strategy(
     around: &Surroundings,
     warnings: &mut Vec<String>,
 ) -> Result<Strategy, Fault> {
-    let file::Strategy { name, path, sha256, hash_on, hash, fallback, load_reports, probe, config } = form;
-    if let Some(name) = name {
-        check_name(name).map_err(|what| Fault::new(section.key("name"), what))?;
-    }
-    let plugin = match path {
-        Some(path) => Plugin::Path { path: absolute(path, section.key("path"), around)?, name: name.clone() },
-        None => Plugin::Name(name.clone().unwrap_or_else(|| DEFAULT_STRATEGY.to_owned())),
-    };
-    let in_charge = match &plugin {
-        Plugin::Name(name) | Plugin::Path { name: Some(name), .. } => name.clone(),
-        Plugin::Path { path, name: None } => name_from_file(path),
-    };
-    let options = match config.get(&in_charge) {
-        Some(table) => {
-            let key = section.key("config").key(&in_charge);
-            json(&toml::Value::Table(table.clone()), &key)?
-        }
+    let file::Strategy { name, path, sha256, hash_on, hash, fallback, load_reports, probe, shadow, config } = form;
+    let plugin = check_plugin(name.as_deref(), path.as_deref(), section, around)?;
+    let options = match own_options(&plugin, config, section)? {
+        Some(options) => options,
         None => {
+            let (in_charge, section) = (plugin.expected_name(), section.key("config"));
             let similar = config.keys().find(|name| is_similar(name, &in_charge));
-            let section = section.key("config");
             if let Some(similar) = similar {
                 let similar = section.key(similar);
                 warnings.push(format!(
@@ -238,17 +227,46 @@ fn check_strategy(
             serde_json::Value::Object(serde_json::Map::new())
         }
     };
-    let sha256 = sha256.as_deref().map(check_sha256).transpose();
     Ok(Strategy {
         plugin,
-        sha256: sha256.map_err(|what| Fault::new(section.key("sha256"), what))?,
+        sha256: check_sha256(sha256.as_deref(), section)?,
         hash_on: check_hash_on(hash_on, &section.key("hash_on"), warnings)?,
         hash: *hash,
         fallback: *fallback,
         load_reports: load_reports.check(&section.key("load_reports"), warnings)?,
         probe: probe.check(&section.key("probe"), warnings)?,
         options,
+        shadows: check_shadows(shadow, config, section, around)?,
     })
+}
+
+/// The plugin by its name or its file. Without both it is the default one.
+pub(super) fn check_plugin(
+    name: Option<&str>,
+    path: Option<&Path>,
+    section: &KeyPath,
+    around: &Surroundings,
+) -> Result<Plugin, Fault> {
+    if let Some(name) = name {
+        check_name(name).map_err(|what| Fault::new(section.key("name"), what))?;
+    }
+    Ok(match path {
+        Some(path) => {
+            Plugin::Path { path: absolute(path, section.key("path"), around)?, name: name.map(str::to_owned) }
+        }
+        None => Plugin::Name(name.unwrap_or(DEFAULT_STRATEGY).to_owned()),
+    })
+}
+
+/// The table of `config`, which is that of the strategy `section`, with the name of the plugin.
+pub(super) fn own_options(
+    plugin: &Plugin,
+    config: &BTreeMap<String, toml::Table>,
+    section: &KeyPath,
+) -> Result<Option<serde_json::Value>, Fault> {
+    let name = plugin.expected_name();
+    let key = section.key("config").key(&name);
+    config.get(&name).map(|table| json(&toml::Value::Table(table.clone()), &key)).transpose()
 }
 
 /// Whether `table` may be a slip for `strategy`; a longer name is never a slip.
@@ -273,19 +291,14 @@ fn check_name(name: &str) -> Result<(), String> {
     Err(format!("{name:?}: a strategy's name is made of letters, digits and _{hint}"))
 }
 
-/// `libmine.so` is `mine`, unless the configuration has another name.
-fn name_from_file(path: &Path) -> String {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    stem.strip_prefix("lib").unwrap_or(&stem).to_owned()
-}
-
-fn check_sha256(text: &str) -> Result<[u8; 32], String> {
-    let wrong = || "must be 64 hexadecimal digits, as sha256sum prints them".to_owned();
+pub(super) fn check_sha256(text: Option<&str>, section: &KeyPath) -> Result<Option<[u8; 32]>, Fault> {
+    let Some(text) = text else { return Ok(None) };
+    let wrong = || Fault::new(section.key("sha256"), "must be 64 hexadecimal digits, as sha256sum prints them");
     let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|n| u8::try_from(n).ok());
     let digits: Vec<u8> = text.bytes().map(nibble).collect::<Option<_>>().ok_or_else(wrong)?;
     let bytes: Vec<u8> = digits.chunks(2).map(|pair| pair.iter().fold(0, |b, n| b << 4 | n)).collect();
     match digits.len() {
-        64 => bytes.try_into().map_err(|_| wrong()),
+        64 => bytes.try_into().map(Some).map_err(|_| wrong()),
         _ => Err(wrong()),
     }
 }
@@ -363,7 +376,7 @@ fn check_path(path: &str) -> Result<String, String> {
 }
 
 /// Options as the strategy gets them. Only values that JSON cannot represent are refused.
-fn json(value: &toml::Value, key: &KeyPath) -> Result<serde_json::Value, Fault> {
+pub(super) fn json(value: &toml::Value, key: &KeyPath) -> Result<serde_json::Value, Fault> {
     use serde_json::Value as Json;
     Ok(match value {
         toml::Value::String(text) => Json::String(text.clone()),

@@ -33,7 +33,9 @@ pub fn schema() -> Value {
         // A section's default is that of its keys.
         schema["properties"][&section].as_object_mut().map(|property| property.remove("default"));
     }
-    for (name, section) in [("LoadReports", "strategy.load_reports"), ("Probe", "strategy.probe")] {
+    let sections =
+        [("LoadReports", "strategy.load_reports"), ("Probe", "strategy.probe"), ("ShadowTable", "strategy.shadow")];
+    for (name, section) in sections {
         if let Some(definition) = schema["$defs"].get_mut(name) {
             describe(definition, section, &described);
         }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::load_reports::LoadReports;
 use super::probe::Probe;
 use super::schema;
+use super::shadows::ShadowTable;
 use super::validated::{Fallback, HashFunction};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +27,7 @@ pub(super) struct Strategy {
     pub(super) fallback: Fallback,
     pub(super) load_reports: LoadReports,
     pub(super) probe: Probe,
+    pub(super) shadow: Vec<ShadowTable>,
     /// Options by strategy name.
     #[schemars(with = "BTreeMap<String, BTreeMap<String, serde_json::Value>>")]
     pub(super) config: BTreeMap<String, toml::Table>,
@@ -44,6 +46,7 @@ impl Default for Strategy {
             fallback: Fallback::LeastConnections,
             load_reports: LoadReports::default(),
             probe: Probe::default(),
+            shadow: Vec::new(),
             config: BTreeMap::new(),
         }
     }

@@ -11,6 +11,7 @@ mod layers;
 mod mistakes;
 mod outcome;
 mod policies;
+mod shadows;
 mod shipped;
 
 const LB_TOML: &str = include_str!("../../../config/lb.toml");

@@ -112,7 +112,7 @@ pub struct RetryPolicy {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Strategy {
-    pub plugin: Plugin,
+    pub plugin: super::Plugin,
     /// If set, the plugin's bytes must have this digest.
     pub sha256: Option<[u8; 32]>,
     /// The first source that the request has gives the key; empty means no key.
@@ -123,15 +123,8 @@ pub struct Strategy {
     pub probe: Option<Arc<super::ProbePolicy>>,
     /// A JSON object: the options of the strategy; the case of keys is kept.
     pub options: serde_json::Value,
-}
-
-/// The source of a strategy's library.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Plugin {
-    /// `round_robin` is `libround_robin.so` in the plugin folders; the first file found counts.
-    Name(String),
-    /// The file at this absolute path. If `name` is set, the library must have that name.
-    Path { path: PathBuf, name: Option<String> },
+    /// Strategies that pick for the same requests and route none of them; at most [`SHADOWS_MAX`](super::SHADOWS_MAX).
+    pub shadows: Vec<super::Shadow>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ mod error;
 mod members;
 mod reload;
 mod safeguards;
+mod shadows;
 mod status;
 mod strategies;
 
@@ -20,5 +21,6 @@ pub use reload::{
     ReloadStatus, Reloading, RolledBack, StateHandOver, StrategyChange, Trigger,
 };
 pub(in crate::control) use safeguards::Safeguards;
+pub use shadows::ShadowStatus;
 pub use status::{AccessLogStatus, CrashStatus, OverlayStatus, PoolStatus, QueueStatus, Status, WatchStatus};
 pub use strategies::{FoundStrategy, LoadedStrategy, OfferedStrategy};

@@ -7,6 +7,7 @@ mod members;
 mod memory;
 mod pool;
 mod saved;
+mod shadows;
 
 pub(super) use arranged::{PoolKey, Pools};
 pub(super) use assembly::{Assembled, Assembly};
@@ -15,3 +16,4 @@ pub(super) use members::{Members, Replaced, close};
 pub(super) use memory::Learnt;
 pub(super) use pool::{Kept, PoolState, SlotsOf};
 pub(super) use saved::{Saved, saved_text};
+pub(super) use shadows::{ShadowChoice, ShadowState, ShadowsReplaced};

@@ -15,6 +15,7 @@ mod listeners;
 mod publisher;
 mod rounds;
 mod settings;
+mod shadows;
 mod waiting;
 
 pub use builder::{Builder, BuilderWatch};

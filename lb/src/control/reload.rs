@@ -3,7 +3,8 @@
 //! The order of a reload: `prepare` runs beside everything else. In it, `read` compares configurations, `trial` stages
 //! plugins and tries them in a child, `swap` opens them and makes instances, and `listen` opens addresses. Then
 //! `assemble` has the pickers made, and `commit` publishes. `state` is the state machine, `outcome` reports results,
-//! `rollback` puts an old strategy back. `pinned` notes that a flag hides the file's strategy. Invariants: if any step
+//! `rollback` puts an old strategy back. `shadows`
+//! switches off shadows that fail. `pinned` notes that a flag hides the file's strategy. Invariants: if any step
 //! fails, the running state is unchanged and the error names stage and reason. The report names everything that a
 //! reload cannot apply.
 
@@ -16,6 +17,7 @@ mod prepare;
 mod read;
 mod reloads;
 mod rollback;
+mod shadows;
 mod state;
 mod swap;
 mod trial;

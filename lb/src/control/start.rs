@@ -30,7 +30,7 @@ use crate::control::publish::{Builder, BuilderWatch, InForce, Publisher, access_
 use crate::control::reload::{Reloads, Tools};
 use crate::control::state::StateDir;
 use crate::control::trust::vet::Vetter;
-use crate::control::trust::{Ledger, plugins};
+use crate::control::trust::{Ledger, Role, plugins};
 use crate::control::watch::{Attempt, Watch};
 use crate::generation::{Generation, Hall, OwnRoutes, PoolGeneration, Settings};
 use crate::listener::Listener;
@@ -92,7 +92,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let Prepared { state, loader, on_disk, overlay, plan, attempt, records, saved, mut chosen, vetter, warnings } =
         prepared;
     try_plugins(&mut chosen, vetter.as_ref(), &plan).await?;
-    let Chosen { config, choices, found, rolled_back } = chosen.reported(&metrics);
+    let Chosen { config, choices, shadows, found, rolled_back } = chosen.reported(&metrics);
 
     let (reports, report_queue) = mpsc::channel(REPORTS_MAX);
     let launcher = config.launcher.clone().map(|launcher| Launcher::new(launcher, reports));
@@ -102,7 +102,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
 
     let (for_builder, members) = (config.clone(), members_of(&plan, &config));
     let Opened { loader, mut pools, strategies, warnings } = builder
-        .run(move || open(&for_builder, loader, choices, members, (saved, warnings)))
+        .run(move || open(&for_builder, loader, (choices, shadows), members, (saved, warnings)))
         .await
         .ok_or(StartError::BuilderBroke("making the strategies"))??;
     let parts = first_pickers(&builder, &mut pools).await?;
@@ -195,10 +195,11 @@ fn report(metrics: &Metrics, report: StartReport) -> StartReport {
 /// Tries every plugin in a child process. Not on the builder: a child that hangs must not hold up its thread.
 async fn try_plugins(chosen: &mut Chosen, vetter: Option<&Vetter>, plan: &Plan) -> Result<(), StartError> {
     let Some(vetter) = vetter else { return Ok(()) };
-    let Chosen { config, choices, found, .. } = chosen;
-    for (number, (pool, choice)) in config.pools.iter().zip(choices).enumerate() {
+    let Chosen { config, choices, shadows, found, .. } = chosen;
+    for (number, (pool, choice)) in config.pools.iter().zip(choices.iter_mut()).enumerate() {
         let (Choice::Wanted(staged) | Choice::LastProven(staged)) = choice else { continue };
-        let tried = plugins::vet(vetter, staged, pool, config.proxy.workers, expected(plan, number)).await;
+        let tried =
+            plugins::vet(vetter, staged, &Role::in_charge(pool), config.proxy.workers, expected(plan, number)).await;
         match (tried, &choice) {
             (Err(error), Choice::LastProven(_)) => {
                 tracing::warn!(pool = pool.name, %error, "the last proven strategy is refused");
@@ -207,6 +208,11 @@ async fn try_plugins(chosen: &mut Chosen, vetter: Option<&Vetter>, plan: &Plan) 
             }
             (tried, _) => tried?,
         }
+    }
+    let pools = config.pools.iter().enumerate();
+    let roles = pools.flat_map(|(number, pool)| Role::shadows(pool).map(move |role| (number, role)));
+    for ((number, role), shadow) in roles.zip(shadows) {
+        plugins::vet(vetter, &shadow.staged, &role, config.proxy.workers, expected(plan, number)).await?;
     }
     Ok(())
 }

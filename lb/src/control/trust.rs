@@ -7,6 +7,7 @@ mod error;
 mod ledger;
 pub(super) mod plugins;
 mod probation;
+mod role;
 pub mod vet;
 
 pub use error::PluginError;
@@ -14,4 +15,5 @@ pub use error::PluginError;
 pub(super) use built_in::built_in;
 pub(super) use crash::Crash;
 pub(super) use ledger::{Found, Ledger, Records};
-pub(super) use probation::{Opinion, PICKS_MIN, Tenure};
+pub(super) use probation::{Opinion, PICKS_MIN, Tenure, fault};
+pub(super) use role::Role;

@@ -30,6 +30,7 @@ mod request_id;
 mod response;
 mod retry;
 mod send;
+mod shadows;
 mod slot;
 mod switched;
 mod trailers;

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::listeners::Listeners;
 use super::owner::Owner;
 use super::queue::Lines;
+use super::shown::Shown;
 use super::view::View;
 use crate::http1::{Fields, RequestHead, ResponseHead};
 use crate::net::{Buffers, Descriptor, Descriptors, Spare};
@@ -40,6 +41,8 @@ pub(super) struct Local {
     pub(super) lines: Lines,
     /// Counts the connections of probes, and no scrape reads it.
     pub(super) uncounted: Arc<BackendShard>,
+    /// For the attempts of pools with shadows.
+    pub(super) shown: Spare<Box<Shown>>,
 }
 
 /// Unused heads: the next message is read into one of them, which allocates nothing.
@@ -69,6 +72,7 @@ impl Local {
             alarm,
             lines,
             uncounted: BackendShard::uncounted(),
+            shown: Spare::new(HEADS_MAX),
         };
         local.set_date();
         Rc::new(local)
@@ -106,6 +110,7 @@ impl Local {
         self.buffers.shrink();
         self.requests.0.shrink();
         self.responses.0.shrink();
+        self.shown.shrink();
     }
 
     /// Writes the present date; to be called every second.

@@ -113,6 +113,8 @@ fn pool(strategy: &Arc<Strategy>, backend: &Arc<Backend>) -> Arc<PoolGeneration>
         fallback: Fallback::LeastConnections,
         fallback_cursor: AtomicUsize::new(0),
         wants: plugin.wants(),
+        shadows: Vec::new(),
+        tells: plugin.wants(),
         thresholds: lb_balance::Thresholds::OFF,
         load_reports: None,
         probe: None,

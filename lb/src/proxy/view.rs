@@ -6,6 +6,7 @@
 
 mod adaptive;
 mod room;
+mod shadows;
 
 use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use lb_balance::{BudgetRules, Caps, Hedge, RetryBudget, Thresholds};
 use tokio::time::Instant;
 
 use self::adaptive::Adaptive;
+pub(super) use self::shadows::ShadowView;
 use super::listeners::Listeners;
 use super::owner::Owner;
 use super::queue::{Line, Lines};
@@ -73,6 +75,8 @@ pub(super) struct Current {
     pub(super) members: Vec<Rc<MemberView>>,
     /// If they are sticky.
     pub(super) sessions: Option<Sessions>,
+    /// In the order of `shared.shadows`.
+    pub(super) shadows: Vec<ShadowView>,
 }
 
 /// A backend with this worker's data: the shared counters, its own shard, its own idle connections, and its requests
@@ -271,7 +275,8 @@ impl PoolView {
             member.close();
         }
         let thresholds = shared.thresholds;
-        for member in &current.insert(Current { shared, members, sessions }).members {
+        let shadows = ShadowView::all(&shared, metrics, owner.number);
+        for member in &current.insert(Current { shared, members, sessions, shadows }).members {
             member.thresholds.set(thresholds);
             // Each worker does this. So the last one forgets the reports that a worker read by the old list.
             if has_new_metrics {

@@ -58,6 +58,7 @@ impl Collector for HubCollector {
         snapshot.pools.iter().for_each(|(name, pool)| tell_pool(e, name, pool));
         snapshot.backends.iter().for_each(|backend| tell_backend(e, backend));
         self.shared.plugins.tell(e);
+        self.shared.shadows.tell(e, self.shared.now());
         let mut families = exposition.into_families();
         families.extend(self.shared.plugins.families());
         families

@@ -24,6 +24,7 @@ use super::process::ProcessCollector;
 use super::reason::SwapKind;
 use super::reloads::{ReloadEnd, Reloads, ReloadsByKind};
 use super::retired::{Past, Retired};
+use super::shadows::Shadows;
 use super::shard::{BackendShard, ConnectionShard, PoolShard, QueueShard, WorkerShard};
 use super::snapshot::{Requests, Snapshot};
 use super::strategies::{Answers, Replaced, Strategies};
@@ -43,6 +44,7 @@ pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) access_log: Arc<AccessLogCounts>,
     pub(super) plugins: Plugins,
+    pub(super) shadows: Shadows,
     clock: Box<dyn Fn() -> Instant + Send + Sync>,
 }
 
@@ -97,7 +99,8 @@ impl Metrics {
     /// Like `new`, with the caller's clock; read when a backend is retired and at scrapes.
     pub fn with_clock(clock: impl Fn() -> Instant + Send + Sync + 'static) -> Arc<Metrics> {
         let (state, clock) = (Mutex::new(State::new()), Box::new(clock));
-        let shared = Arc::new(Shared { state, access_log: Arc::default(), plugins: Plugins::default(), clock });
+        let (plugins, shadows) = (Plugins::default(), Shadows::default());
+        let shared = Arc::new(Shared { state, access_log: Arc::default(), plugins, shadows, clock });
         let registry = Registry::new();
         registry.register(Box::new(HubCollector::new(shared.clone()))).expect("names in names.rs are valid and differ");
         registry.register(Box::new(ProcessCollector::new())).expect("names in names.rs are valid and differ");
@@ -170,6 +173,8 @@ impl Metrics {
             entry.retired.get_or_insert_default();
             entry.look_again(now);
         }
+        drop(state);
+        self.shared.shadows.backend_goes(pool, backend, now);
     }
 
     /// The pool gets requests: its series stay from now on.
@@ -190,6 +195,7 @@ impl Metrics {
         state.look_again(now);
         drop(state);
         self.shared.plugins.forget(pool);
+        self.shared.shadows.pool_goes(pool, now);
     }
 
     /// The strategy in charge of a pool from now on.
@@ -270,8 +276,12 @@ fn seconds_since_the_epoch() -> f64 {
 // === impl Shared ===
 
 impl Shared {
+    pub(super) fn now(&self) -> Instant {
+        (self.clock)()
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
-        let now = (self.clock)();
+        let now = self.now();
         Snapshot::take(&mut self.state.lock(), now)
     }
 

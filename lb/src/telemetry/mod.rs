@@ -21,6 +21,7 @@ mod process;
 mod reason;
 mod reloads;
 mod retired;
+mod shadows;
 mod shard;
 mod snapshot;
 mod strategies;
@@ -37,10 +38,11 @@ pub use hook_panics::INSTANCE_HOOKS;
 pub use hub::{CONTENT_TYPE, Metrics};
 pub use reason::{
     DutyHook, ErrorReason, FallbackReason, HedgeResult, LogDropReason, ProbeKind, ProbeOutcome, ProbeSkip,
-    QueueRefusal, ReloadKind, ReloadOutcome, ReportResult, RetryReason, SessionResult, SwapKind,
+    QueueRefusal, ReloadKind, ReloadOutcome, ReportResult, RetryReason, SessionResult, ShadowResult, SwapKind,
 };
 pub use reloads::{FilesVerdict, ReloadEnd};
 pub use retired::RETIRED_SERIES_STAY;
+pub use shadows::{ShadowBackendShard, ShadowShard, ShadowTotals};
 pub use shard::{BackendShard, ConnectionShard, PoolShard, QueueShard, SLOW_PICK, WorkerShard};
 pub use totals::{BackendTotals, PickTotals, PoolTotals, QueueTotals};
 pub use traffic::{BackendTraffic, PoolTraffic, Quantiles, Traffic};

@@ -208,6 +208,29 @@ pub const STRATEGY_SWAPS: Metric = counter(
     &["pool", "kind"],
     "Strategies put in charge of a pool while it ran, by what was new: options, plugin or strategy; or rollback.",
 );
+
+// shadows
+pub const SHADOW_INFO: Metric =
+    gauge("lb_shadow_info", &["pool", "shadow", "strategy", "version"], "Strategy of a shadow of a pool.");
+pub const SHADOW_OFF: Metric =
+    gauge("lb_shadow_off", &["pool", "shadow"], "1 if lb switched the shadow off, because it failed or was slow.");
+pub const SHADOW_PICKS: Metric = counter(
+    "lb_shadow_picks_total",
+    &["pool", "shadow", "result"],
+    "Picks of a shadow, which route nothing, by how they compare with the picks of the strategy in charge.",
+);
+pub const SHADOW_PICK: Metric = histogram(
+    "lb_shadow_pick_seconds",
+    &["pool", "shadow"],
+    "Time of one pick of a shadow; one in 128 is timed, and one in 10 ms where few requests come.",
+);
+pub const SHADOW_BACKEND_PICKS: Metric = counter(
+    "lb_shadow_backend_picks_total",
+    &["pool", "shadow", "backend"],
+    "Requests that the shadow would have sent to the backend.",
+);
+
+// reloads
 pub const RELOADS: Metric =
     counter("lb_reloads_total", &["kind", "result"], "Reloads by what they were about and how they ended.");
 pub const RELOAD_DURATION: Metric =
@@ -297,6 +320,11 @@ pub const HUB: &[&Metric] = &[
     &STRATEGY_HOOK_PANICS,
     &STRATEGY_RETIRED,
     &STRATEGY_SWAPS,
+    &SHADOW_INFO,
+    &SHADOW_OFF,
+    &SHADOW_PICKS,
+    &SHADOW_PICK,
+    &SHADOW_BACKEND_PICKS,
     &RELOADS,
     &RELOAD_DURATION,
     &RELOAD_LAST_SUCCESSFUL,

@@ -1,7 +1,7 @@
 //! The own metrics of strategies: the state of each pool, and its part of the exposition as `lb_plugin_<name>`.
 //!
 //! Why apart from the hub: names, kinds and numbers come from plugins, so no table of this crate lists them.
-//! [`PluginPage`] reads and checks them. Invariants: a pool shows only the page of the strategy in charge. Pools that
+//! [`PluginPage`] reads and checks them. Invariants: a pool shows only pages of strategies in use. Pools that
 //! have the same name share one family with one kind and one help text. The lock is never held while text is made.
 
 use std::collections::BTreeMap;
@@ -28,34 +28,27 @@ pub(super) struct Plugins(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// By pool.
-    pages: BTreeMap<Arc<str>, Shown>,
+    /// By pool and strategy: of the strategy in charge, and of shadows.
+    pages: BTreeMap<InPool, Arc<PluginPage>>,
     /// Lines that were not exported, by pool and strategy.
     dropped: BTreeMap<InPool, u64>,
     /// By pool and strategy. `None`: the strategy does not have the hook.
     failures: BTreeMap<InPool, [Option<u64>; DutyHook::COUNT]>,
 }
 
-/// The page of the strategy in charge of a pool.
-#[derive(Clone)]
-struct Shown {
-    strategy: Arc<str>,
-    page: Arc<PluginPage>,
-}
-
 // === impl Metrics ===
 
 impl Metrics {
-    /// Shows `page` as the metrics of the strategy in charge of the pool, and counts its dropped lines.
+    /// Shows `page` as the metrics of a strategy of the pool, and counts its dropped lines.
     pub fn plugin_page(&self, pool: &str, strategy: &str, page: PluginPage) {
         let state = &mut *self.shared().plugins.0.lock();
         *state.dropped.entry((pool.into(), strategy.into())).or_default() += page.dropped();
-        state.pages.insert(pool.into(), Shown { strategy: strategy.into(), page: Arc::new(page) });
+        state.pages.insert((pool.into(), strategy.into()), Arc::new(page));
     }
 
-    /// The strategy that wrote the page is no longer in charge, or has no current one.
-    pub fn plugin_page_ends(&self, pool: &str) {
-        self.shared().plugins.0.lock().pages.remove(pool);
+    /// The strategy that wrote the page is no longer in use, or has no current one.
+    pub fn plugin_page_ends(&self, pool: &str, strategy: &str) {
+        self.shared().plugins.0.lock().pages.remove(&(pool.into(), strategy.into()));
     }
 
     /// Counts `failures` of the hook; with 0 its series exists from now on.
@@ -72,7 +65,7 @@ impl Plugins {
     /// The pool is removed: so are its series.
     pub(super) fn forget(&self, pool: &str) {
         let state = &mut *self.0.lock();
-        state.pages.remove(pool);
+        state.pages.retain(|(of, _), _| **of != *pool);
         state.dropped.retain(|(of, _), _| **of != *pool);
         state.failures.retain(|(of, _), _| **of != *pool);
     }
@@ -99,7 +92,7 @@ impl Plugins {
     pub(super) fn families(&self) -> Vec<proto::MetricFamily> {
         let pages = self.0.lock().pages.clone();
         let mut by_name: BTreeMap<&str, Vec<(&str, &str, &Family)>> = BTreeMap::new();
-        for (pool, Shown { strategy, page }) in &pages {
+        for ((pool, strategy), page) in &pages {
             for (name, family) in page.families() {
                 by_name.entry(name).or_default().push((pool, strategy, family));
             }

@@ -257,6 +257,24 @@ words! {
 }
 
 words! {
+    /// The pick of a shadow, compared with the one of the strategy in charge.
+    pub enum ShadowResult {
+        /// The same backend.
+        Same = "same",
+        /// Another backend.
+        Other = "other",
+        /// The shadow left the pick to the host, mostly because there is no key.
+        Undecided = "undecided",
+        /// The shadow would let the request wait.
+        Wait = "wait",
+        /// The list has no eligible backend.
+        None = "none",
+        /// A panic, an error, or a pick that the host would not use.
+        Fault = "fault",
+    }
+}
+
+words! {
     /// The subject of a reload.
     pub enum ReloadKind {
         /// Settings, backends or routes; also a reload that failed while it read the file.

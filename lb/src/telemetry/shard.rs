@@ -118,6 +118,17 @@ fn method_column(method: &Method) -> usize {
     }
 }
 
+/// Whether the next pick is to be timed, after `before` others. Then `last_timed_ns` is now.
+#[inline]
+pub(super) fn is_pick_timed(before: u64, now_ns: u64, last_timed_ns: &Gauge) -> bool {
+    let is_timed =
+        before.is_multiple_of(PICKS_PER_TIMED) || now_ns.saturating_sub(last_timed_ns.get() as u64) >= UNTIMED_NS_MAX;
+    if is_timed {
+        last_timed_ns.set(now_ns as i64);
+    }
+    is_timed
+}
+
 // === impl WorkerShard ===
 
 impl WorkerShard {
@@ -224,12 +235,7 @@ impl PoolShard {
     pub fn pick_begins(&self, now_ns: u64) -> bool {
         let before = self.picks.get();
         self.picks.inc();
-        let is_timed = before.is_multiple_of(PICKS_PER_TIMED)
-            || now_ns.saturating_sub(self.last_timed_ns.get() as u64) >= UNTIMED_NS_MAX;
-        if is_timed {
-            self.last_timed_ns.set(now_ns as i64);
-        }
-        is_timed
+        is_pick_timed(before, now_ns, &self.last_timed_ns)
     }
 
     /// The duration of a timed pick.

@@ -15,6 +15,7 @@ use text::Text;
 mod plugins;
 mod queue;
 mod retired;
+mod shadows;
 mod strategies;
 mod text;
 
@@ -28,8 +29,11 @@ fn busy_hub() -> Arc<Metrics> {
     metrics.instance_in_charge("p", "round_robin", panics);
     metrics.plugin_page("p", "round_robin", lb_strategy_host::PluginPage::default());
     metrics.duty_failures("p", "round_robin", DutyHook::Tick, 1);
+    metrics.shadow_begins("p", "s", "ring", "2.0.0");
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for worker in 0..2 {
+        metrics.shadow(worker, "p", "s").pick(1, || ());
+        metrics.shadow_backend(worker, "p", "s", "b1").picked.inc();
         metrics.runtime(worker, runtime.handle().metrics());
         metrics.worker(worker).taken_up(Duration::from_micros(3));
         metrics.connections(worker, "l").accepted.inc();

@@ -50,6 +50,22 @@ pub struct QueueTotals {
     pub adaptive_limit: Option<u64>,
 }
 
+// === impl PickTotals ===
+
+impl PickTotals {
+    /// The counts since `earlier`. Counts of a removed pool's shards are gone, so a count may be smaller than before.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            picks: self.picks.saturating_sub(earlier.picks),
+            timed: self.timed.saturating_sub(earlier.timed),
+            slow: self.slow.saturating_sub(earlier.slow),
+            panics: self.panics.saturating_sub(earlier.panics),
+            senseless: self.senseless.saturating_sub(earlier.senseless),
+            held: self.held.saturating_sub(earlier.held),
+        }
+    }
+}
+
 // === impl Metrics ===
 
 impl Metrics {

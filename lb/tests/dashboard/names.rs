@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use lb::telemetry::names::{self, Metric};
 use lb::telemetry::{
     ErrorReason, FallbackReason, INSTANCE_HOOKS, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome, SessionResult,
-    SwapKind,
+    ShadowResult, SwapKind,
 };
 use prometheus::proto::MetricType;
 
@@ -32,6 +32,7 @@ const UNUSED: &[(&str, &str)] = &[
     ("lb_probes_skipped_total", "few strategies ask for probes"),
     ("lb_plugin_metrics_dropped_total", "only the author of a plugin can act on it, and the log names the line"),
     ("lb_strategy_hook_failures_total", "few plugins have ticks or metrics; the log names each kind of failure"),
+    ("lb_shadow_info", "joins other series to the strategy and the version of a shadow"),
     ("lb_backend_info", "joins other series to addresses and labels, which only operators know"),
 ];
 
@@ -77,6 +78,7 @@ fn words_of(metric: &str, label: &str) -> Option<Vec<&'static str>> {
         "kind" => ReloadKind::ALL.iter().map(|one| one.as_str()).collect(),
         "result" if is(&[&names::RELOADS]) => ReloadOutcome::ALL.iter().map(|one| one.as_str()).collect(),
         "result" if is(&[&names::SESSIONS]) => SessionResult::ALL.iter().map(|one| one.as_str()).collect(),
+        "result" if is(&[&names::SHADOW_PICKS]) => ShadowResult::ALL.iter().map(|one| one.as_str()).collect(),
         "result" => vec!["ok", "failed"],
         _ => return None,
     })
@@ -183,6 +185,7 @@ fn names_that_do_not_exist_are_caught() {
         (r#"lb_reloads_total{kind="plugin"}"#, "", "never plugin"),
         (r#"lb_queue_refusals_total{reason=~"full|late"}"#, "", "never late"),
         (r#"lb_sessions_total{result="lost"}"#, "", "never lost"),
+        (r#"lb_shadow_picks_total{result="equal"}"#, "", "never equal"),
         ("sum by (server) (lb_backend_up)", "", "label server"),
         ("lb_backend_up / on (zone) lb_backend_weight", "", "label zone"),
         ("sum by (pool) (lb_backend_up)", "{{pool}} {{backend}}", "no backend for the legend"),

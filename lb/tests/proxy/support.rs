@@ -125,6 +125,8 @@ pub(crate) fn pool(setup: &PoolSetup) -> Arc<PoolGeneration> {
         fallback: Fallback::LeastConnections,
         fallback_cursor: AtomicUsize::new(0),
         wants,
+        shadows: Vec::new(),
+        tells: wants,
         thresholds: lb_balance::Thresholds::OFF,
         load_reports: None,
         probe: None,

@@ -26,6 +26,8 @@ mod promises;
 mod reach;
 mod refused;
 mod rounds;
+mod shadow_crashes;
+mod shadows;
 mod soak;
 mod state;
 mod triggers;

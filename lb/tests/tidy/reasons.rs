@@ -4,7 +4,7 @@
 
 use lb::telemetry::{
     DutyHook, ErrorReason, FallbackReason, HedgeResult, INSTANCE_HOOKS, LogDropReason, ProbeKind, ProbeOutcome,
-    ProbeSkip, QueueRefusal, ReloadKind, ReloadOutcome, ReportResult, RetryReason, SwapKind, names,
+    ProbeSkip, QueueRefusal, ReloadKind, ReloadOutcome, ReportResult, RetryReason, ShadowResult, SwapKind, names,
 };
 
 use crate::docs::outside_fences;
@@ -28,6 +28,7 @@ fn other_sets() -> Vec<(String, Vec<&'static str>)> {
         set!(STRATEGY_FALLBACKS, "reason", FallbackReason),
         set!(STRATEGY_HOOK_FAILURES, "hook", DutyHook),
         (key(names::STRATEGY_HOOK_PANICS.name, "hook"), INSTANCE_HOOKS.iter().map(|hook| hook.as_str()).collect()),
+        set!(SHADOW_PICKS, "result", ShadowResult),
         set!(ACCESS_LOG_DROPPED, "reason", LogDropReason),
         set!(STRATEGY_SWAPS, "kind", SwapKind),
         set!(RELOADS, "kind", ReloadKind),

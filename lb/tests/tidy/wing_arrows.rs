@@ -28,6 +28,7 @@ const PROXY: Wing = Wing {
         ("owner", &[]),
         ("peer", &[]),
         ("reply", &[]),
+        ("shown", &[]),
         ("fault", &["reply"]),
         // towards backends
         ("body", &["fault", "interim"]),
@@ -36,12 +37,12 @@ const PROXY: Wing = Wing {
         // the state of a worker
         ("sessions", &[]),
         ("view", &["listeners", "owner", "queue", "sessions", "upstream"]),
-        ("local", &["listeners", "owner", "queue", "view"]),
+        ("local", &["listeners", "owner", "queue", "shown", "view"]),
         // one request; `owner` and `stand` are for its tests
         (
             "exchange",
             &[
-                "body", "fault", "interim", "local", "owner", "peer", "queue", "reply", "sessions", "stand",
+                "body", "fault", "interim", "local", "owner", "peer", "queue", "reply", "sessions", "shown", "stand",
                 "upstream", "view",
             ],
         ),

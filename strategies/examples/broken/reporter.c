@@ -20,7 +20,7 @@ struct lb_strategy {
   atomic_flag busy;
   struct text picked, started, finished, probed;
   uint64_t ticks, tick_ns, pickers, imported, starts, finishes, probes, outcomes[6];
-  _Atomic uint64_t waits, overlaps, workers; /* workers: a bit for each one that picked */
+  _Atomic uint64_t waits, overlaps, shadow_picks, own_ends, workers; /* workers: a bit for each one that picked */
   _Atomic uint32_t inside[64];               /* calls of a worker now */
 };
 struct lb_picker { const lb_host *host; };
@@ -129,6 +129,7 @@ static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_b
   if (!(request->flags & LB_REQ_DRY)) {
     enter(strategy, request->worker);
     if (request->worker < 64) strategy->workers |= UINT64_C(1) << request->worker;
+    if (request->flags & LB_REQ_SHADOW) strategy->shadow_picks++;
     lock(strategy);
     report_request(strategy, request);
     unlock(strategy);
@@ -186,6 +187,7 @@ static void on_finish(lb_strategy *strategy, const lb_finish *finish) {
     put_text(to, i ? "," : "", finish->response_headers[i].ptr != NULL, finish->response_headers[i]);
   put(to, "]}");
   strategy->finishes++;
+  if (finish->flags & LB_FIN_OWN && finish->token != 0) strategy->own_ends++;
   if (finish->outcome < 6) strategy->outcomes[finish->outcome]++;
   unlock(strategy);
   leave(strategy, finish->worker);
@@ -237,6 +239,9 @@ static lb_status tick(lb_strategy *strategy, uint64_t now_ns) {
 static lb_status metrics(lb_strategy *strategy, lb_sink *out) {
   struct text text = {0};
   put(&text, "{\"name\":\"ticks_total\",\"type\":\"counter\",\"help\":\"Ticks.\",\"value\":%llu}\n", NUMBER(strategy->ticks));
+  put(&text, "{\"name\":\"shadow_picks_total\",\"type\":\"counter\",\"help\":\"Picks as a shadow.\",\"value\":%llu}\n", NUMBER(strategy->shadow_picks));
+  put(&text, "{\"name\":\"ends_total\",\"type\":\"counter\",\"help\":\"Ends.\",\"value\":%llu}\n", NUMBER(strategy->finishes));
+  put(&text, "{\"name\":\"own_ends_total\",\"type\":\"counter\",\"help\":\"Ends of own picks.\",\"value\":%llu}\n", NUMBER(strategy->own_ends));
   put(&text, "{\"name\":\"share\",\"type\":\"gauge\",\"help\":\"A share.\",\"value\":0.25,\"backend\":\"b2\"}\n");
   flush(strategy->host, out, &text);
   return LB_OK;

@@ -50,9 +50,10 @@ function makePool(pool) {
     view.more.ariaExpanded = String(view.isWhole);
     draw();
   } });
+  view.shadows = h('ul', { class: 'shadows dim', 'aria-label': `Shadows of pool ${pool.name}`, hidden: '' });
   view.ring = makeRing(pool);
   view.element = h('section', { class: 'card', 'aria-labelledby': id },
-    h('div', { class: 'pool-head' }, h('h2', { id }, h('span', {}, 'pool '), pool.name), view.what, view.standing, view.queue, view.overridden, form), view.table, view.empty, view.more, view.ring.element);
+    h('div', { class: 'pool-head' }, h('h2', { id }, h('span', {}, 'pool '), pool.name), view.what, view.standing, view.queue, view.overridden, form), view.shadows, view.table, view.empty, view.more, view.ring.element);
   fetchStrategies();
   return view;
 }
@@ -102,6 +103,7 @@ function drawPool(view, pool, now) {
   view.overridden.hidden = !now.reload.overridden.includes(pool.name);
   view.queue.hidden = !pool.queue;
   if (pool.queue) drawQueue(view.queue, pool.queue);
+  drawShadows(view.shadows, pool.shadows ?? []);
   view.empty.hidden = pool.backends.length > 0;
 
   // Expected shares are those of now. So shares begin at the last change of what they depend on.
@@ -143,6 +145,29 @@ function drawPool(view, pool, now) {
 function drawQueue(element, { waiting, held, adaptive_limit: limit }) {
   chip(element, waiting ? 'warn' : 'ok', 'change', `${number(waiting)} waiting${limit == null ? '' : `, limit ${number(limit)}`}`);
   element.title = `Requests that wait ${held ? 'until the strategy picks a backend' : 'for a backend with room'}${limit == null ? '' : '; limit of the requests in flight on the pool'}`;
+}
+
+/** A line for each shadow: how its picks compare with those of the strategy in charge. */
+function drawShadows(list, shadows) {
+  list.hidden = !shadows.length;
+  while (list.children.length > shadows.length) list.lastChild.remove();
+  shadows.forEach((shadow, i) => {
+    const line = list.children[i] ?? list.appendChild(h('li', {}));
+    text(line, shadowWords(shadow));
+    line.classList.toggle('bad', !!shadow.off);
+    line.title = shadow.off ?? 'Peak to mean of the picks by weight; 1 is even. Requests go to the backends of the strategy in charge.';
+  });
+}
+
+function shadowWords(shadow) {
+  const name = `shadow ${shadow.id}: ${shadow.strategy} ${shadow.version}`;
+  if (shadow.off) return `${name}, switched off: ${shadow.off}`;
+  const words = [`${number(shadow.picks)} picks`];
+  if (shadow.agreement != null) words.push(`${percent(shadow.agreement)} the same`);
+  if (shadow.imbalance != null) words.push(`peak to mean ${shadow.imbalance.toFixed(2)}, in charge ${(shadow.imbalance_in_charge ?? 1).toFixed(2)}`);
+  if (shadow.undecided) words.push(`${number(shadow.undecided)} undecided`);
+  if (shadow.faults) words.push(`${number(shadow.faults)} faults`);
+  return `${name}, ${words.join(', ')}`;
 }
 
 function makeRow(pool, backend) {

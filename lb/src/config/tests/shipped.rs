@@ -132,6 +132,7 @@ fn keys_by_section() -> Vec<(String, Vec<String>)> {
     for section in ["strategy.load_reports", "strategy.probe"] {
         sections.push((section.to_owned(), known(&format!("[{section}]\nnone = 1"))));
     }
+    sections.push(("strategy.shadow".to_owned(), known("[[strategy.shadow]]\nname = \"a\"\nnone = 1")));
     sections.push(("pools.api".to_owned(), known("[pools.api]\nnone = 1")));
     assert!(sections.iter().all(|(_, keys)| !keys.is_empty()), "{sections:?}");
     sections

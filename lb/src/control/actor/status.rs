@@ -5,10 +5,10 @@ use tokio::sync::oneshot;
 use super::Actor;
 use crate::control::api::{
     AccessLogStatus, BackendStatus, ControlError, LoadedStrategy, OfferedStrategy, PoolStatus, QueueStatus, Safeguards,
-    Status,
+    ShadowStatus, Status,
 };
 use crate::control::inspect::{ExplainRequest, Explanation, Ring, explain};
-use crate::control::pools::{PoolKey, PoolState};
+use crate::control::pools::{PoolKey, PoolState, ShadowState};
 use crate::control::trust::PICKS_MIN;
 use crate::control::trust::plugins::{self, loaded};
 use crate::generation::SILENCE_MAX;
@@ -103,8 +103,17 @@ impl Actor {
             crash: self.reloads.ledger().found_in(&pool.name).cloned(),
             queue: self.queue_status(&pool.name, safeguards.queue.is_in_use()),
             safeguards,
+            shadows: self.shadows(pool),
             backends: self.membership.backends_of(&self.desk, key),
         }
+    }
+
+    fn shadows(&self, pool: &PoolState) -> Vec<ShadowStatus> {
+        let weights: Vec<_> =
+            pool.members.iter().map(|member| (member.backend.id.clone(), member.entry.weight)).collect();
+        let of =
+            |shadow: &ShadowState| shadow.status(&self.desk.metrics.shadow_totals(&pool.name, &shadow.id), &weights);
+        pool.shadows.iter().map(of).collect()
     }
 
     /// Also if only the strategy lets requests wait, while one does.

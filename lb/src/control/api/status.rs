@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::members::BackendStatus;
 use super::reload::ReloadStatus;
 use super::safeguards::Safeguards;
+use super::shadows::ShadowStatus;
 
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Status {
@@ -89,6 +90,9 @@ pub struct PoolStatus {
     /// `None` if no request may wait and the requests in flight have no adaptive limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueStatus>,
+    /// In the order of the configuration.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shadows: Vec<ShadowStatus>,
     pub backends: Vec<BackendStatus>,
 }
 

@@ -7,8 +7,9 @@ use lb_balance::Thresholds;
 use lb_strategy_host::{BackendList, BackendSpec, HookError, Picker, Slot, Strategy};
 
 use super::Member;
+use super::shadows::ShadowAssembly;
 use crate::config;
-use crate::generation::PoolGeneration;
+use crate::generation::{PoolGeneration, told};
 use crate::pool::Backend;
 
 /// Everything that the builder needs to make a pool's part of a generation.
@@ -22,12 +23,15 @@ pub(in crate::control) struct Assembly {
     pub(super) epoch: u64,
     pub(super) members_epoch: u64,
     pub(super) fallback_cursor: usize,
+    pub(super) shadows: Vec<ShadowAssembly>,
 }
 
 /// A finished part, with the members that it was made from.
 pub(in crate::control) struct Assembled {
-    pub(super) generation: Arc<PoolGeneration>,
+    pub(in crate::control) generation: Arc<PoolGeneration>,
     pub(super) members: Vec<Member>,
+    /// Instances of shadows that refused the list, which have no picker.
+    pub(in crate::control) refused: Vec<(u64, HookError)>,
 }
 
 // === impl Assembly ===
@@ -54,6 +58,13 @@ impl Assembly {
         let backends: Vec<Arc<Backend>> = self.members.iter().map(|member| member.backend.clone()).collect();
         let list = BackendList::new(self.specs, self.epoch, self.members_epoch);
         let picker = Picker::new(self.strategy, list)?;
+        let (mut shadows, mut refused) = (Vec::new(), Vec::new());
+        for shadow in self.shadows {
+            match shadow.build(self.epoch, self.members_epoch) {
+                Ok(shadow) => shadows.push(shadow),
+                Err(error) => refused.push(error),
+            }
+        }
         let generation = Arc::new(PoolGeneration {
             name: self.name,
             picker,
@@ -66,8 +77,10 @@ impl Assembly {
             load_reports: self.settings.load_reports,
             probe: self.settings.probe.filter(|_| wants.probes),
             wants,
+            tells: told(wants, &shadows),
+            shadows,
         });
-        Ok(Assembled { generation, members: self.members })
+        Ok(Assembled { generation, members: self.members, refused })
     }
 }
 

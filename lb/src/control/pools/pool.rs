@@ -13,6 +13,7 @@ use lb_strategy_host::Strategy;
 use super::assembly::spec;
 use super::memory::{Learnt, Memory, Slots};
 use super::saved::{Learning, Saved};
+use super::shadows::{ShadowChoice, Shadows};
 use crate::config::{self, Labels};
 use crate::control::api::Overriding;
 use crate::control::pools::{Assembled, Assembly, Member, Members};
@@ -26,6 +27,7 @@ pub(in crate::control) struct PoolState {
     settings: config::Strategy,
     thresholds: Thresholds,
     slots: Slots,
+    pub(in crate::control) shadows: Shadows,
     tenure: Tenure,
     /// The last proven strategy, alive, so that it can be put back.
     kept: Option<Kept>,
@@ -80,6 +82,7 @@ impl PoolState {
             settings: pool.strategy.clone(),
             thresholds: pool.outlier.thresholds,
             slots: Slots::new(),
+            shadows: Shadows::default(),
             tenure: Tenure::Proven,
             kept: None,
             memory: Memory::default(),
@@ -134,7 +137,15 @@ impl PoolState {
     pub(in crate::control) fn assembly(&mut self) -> Assembly {
         self.is_dirty = false;
         let (members, strategy, settings) = (self.members.snapshot(), self.strategy.clone(), self.settings.clone());
-        self.assembly_of(members, strategy, settings, SlotsOf::InCharge)
+        let mut assembly = self.assembly_of(members, strategy, settings, SlotsOf::InCharge);
+        self.add_shadows(&mut assembly, &self.shadows.choices());
+        assembly
+    }
+
+    /// Adds these shadows to the input of a build, without those that are off.
+    pub(in crate::control) fn add_shadows(&mut self, assembly: &mut Assembly, choices: &[ShadowChoice]) {
+        let wanted = self.shadows.wanted(choices);
+        self.shadows.join(assembly, &wanted);
     }
 
     /// The input of a build, from a future state.
@@ -171,8 +182,15 @@ impl PoolState {
             members,
             epoch: self.epoch,
             members_epoch,
+            shadows: Vec::new(),
             fallback_cursor: self.published.as_ref().map_or(0, |p| p.generation.fallback_cursor.load(Relaxed)),
         }
+    }
+
+    /// Whether the instance is in charge, or is a shadow that is on.
+    pub(in crate::control) fn uses(&self, instance: u64) -> bool {
+        let mut shadows = self.shadows.on();
+        self.strategy.instance() == instance || shadows.any(|shadow| shadow.strategy.instance() == instance)
     }
 
     /// Follows the rules of this pool for failing and starting backends from the next list on.
@@ -244,14 +262,14 @@ impl PoolState {
         &mut self.tenure
     }
 
-    /// Takes the built part; the caller publishes it.
+    /// Takes the built part; the caller publishes it. Shadows that refused it are for the caller.
     pub(in crate::control) fn adopt(&mut self, assembled: Assembled) -> Arc<PoolGeneration> {
         let members = &assembled.members;
         // A slot without a list is kept only for members that may still be in a later list.
         let current = &self.members;
-        self.slots.retain(|id, slot| {
-            current.contains(id) || members.iter().any(|member| member.id() == id) || Arc::strong_count(slot) > 1
-        });
+        let is_kept = |id: &Arc<str>| current.contains(id) || members.iter().any(|member| member.id() == id);
+        self.slots.retain(|id, slot| is_kept(id) || Arc::strong_count(slot) > 1);
+        self.shadows.keep_slots(is_kept);
         let generation = assembled.generation.clone();
         self.published = Some(Published { generation: assembled.generation, members: assembled.members });
         generation

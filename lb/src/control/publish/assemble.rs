@@ -56,7 +56,10 @@ pub(super) fn assemble(mut jobs: Vec<PoolJob>) -> Result<Vec<BuiltPool>, ReloadE
             }
         };
         let warning = warning.map(|warning| format!("pool {name:?}: {warning}"));
-        let assembled = assembly.build().map_err(refused("picker"))?;
+        let mut assembled = assembly.build().map_err(refused("picker"))?;
+        if let Some((_, error)) = assembled.refused.pop() {
+            return Err(refused("picker")(error));
+        }
         Ok(BuiltPool { index, assembled, state, warning, left })
     };
     jobs.sort_by_key(PoolJob::hands_over);

@@ -1,9 +1,9 @@
-//! Duties: the hooks that the builder calls at regular times, `tick` and `metrics`, for each strategy in charge.
-//! `ends` adds `on_probe` for the ends of periodic probes.
+//! Duties: the hooks that the builder calls at regular times, `tick` and `metrics`, for each strategy in charge and
+//! each shadow. `ends` adds `on_probe` for the ends of periodic probes.
 //!
 //! Why on the builder: all of them may be slow, and the contract allows one such call at a time.
 //!
-//! Invariants: only strategies in charge have duties. A late call is not made up for. After a call the builder is free
+//! Invariants: only strategies in use have duties. A late call is not made up for. After a call the builder is free
 //! for at least as long as the call took. However often a strategy asks for a new picker, the actor gets one request.
 
 mod ends;
@@ -32,11 +32,13 @@ pub(super) struct Duties {
     ends: Ends,
 }
 
-/// The instance in charge of a pool.
+/// The instance in charge of a pool, or a shadow.
 #[derive(Clone)]
 pub(super) struct Post {
     pool: PoolKey,
     name: Arc<str>,
+    /// The label `strategy` of its metrics.
+    label: Arc<str>,
     strategy: Arc<Strategy>,
 }
 
@@ -68,16 +70,28 @@ struct Duty {
 // === impl Post ===
 
 impl Post {
-    /// `None` if the pool's strategy has no such hook.
-    pub(super) fn of(key: PoolKey, pool: &PoolState) -> Option<Self> {
-        let post = Self { pool: key, name: pool.name.clone(), strategy: pool.strategy.clone() };
-        let has_duties = post.hooks().next().is_some() || post.strategy.plugin().probe_ms() > 0;
-        has_duties.then_some(post)
+    /// Those of a pool that have such hooks. A shadow has no probes.
+    pub(super) fn all(key: PoolKey, pool: &PoolState) -> impl Iterator<Item = Self> {
+        let post = move |label: &str, strategy: &Arc<Strategy>| Self {
+            pool: key,
+            name: pool.name.clone(),
+            label: label.into(),
+            strategy: strategy.clone(),
+        };
+        let in_charge = post(pool.strategy.plugin().name(), &pool.strategy);
+        let has_probes = pool.strategy.plugin().probe_ms() > 0;
+        let in_charge = Some(in_charge).filter(|post| has_probes || post.has_hooks());
+        let shadows = pool.shadows.on().map(move |shadow| post(&shadow.label(), &shadow.strategy));
+        in_charge.into_iter().chain(shadows.filter(Self::has_hooks))
     }
 
     /// Whether both are the same instance in the same pool.
     pub(super) fn is(&self, other: &Self) -> bool {
         self.pool == other.pool && self.strategy.instance() == other.strategy.instance()
+    }
+
+    fn has_hooks(&self) -> bool {
+        self.hooks().next().is_some()
     }
 
     /// The hooks that it has for regular calls, and the time between two of them.
@@ -141,13 +155,13 @@ impl Duty {
             DutyHook::Tick => now + every,
             DutyHook::Metrics => now,
         };
-        office.metrics.duty_failures(&post.name, post.strategy.plugin().name(), hook, 0);
+        office.metrics.duty_failures(&post.name, &post.label, hook, 0);
         Self { post: post.clone(), office: office.clone(), hook, every, due, complaints: Complaints::default() }
     }
 
     fn end(self) {
         if self.hook == DutyHook::Metrics {
-            self.office.metrics.plugin_page_ends(&self.post.name);
+            self.office.metrics.plugin_page_ends(&self.post.name, &self.post.label);
         }
     }
 
@@ -173,7 +187,7 @@ impl Duty {
     }
 
     fn collect(&mut self, now: Instant) {
-        let (metrics, Post { name, strategy, .. }) = (&self.office.metrics, &self.post);
+        let (metrics, Post { name, label, strategy, .. }) = (&self.office.metrics, &self.post);
         match strategy.metrics() {
             None => {}
             Some(Ok(text)) => {
@@ -181,22 +195,22 @@ impl Duty {
                 if let Some(first) = page.first_dropped()
                     && let Some(untold) = self.complaints.may_tell(now)
                 {
-                    let (strategy, dropped) = (strategy.plugin().name(), page.dropped());
-                    tracing::warn!(pool = %name, strategy, dropped, untold, "metrics of the strategy are dropped: {first}");
+                    let dropped = page.dropped();
+                    tracing::warn!(pool = %name, strategy = %label, dropped, untold, "metrics of the strategy are dropped: {first}");
                 }
-                metrics.plugin_page(name, strategy.plugin().name(), page);
+                metrics.plugin_page(name, label, page);
             }
             Some(Err(error)) => {
                 // Old numbers would look like new ones.
-                metrics.plugin_page_ends(name);
+                metrics.plugin_page_ends(name, label);
                 self.failed(&error, now);
             }
         }
     }
 
     fn failed(&mut self, error: &HookError, now: Instant) {
-        let (name, strategy) = (&self.post.name, self.post.strategy.plugin().name());
-        self.office.metrics.duty_failures(name, strategy, self.hook, 1);
+        let Post { name, label, .. } = &self.post;
+        self.office.metrics.duty_failures(name, label, self.hook, 1);
         if let Some(untold) = self.complaints.may_tell(now) {
             tracing::error!(pool = %name, untold, "{error}; requests go on");
         }

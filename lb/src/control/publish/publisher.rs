@@ -185,8 +185,8 @@ impl Publisher {
         let now = Instant::now();
         self.deaf.retain(|(_, until)| now < *until);
         for (pool, instance) in self.office.rebuilds.take() {
-            let is_in_charge = self.pools.get(pool).is_some_and(|pool| pool.strategy.instance() == instance);
-            if is_in_charge && !self.deaf.iter().any(|(deaf, _)| *deaf == pool) {
+            let is_in_use = self.pools.get(pool).is_some_and(|pool| pool.uses(instance));
+            if is_in_use && !self.deaf.iter().any(|(deaf, _)| *deaf == pool) {
                 self.touch(pool);
             }
         }
@@ -239,9 +239,13 @@ impl Publisher {
         let mut is_adopted = false;
         for (pool, result) in pools {
             match result {
-                Ok(assembled) => {
+                Ok(mut assembled) => {
+                    let refused = std::mem::take(&mut assembled.refused);
                     self.pools[pool].adopt(assembled);
                     is_adopted = true;
+                    for (instance, error) in refused {
+                        self.switch_off_shadow(pool, instance, format!("it refused a list: {error}"));
+                    }
                 }
                 Err(error) => refused.push(self.roll_back(pool, error.to_string())),
             }
@@ -330,7 +334,7 @@ impl Publisher {
 
     /// The strategies in charge get the duties of the builder, if others have them, and their probes.
     fn assign_duties(&mut self) {
-        let posts: Vec<Post> = self.pools.entries().filter_map(|(key, pool)| Post::of(key, pool)).collect();
+        let posts: Vec<Post> = self.pools.entries().flat_map(|(key, pool)| Post::all(key, pool)).collect();
         let is_same = posts.len() == self.posts.len() && posts.iter().zip(&self.posts).all(|(new, old)| new.is(old));
         if !is_same {
             self.builder.set_duties(posts.clone(), self.office.clone());

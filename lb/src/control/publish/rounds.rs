@@ -8,6 +8,7 @@
 //! on their way, and at most one begins in [`GAP`]. A task keeps nothing that a plugin made: the picker comes from the
 //! generation in force when a probe has ended.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +35,8 @@ const SLACK: Duration = Duration::from_millis(10);
 
 /// The running tasks.
 pub(super) struct Rounds {
-    running: Vec<Round>,
+    /// By instance and backend.
+    running: HashMap<(u64, u64), Round>,
     means: Arc<Means>,
 }
 
@@ -75,7 +77,7 @@ struct Probing {
 impl Rounds {
     pub(super) fn new(hall: Arc<Hall>, builder: Builder, metrics: Arc<Metrics>) -> Self {
         let means = Means { hall, builder, metrics, pace: Pace::new() };
-        Self { running: Vec::new(), means: Arc::new(means) }
+        Self { running: HashMap::new(), means: Arc::new(means) }
     }
 
     /// Probes the backends of these pools from now on, and no others. A task that would be the same goes on.
@@ -85,12 +87,11 @@ impl Rounds {
             let wanted = Probing::of(pool);
             let count = wanted.len() as u32;
             for (place, probing) in (0..).zip(wanted) {
-                let same = before.iter().position(|round| round.probing.is(&probing));
-                self.running.push(match same {
-                    Some(same) => before.swap_remove(same),
-                    // So the first probes of a pool are spread over the interval.
-                    None => Round::begin(&self.means, &probing, probing.every * place / count),
-                });
+                let key = (probing.instance, probing.backend.number);
+                let same = before.remove(&key).filter(|round| round.probing.is(&probing));
+                // So the first probes of a pool are spread over the interval.
+                let begin = || Round::begin(&self.means, &probing, probing.every * place / count);
+                self.running.insert(key, same.unwrap_or_else(begin));
             }
         }
     }
@@ -130,8 +131,9 @@ impl Probing {
         pool.backends.iter().map(probing).collect()
     }
 
+    /// Whether another one for the same instance and id would be the same.
     fn is(&self, other: &Self) -> bool {
-        self.instance == other.instance && Arc::ptr_eq(&self.backend, &other.backend) && self.policy == other.policy
+        Arc::ptr_eq(&self.backend, &other.backend) && self.policy == other.policy
     }
 
     async fn run(self, means: Arc<Means>, pause: Duration) {

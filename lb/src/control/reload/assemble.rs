@@ -103,7 +103,8 @@ impl Work {
         let mut state = PoolState::new(pool, Members::default(), strategy.clone());
         let planned = state.members.planned(entries, pool.health.initial, pool.slow_start);
         let settings = pool.strategy.clone();
-        let assembly = state.assembly_of(planned.clone(), strategy.clone(), settings, SlotsOf::InCharge);
+        let mut assembly = state.assembly_of(planned.clone(), strategy.clone(), settings, SlotsOf::InCharge);
+        state.add_shadows(&mut assembly, &candidate.shadows);
         self.jobs.push(PoolJob { index, assembly, swap: None, learnt: None });
         self.members.push(Some(planned));
         state.is_dirty = false;
@@ -123,6 +124,7 @@ impl Work {
         let planned = pool.members.planned(entries, wanted.health.initial, wanted.slow_start);
         let is_same = candidate.strategy.is_none()
             && pool.settings() == settings
+            && pool.shadows.are(&candidate.shadows)
             && !pool.is_dirty
             && planned.iter().map(|member| &member.entry).eq(pool.members.iter().map(|member| &member.entry));
         if is_same {
@@ -148,7 +150,8 @@ impl Work {
         // A strategy that is put back keeps its own state. Its predecessor failed, so that one's state is not used.
         let is_swap = candidate.strategy.is_some() && !candidate.is_return;
         let swap = is_swap.then(|| (pool.strategy.clone(), settings.options.clone()));
-        let assembly = pool.assembly_of(planned.clone(), strategy, settings.clone(), slots);
+        let mut assembly = pool.assembly_of(planned.clone(), strategy, settings.clone(), slots);
+        pool.add_shadows(&mut assembly, &candidate.shadows);
         self.jobs.push(PoolJob { index, assembly, swap, learnt });
         self.members.push(Some(planned));
     }

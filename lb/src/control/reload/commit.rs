@@ -11,7 +11,7 @@ use super::{Candidate, Prepared, outcome};
 use crate::config::{self, Config};
 use crate::control::api::{ReloadResult, RolledBack};
 use crate::control::membership::{Membership, Plan};
-use crate::control::pools::{Member, PoolKey, PoolState, Replaced};
+use crate::control::pools::{Member, PoolKey, PoolState, Replaced, ShadowChoice};
 use crate::control::publish::{BuiltPool, FollowUp, Publisher};
 use crate::control::trust::Tenure;
 use crate::telemetry::logs;
@@ -22,6 +22,8 @@ struct Changes {
     members: Vec<(PoolKey, Replaced)>,
     /// Pools that got another instance.
     swapped: Vec<PoolKey>,
+    /// Pools that got other shadows.
+    shadows: Vec<(PoolKey, Vec<ShadowChoice>)>,
 }
 
 // === impl Reloads: commit ===
@@ -67,6 +69,9 @@ impl Reloads {
             let instance = desk.pools[pool].strategy.instance();
             desk.wait_for_newest(FollowUp::InCharge { pool, instance });
         }
+        for (pool, came) in changes.shadows {
+            desk.shadows_begin(pool, came);
+        }
         let replaced = changes.members.into_iter().flat_map(|(_, replaced)| replaced.left).collect();
         desk.wait_for_newest(FollowUp::Replaced(replaced));
         desk.see_off(left);
@@ -101,7 +106,10 @@ impl Reloads {
                 desk.builder.retire(old);
             }
             changes.members.push((key, pool.members.replace(members[index].take().unwrap_or_default())));
+            let replaced = pool.shadows.replace(candidates[index].shadows.clone(), &assembled.generation);
             pool.adopt(assembled);
+            changes.shadows.push((key, desk.shadows_replaced(key, replaced)));
+            let pool = &desk.pools[key];
             if let Some(kind) = candidates[index].swap_kind() {
                 changes.swapped.push(key);
                 let plugin = pool.strategy.plugin();

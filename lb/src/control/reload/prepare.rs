@@ -10,12 +10,12 @@ use super::listen::Doors;
 use super::read::{read, without_overrides};
 use super::reloads::PreparationResult;
 use super::swap::open;
-use super::trial::{AllStaged, InCharge, stage, vet};
+use super::trial::{AllStaged, InCharge, Running, stage, vet};
 use super::{Prepared, Target};
 use crate::config::{Config, Source};
 use crate::control::api::{Overriding, ReloadError};
 use crate::control::membership::{Launched, Overlay, Plan, vet_backends};
-use crate::control::pools::{PoolState, Pools};
+use crate::control::pools::{PoolState, Pools, ShadowState};
 use crate::control::publish::Builder;
 use crate::control::trust::vet::{VetBackend, Vetter};
 use crate::control::watch::{Attempt, Reporter};
@@ -37,9 +37,14 @@ pub(super) struct Preparation {
     pub(super) given_up: Arc<Notify>,
 }
 
-/// Strategies and settings by pool.
-pub(super) fn in_charge(pools: &Pools) -> InCharge {
-    let one = |pool: &PoolState| (pool.name.to_string(), (pool.strategy.clone(), pool.settings().clone()));
+/// Strategies and settings by pool. `restarts`: shadows that are off are to begin anew.
+pub(super) fn in_charge(pools: &Pools, restarts: bool) -> InCharge {
+    let one = |pool: &PoolState| {
+        let shadows = pool.shadows.iter().filter(|shadow| !(restarts && shadow.is_off()));
+        let shadows = shadows.map(ShadowState::choice).collect();
+        let (strategy, settings) = (pool.strategy.clone(), pool.settings().clone());
+        (pool.name.to_string(), Running { strategy, settings, shadows })
+    };
     pools.iter().map(one).collect()
 }
 

@@ -6,12 +6,13 @@
 use sha2::{Digest, Sha256};
 
 use super::pinned::pinned;
+use super::trial::roles;
 use crate::config::{
     self, Admin, Config, Course, DEFAULT_POOL, Limits, Loaded, Policy, PoolConfig, Proxy, Reload, RetryPolicy, Route,
     Source, State, Strategy, Timeouts,
 };
 use crate::control::api::{Overriding, ReloadError};
-use crate::control::trust::plugins;
+use crate::control::trust::{Role, plugins};
 use crate::control::watch::{Attempt, Taken};
 
 /// The goal of a reload.
@@ -83,9 +84,10 @@ pub(super) fn without_overrides(source: &Source, overrides: &[Overriding], attem
         return None;
     }
     let file = config::load_bytes(source, &bytes).ok()?.config;
-    let read = file.pools.iter().zip(attempt.plugins.as_ref()?);
-    let taken = read.map(|(pool, taken)| match overrides.iter().any(|one| one.pool == pool.name) {
-        true => Taken::unread(plugins::candidates(&file.plugin_dirs, &pool.strategy.plugin)),
+    let read = roles(&file).zip(attempt.plugins.as_ref()?);
+    let is_overridden = |role: &Role<'_>| !role.is_shadow() && overrides.iter().any(|one| one.pool == role.pool);
+    let taken = read.map(|(role, taken)| match is_overridden(&role) {
+        true => Taken::unread(plugins::candidates(&file.plugin_dirs, role.plugin)),
         false => taken.clone(),
     });
     Some(Attempt { config, plugins: Some(taken.collect()) })
@@ -209,7 +211,7 @@ fn note_pool(running: &PoolConfig, pool: &PoolConfig, note: &mut impl FnMut(&str
     // `note_rules` compares the checks and the rules for failing backends.
     let PoolConfig { name, strategy, backends, health: _, outlier: _, panic: _, slow_start: _ } = pool;
     // A change of plugin or options is a swap of the strategy, which the report lists for itself.
-    let Strategy { plugin: _, sha256, hash_on, hash, fallback, load_reports, probe, options: _ } = strategy;
+    let Strategy { plugin: _, sha256, hash_on, hash, fallback, load_reports, probe, options: _, shadows } = strategy;
     let (before, key) = (&running.strategy, |key: &str| plugins::key_of(name, key));
     note(&key("backends"), *backends != running.backends);
     note(&key("strategy.hash_on"), *hash_on != before.hash_on);
@@ -218,6 +220,7 @@ fn note_pool(running: &PoolConfig, pool: &PoolConfig, note: &mut impl FnMut(&str
     note(&key("strategy.load_reports"), *load_reports != before.load_reports);
     note(&key("strategy.probe"), *probe != before.probe);
     note(&key("strategy.sha256"), *sha256 != before.sha256);
+    note(&key("strategy.shadow"), *shadows != before.shadows);
 }
 
 /// The sections that pools may have for themselves, of the pools at these places; those of `default` are the global

@@ -132,7 +132,7 @@ impl Reloads {
             loader: self.tools.loader.clone(),
             vetter: self.tools.vetter.clone(),
             builder: desk.builder.clone(),
-            in_charge: in_charge(&desk.pools),
+            in_charge: in_charge(&desk.pools, !transaction.by.is_automatic()),
             overlay: Membership::overlay_now(desk),
             launched: Launched::of(&desk.pools[PoolKey::DEFAULT].members),
             doors: Doors {

@@ -9,9 +9,10 @@ use tokio::time::Instant;
 use super::reloads::{Reloads, access_log_of, discard};
 use super::state::{Answer, Rollback, State, Transaction};
 use super::{Candidate, Prepared, Target, outcome};
+use crate::config;
 use crate::control::api::{Overriding, ReloadError, ReloadReport, ReloadResult, RolledBack, Trigger};
-use crate::control::pools::{Kept, PoolKey, PoolState};
-use crate::control::publish::Publisher;
+use crate::control::pools::{Kept, PoolKey, PoolState, ShadowState};
+use crate::control::publish::{FollowUp, Publisher};
 use crate::control::trust::{Crash, Opinion, Tenure};
 use crate::generation::SILENCE_MAX;
 
@@ -30,7 +31,9 @@ impl Reloads {
             let state = &desk.pools[pool];
             let (plugin, instance) = (state.strategy.plugin(), state.strategy.instance());
             desk.metrics.instance_in_charge(&state.name, plugin.name(), state.strategy.panics().clone());
-            desk.wait_for_newest(crate::control::publish::FollowUp::InCharge { pool, instance });
+            desk.wait_for_newest(FollowUp::InCharge { pool, instance });
+            let shadows = desk.pools[pool].shadows.iter().map(ShadowState::choice).collect();
+            desk.shadows_begin(pool, shadows);
         }
         self.note_proven(desk);
     }
@@ -64,7 +67,8 @@ impl Reloads {
     /// The wait for the workers is over: probation counts from here.
     pub(in crate::control) fn in_charge(desk: &mut Publisher, pool: PoolKey, instance: u64) {
         let Some(pool) = desk.pools.get_mut(pool) else { return };
-        let counted = desk.metrics.pick_totals(&pool.name);
+        let (name, counted) = (pool.name.clone(), desk.metrics.pick_totals(&pool.name));
+        pool.shadows.begins(instance, |shadow| desk.metrics.shadow_totals(&name, shadow));
         if pool.strategy.instance() == instance
             && let Tenure::OnProbation(probation) = pool.tenure_mut()
         {
@@ -75,7 +79,7 @@ impl Reloads {
     /// The next look at strategies on probation.
     pub(in crate::control) fn next_look(&self, desk: &Publisher) -> Option<Instant> {
         let is_on_probation = |pool: &PoolState| matches!(pool.tenure(), Tenure::OnProbation(_));
-        desk.pools.iter().any(is_on_probation).then_some(self.next_look)
+        (desk.pools.iter().any(is_on_probation) || Self::has_shadows(desk)).then_some(self.next_look)
     }
 
     /// Looks at the strategies on probation, if that is due. A strategy that failed is rolled back as soon as no reload
@@ -88,7 +92,8 @@ impl Reloads {
 
     fn look(&mut self, desk: &mut Publisher) {
         self.next_look = Instant::now() + LOOK_EVERY;
-        let failed = failed(desk);
+        let hanging = Self::look_at_shadows(desk);
+        let failed = failed(desk, hanging);
         self.note_proven(desk);
         match (failed, self.state.is_idle()) {
             (Some((pool, reason)), true) => {
@@ -187,13 +192,17 @@ impl Reloads {
         let mut candidates = Vec::new();
         for (index, (key, pool)) in desk.pools.entries().enumerate() {
             let Some(kept) = pool.kept().filter(|_| pools.contains(&key)) else {
-                candidates.push(Candidate::staying(pool.strategy.plugin().clone()));
+                let staying = Candidate::staying(pool.strategy.plugin().clone());
+                candidates.push(staying.with_shadows(pool.shadows.choices()));
                 continue;
             };
-            config.pools[index].strategy = kept.settings.clone();
+            // The shadows stay those that they are.
+            let shadows = std::mem::take(&mut config.pools[index].strategy.shadows);
+            config.pools[index].strategy = config::Strategy { shadows, ..kept.settings.clone() };
             overrides.retain(|one| *one.pool != *pool.name);
             overrides.extend(kept.overriding.clone());
-            candidates.push(Candidate::back(kept, &pool.strategy, pool.settings()));
+            let back = Candidate::back(kept, &pool.strategy, pool.settings());
+            candidates.push(back.with_shadows(pool.shadows.choices()));
         }
         let target = Target { config, applied: Vec::new(), needs_restart: Vec::new(), warnings, pinned: None };
         let (listeners, access_log) = (desk.listeners.open().to_vec(), access_log_of(desk));
@@ -252,10 +261,10 @@ fn not_proven(desk: &Publisher, pools: &[PoolKey]) -> Vec<String> {
 }
 
 /// The first pool whose strategy failed its probation and can be rolled back, and the reason. Ends probations that are
-/// over.
-fn failed(desk: &mut Publisher) -> Option<(PoolKey, String)> {
+/// over. `hanging` workers are in a pick of a shadow.
+fn failed(desk: &mut Publisher, hanging: usize) -> Option<(PoolKey, String)> {
     let now = Instant::now();
-    let stuck = desk.hall.stuck_workers(SILENCE_MAX);
+    let stuck = desk.hall.stuck_workers(SILENCE_MAX).saturating_sub(hanging);
     let mut failed = None;
     for (key, pool) in desk.pools.entries_mut() {
         let Tenure::OnProbation(probation) = pool.tenure() else { continue };

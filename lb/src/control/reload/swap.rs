@@ -6,15 +6,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lb_strategy_host::{Loader, Plugin, Strategy};
+use lb_strategy_host::{Loader, Plugin, Staged, Strategy};
 
 use super::Target;
 use super::trial::{AllStaged, InCharge, refusal};
 use crate::access_log::AccessLog;
 use crate::config;
 use crate::control::api::{PoolReload, ReloadError, StateHandOver, StrategyChange};
-use crate::control::pools::Kept;
-use crate::control::trust::plugins;
+use crate::control::pools::{Kept, ShadowChoice};
+use crate::control::trust::{Role, plugins};
 use crate::control::watch::Attempt;
 use crate::listener::Listener;
 use crate::telemetry::SwapKind;
@@ -38,31 +38,68 @@ pub(in crate::control) struct Candidate {
     pub(in crate::control) change: StrategyChange,
     /// It was in charge before, and is put back with its state.
     pub(in crate::control) is_return: bool,
+    /// The shadows that its pool is to have.
+    pub(in crate::control) shadows: Vec<ShadowChoice>,
     plugin: Arc<Plugin>,
     file: PathBuf,
 }
 
-/// Opens every pool's plugin. Makes an instance if plugin or options differ from those `in_charge`.
+/// Opens every pool's plugins. Makes an instance if plugin or options differ from those `in_charge`.
 pub(super) fn open(loader: &Loader, staged: AllStaged, in_charge: &InCharge) -> Result<Prepared, ReloadError> {
     let AllStaged { mut target, plugins: staged, files } = staged;
     let mut candidates = Vec::with_capacity(staged.len());
     let mut warnings = Vec::new();
-    for (pool, staged) in target.config.pools.iter().zip(staged) {
+    let mut staged = staged.into_iter();
+    for (pool, staged) in target.config.pools.iter().zip(&mut staged) {
         let file = staged.origin.clone();
-        let plugin = plugins::open_plugin(loader, staged, pool).map_err(refusal)?;
-        let change = in_charge.get(&pool.name).map_or(StrategyChange::New, |(running, settings)| {
-            let has_same_options = settings.options == pool.strategy.options;
-            change_between(running.plugin(), &plugin, has_same_options)
+        let role = Role::in_charge(pool);
+        let plugin = plugins::open_plugin(loader, staged, &role).map_err(refusal)?;
+        let change = in_charge.get(&pool.name).map_or(StrategyChange::New, |running| {
+            let has_same_options = running.settings.options == pool.strategy.options;
+            change_between(running.strategy.plugin(), &plugin, has_same_options)
         });
         let strategy = match change {
             StrategyChange::Unchanged => None,
-            _ => Some(plugins::instance(plugin.clone(), pool).map_err(refusal)?),
+            _ => Some(plugins::instance(plugin.clone(), &role).map_err(refusal)?),
         };
         warnings.extend(strategy.as_ref().and_then(|strategy| plugins::unsent_probes(pool, strategy.plugin())));
-        candidates.push(Candidate { strategy, change, is_return: false, plugin, file });
+        candidates.push(Candidate { strategy, change, is_return: false, shadows: Vec::new(), plugin, file });
+    }
+    for (pool, candidate) in target.config.pools.iter().zip(&mut candidates) {
+        let running = in_charge.get(&pool.name).map_or(&[][..], |running| &running.shadows);
+        for ((role, settings), staged) in Role::shadows(pool).zip(&pool.strategy.shadows).zip(&mut staged) {
+            candidate.shadows.push(open_shadow(loader, staged, &role, settings, running)?);
+        }
+        let key = plugins::key_of(&pool.name, "strategy.shadow");
+        let is_new = |choice: &ShadowChoice| !running.iter().any(|old| Arc::ptr_eq(&old.strategy, &choice.strategy));
+        // Also if only the bytes of a shadow differ.
+        if candidate.shadows.iter().any(is_new) && !target.applied.contains(&key) {
+            target.applied.push(key);
+        }
     }
     target.warnings.append(&mut warnings);
     Ok(Prepared { target, candidates, listeners: Vec::new(), access_log: None, files })
+}
+
+/// The running instance with the same id, plugin and options, else a new one.
+fn open_shadow(
+    loader: &Loader,
+    staged: Staged,
+    role: &Role<'_>,
+    settings: &config::Shadow,
+    running: &[ShadowChoice],
+) -> Result<ShadowChoice, ReloadError> {
+    let plugin = plugins::open_plugin(loader, staged, role).map_err(refusal)?;
+    let is_same = |old: &&ShadowChoice| {
+        old.settings.id == settings.id
+            && old.settings.options == settings.options
+            && Arc::ptr_eq(old.strategy.plugin(), &plugin)
+    };
+    let strategy = match running.iter().find(is_same) {
+        Some(old) => old.strategy.clone(),
+        None => plugins::instance(plugin, role).map_err(refusal)?,
+    };
+    Ok(ShadowChoice { strategy, settings: settings.clone() })
 }
 
 fn change_between(old: &Arc<Plugin>, new: &Arc<Plugin>, has_same_options: bool) -> StrategyChange {
@@ -89,7 +126,13 @@ impl Candidate {
     /// Leaves the instance in charge.
     pub(in crate::control) fn staying(plugin: Arc<Plugin>) -> Self {
         let file = plugin.path().map(ToOwned::to_owned).unwrap_or_default();
-        Self { strategy: None, change: StrategyChange::Unchanged, is_return: false, plugin, file }
+        let (change, shadows) = (StrategyChange::Unchanged, Vec::new());
+        Self { strategy: None, change, is_return: false, shadows, plugin, file }
+    }
+
+    /// The same, with these shadows.
+    pub(in crate::control) fn with_shadows(self, shadows: Vec<ShadowChoice>) -> Self {
+        Self { shadows, ..self }
     }
 
     pub(in crate::control) fn plugin(&self) -> &Plugin {

@@ -12,23 +12,38 @@ use lb_strategy_host::{Loader, Staged, Strategy};
 use super::Target;
 use crate::config;
 use crate::control::api::ReloadError;
+use crate::control::pools::ShadowChoice;
 use crate::control::trust::vet::{VetBackend, VetStage, Vetter};
-use crate::control::trust::{PluginError, plugins};
+use crate::control::trust::{PluginError, Role, plugins};
 use crate::control::watch::{Attempt, Taken};
 
-/// The strategy and the settings in charge of each pool, by name.
-pub(in crate::control) type InCharge = HashMap<String, (Arc<Strategy>, config::Strategy)>;
+/// What runs in each pool, by its name.
+pub(in crate::control) type InCharge = HashMap<String, Running>;
+
+/// The strategies of a pool.
+#[derive(Clone)]
+pub(in crate::control) struct Running {
+    pub(in crate::control) strategy: Arc<Strategy>,
+    pub(in crate::control) settings: config::Strategy,
+    /// Those that may stay.
+    pub(in crate::control) shadows: Vec<ShadowChoice>,
+}
 
 /// A target with its staged plugins.
 pub(in crate::control) struct AllStaged {
     pub(in crate::control) target: Target,
-    /// By pool.
+    /// By pool, then those of all shadows in the order of their pools.
     pub(super) plugins: Vec<Staged>,
     /// For an override: the content of the files that it has read, as a reload without overrides would find it.
     pub(super) files: Option<Attempt>,
 }
 
-/// Finds, checks and copies every pool's plugin. Blocks. Notes in `attempt` the content that was read.
+/// The roles of all strategies: one for each pool, then all shadows.
+pub(super) fn roles(config: &config::Config) -> impl Iterator<Item = Role<'_>> {
+    config.pools.iter().map(Role::in_charge).chain(config.pools.iter().flat_map(Role::shadows))
+}
+
+/// Finds, checks and copies every plugin. Blocks. Notes in `attempt` the content that was read.
 pub(in crate::control) fn stage(
     loader: &Loader,
     target: Target,
@@ -37,14 +52,14 @@ pub(in crate::control) fn stage(
     let directories = &target.config.plugin_dirs;
     let mut staged: Result<Vec<Staged>, ReloadError> = Ok(Vec::new());
     let mut taken = Vec::new();
-    for pool in &target.config.pools {
-        let candidates = plugins::candidates(directories, &pool.strategy.plugin);
+    for role in roles(&target.config) {
+        let candidates = plugins::candidates(directories, role.plugin);
         let Ok(plugins) = &mut staged else {
             // An earlier plugin was refused, so this one is not read.
             taken.push(Taken::unread(candidates));
             continue;
         };
-        let found = match plugins::stage(loader, directories, pool) {
+        let found = match plugins::stage(loader, directories, &role) {
             Ok(plugin) => {
                 let found = (plugin.origin.clone(), plugin.sha256);
                 plugins.push(plugin);
@@ -71,12 +86,13 @@ pub(in crate::control) async fn vet(
 ) -> Result<(), ReloadError> {
     let Some(vetter) = vetter else { return Ok(()) };
     let AllStaged { target, plugins: all, files: _ } = staged;
-    for ((pool, staged), backends) in target.config.pools.iter().zip(all).zip(backends) {
-        let is_known = in_charge.get(&pool.name).is_some_and(|(running, settings)| {
-            running.plugin().sha256() == Some(staged.sha256) && settings.options == pool.strategy.options
-        });
+    let by_pool: HashMap<&str, Vec<VetBackend>> =
+        target.config.pools.iter().map(|pool| pool.name.as_str()).zip(backends).collect();
+    for (role, staged) in roles(&target.config).zip(all) {
+        let is_known = in_charge.get(role.pool).is_some_and(|running| running.has(staged.sha256, &role));
         if !is_known {
-            plugins::vet(vetter, staged, pool, target.config.proxy.workers, backends).await.map_err(refusal)?;
+            let backends = by_pool.get(role.pool).cloned().unwrap_or_default();
+            plugins::vet(vetter, staged, &role, target.config.proxy.workers, backends).await.map_err(refusal)?;
         }
     }
     Ok(())
@@ -94,4 +110,18 @@ pub(super) fn refusal(error: PluginError) -> ReloadError {
         PluginError::Hook { .. } => "new".to_owned(),
     };
     ReloadError::refused(stage, error)
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Whether the strategy in charge or a shadow has these bytes and the options of `role`: its trial is done.
+    fn has(&self, sha256: [u8; 32], role: &Role<'_>) -> bool {
+        let is_same = |strategy: &Strategy, options: &serde_json::Value| {
+            strategy.plugin().sha256() == Some(sha256) && options == role.options
+        };
+        let mut shadows = self.shadows.iter();
+        is_same(&self.strategy, &self.settings.options)
+            || shadows.any(|shadow| is_same(&shadow.strategy, &shadow.settings.options))
+    }
 }

@@ -11,7 +11,7 @@ use lb_strategy_host::{Loader, Staged, Wanted};
 
 use crate::config::{Config, Plugin, PoolConfig};
 use crate::control::api::RolledBack;
-use crate::control::trust::{Found, Records};
+use crate::control::trust::{Found, Records, Role};
 use crate::telemetry::{FilesVerdict, Metrics, ReloadEnd, ReloadKind, ReloadOutcome};
 
 /// What decides if there is nothing to load.
@@ -27,12 +27,21 @@ pub(super) enum Choice {
     BuiltIn,
 }
 
+/// A shadow that a start loads.
+pub(super) struct StagedShadow {
+    pub(super) staged: Staged,
+    /// It crashed in an earlier run, so it is off.
+    pub(super) blamed: Option<String>,
+}
+
 /// The strategies of a start.
 pub(super) struct Chosen {
     /// With the plugins that are chosen.
     pub(super) config: Config,
     /// One for each pool.
     pub(super) choices: Vec<Choice>,
+    /// Of all pools, in the order of the pools.
+    pub(super) shadows: Vec<StagedShadow>,
     /// The crashes that mattered.
     pub(super) found: Vec<Found>,
     /// The strategies of the files that are not in charge.
@@ -61,7 +70,24 @@ pub(super) fn choose(mut config: Config, staged: Vec<Staged>, loader: &Loader, r
         }
         found.push(Found { pool: pool.name.clone(), status: crash.status(&pool.name, instead), crash });
     }
-    Chosen { config, choices, found, rolled_back }
+    Chosen { config, choices, shadows: Vec::new(), found, rolled_back }
+}
+
+/// Adds the shadows of all pools, in their order. One that crashed is off.
+pub(super) fn choose_shadows(mut chosen: Chosen, staged: Vec<Staged>, records: &Records) -> Chosen {
+    let Chosen { config, shadows, found, .. } = &mut chosen;
+    for (role, staged) in config.pools.iter().flat_map(Role::shadows).zip(staged) {
+        let (pool, sha256) = (role.owner(), staged.sha256_hex());
+        let crash = records.crash_of(&pool, &sha256, role.options);
+        let blamed = crash.map(|crash| format!("it crashed in an earlier run: {}", crash.cause()));
+        found.extend(crash.map(|crash| Found {
+            status: crash.status(&pool, Some("the shadow is off, and requests need none".to_owned())),
+            crash: crash.clone(),
+            pool,
+        }));
+        shadows.push(StagedShadow { staged, blamed });
+    }
+    chosen
 }
 
 /// What a start would say about the strategy of `pool`, if a crash keeps that out. Loads nothing.

@@ -5,19 +5,19 @@
 
 use std::path::PathBuf;
 
-use lb_strategy_host::Loader;
+use lb_strategy_host::{Loader, Staged};
 use serde::Serialize;
 
 use crate::config::{Config, InitialState};
 use crate::control::api::{FoundStrategy, LoadedStrategy};
 use crate::control::membership::{Overlay, Plan, vet_backends};
-use crate::control::pools::{Entry, Members, PoolState};
+use crate::control::pools::{Entry, Members, PoolState, ShadowChoice, ShadowState};
 use crate::control::start::StartError;
 use crate::control::start::blamed::forecast;
 use crate::control::state::Scratch;
 use crate::control::trust::plugins::{self, key_of};
 use crate::control::trust::vet::Vetter;
-use crate::control::trust::{PluginError, Records};
+use crate::control::trust::{PluginError, Records, Role};
 
 /// The result of a successful `lb check`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -40,30 +40,41 @@ pub fn check(config: &Config, vet: Option<PathBuf>) -> Result<CheckReport, Start
     let records = Records::peek(&config.state.dir);
     let (mut strategies, mut warnings) = (Vec::new(), Vec::new());
     for pool in &config.pools {
-        let staged = plugins::stage(&loader, &config.plugin_dirs, pool)?;
-        warnings.extend(forecast(pool, &staged.sha256_hex(), &loader, &records));
         let all =
             Plan::of(&Config { pools: vec![pool.clone()], launcher: None, ..config.clone() }, &Overlay::default(), &[]);
         let entries = &all.pools[0];
-        if let Some(vetter) = &vetter {
-            let workers = config.proxy.workers;
-            runtime.block_on(plugins::vet(vetter, &staged, pool, workers, vet_backends(entries)))?;
-        }
-        let (strategy, loaded) = plugins::open(&loader, staged, pool)?;
+        let try_one = |role: &Role<'_>, staged: Staged| {
+            if let Some(vetter) = &vetter {
+                let workers = config.proxy.workers;
+                runtime.block_on(plugins::vet(vetter, &staged, role, workers, vet_backends(entries)))?;
+            }
+            plugins::open(&loader, staged, role)
+        };
+        let role = Role::in_charge(pool);
+        let staged = plugins::stage(&loader, &config.plugin_dirs, &role)?;
+        warnings.extend(forecast(pool, &staged.sha256_hex(), &loader, &records));
+        let (strategy, loaded) = try_one(&role, staged)?;
         warnings.extend(plugins::unsent_probes(pool, strategy.plugin()));
+        let shadows = Role::shadows(pool).zip(&pool.strategy.shadows);
+        let shadows: Result<Vec<_>, PluginError> = shadows
+            .map(|(role, settings)| {
+                let (strategy, _) = try_one(&role, plugins::stage(&loader, &config.plugin_dirs, &role)?)?;
+                Ok(ShadowState::new(ShadowChoice { strategy, settings: settings.clone() }))
+            })
+            .collect();
         // One state for all lists: the strategy may compare them by their epochs.
         let mut state = PoolState::new(pool, Members::default(), strategy);
+        state.shadows = shadows?.into_iter().collect();
         for count in [0, 1, entries.len()] {
             let entries: Vec<Entry> = match count {
                 1 if entries.is_empty() => vec![Entry::stand_in()],
                 count => entries[..count].to_vec(),
             };
             state.members = Members::of(&entries, InitialState::Up);
-            state.assembly().build().map_err(|source| PluginError::Hook {
-                pool: pool.name.clone(),
-                key: key_of(&pool.name, "backends"),
-                source,
-            })?;
+            let refused =
+                |source| PluginError::Hook { pool: pool.name.clone(), key: key_of(&pool.name, "backends"), source };
+            let mut built = state.assembly().build().map_err(refused)?;
+            built.refused.pop().map_or(Ok(()), |(_, source)| Err(refused(source)))?;
         }
         strategies.push(loaded);
     }

@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use lb_strategy_host::{Loader, Staged, crash};
 
 use super::StartError;
-use super::blamed::{Choice, Chosen, choose};
-use crate::config::{Config, PoolConfig, Reach, resolve_address};
+use super::blamed::{Choice, Chosen, StagedShadow, choose, choose_shadows};
+use crate::config::{Config, PoolConfig, Reach, Shadow, resolve_address};
 use crate::control::api::LoadedStrategy;
 use crate::control::membership::{Overlay, Plan, vet_backends};
-use crate::control::pools::{Assembly, Entry, Members, PoolState, Saved};
+use crate::control::pools::{Assembly, Entry, Members, PoolState, Saved, ShadowChoice, ShadowState};
 use crate::control::publish::Builder;
 use crate::control::state::StateDir;
 use crate::control::trust::plugins::{self, key_of};
 use crate::control::trust::vet::{VetBackend, Vetter};
-use crate::control::trust::{PluginError, Records, built_in};
+use crate::control::trust::{PluginError, Records, Role, built_in};
 use crate::control::watch::{Attempt, Taken};
 use crate::generation::PoolGeneration;
 
@@ -76,11 +76,14 @@ pub(super) fn prepare(
     let loader = Loader::new(state.plugins(), config.proxy.workers)
         .with_images_max(config.reload.max_images)
         .with_group_writable(config.allow_group_writable);
-    let staged = config.pools.iter().map(|pool| plugins::stage(&loader, &config.plugin_dirs, pool));
+    let staged = config.pools.iter().map(|pool| plugins::stage(&loader, &config.plugin_dirs, &Role::in_charge(pool)));
     let staged = staged.collect::<Result<Vec<_>, _>>()?;
-    let attempt = loaded.map(|sha256| attempt_of(&config, sha256, &staged));
+    let shadows = config.pools.iter().flat_map(Role::shadows);
+    let shadows = shadows.map(|role| plugins::stage(&loader, &config.plugin_dirs, &role));
+    let shadows = shadows.collect::<Result<Vec<_>, _>>()?;
+    let attempt = loaded.map(|sha256| attempt_of(&config, sha256, staged.iter().chain(&shadows)));
     let vetter = vet.map(|executable| Vetter::new(executable, Some(&config.state.dir)));
-    let chosen = choose(config, staged, &loader, &records);
+    let chosen = choose_shadows(choose(config, staged, &loader, &records), shadows, &records);
     records.settle();
     warnings.append(&mut records.warnings);
     warnings.extend(records.others(&chosen.found));
@@ -117,15 +120,18 @@ pub(super) fn expected(plan: &Plan, number: usize) -> Vec<VetBackend> {
 pub(super) fn open(
     config: &Config,
     loader: Loader,
-    chosen: Vec<Choice>,
+    (chosen, shadows): (Vec<Choice>, Vec<StagedShadow>),
     members: Vec<Members>,
     (mut saved, mut warnings): (Saved, Vec<String>),
 ) -> Result<Opened, StartError> {
     let mut pools = Vec::with_capacity(config.pools.len());
     let mut strategies = Vec::with_capacity(config.pools.len());
+    let mut shadows = shadows.into_iter();
     for ((pool, choice), members) in config.pools.iter().zip(chosen).zip(members) {
         let (strategy, loaded) = match choice {
-            Choice::Wanted(staged) | Choice::LastProven(staged) => plugins::open(&loader, staged, pool)?,
+            Choice::Wanted(staged) | Choice::LastProven(staged) => {
+                plugins::open(&loader, staged, &Role::in_charge(pool))?
+            }
             Choice::BuiltIn => {
                 let strategy = built_in(&pool.name, config.proxy.workers);
                 let loaded = plugins::loaded(&pool.name, &strategy);
@@ -136,9 +142,23 @@ pub(super) fn open(
         warnings.extend(plugins::unsent_probes(pool, strategy.plugin()));
         let mut state = PoolState::new(pool, members, strategy);
         warnings.extend(state.take_up(&mut saved));
+        state.shadows = open_shadows(pool, &loader, &mut shadows)?.into_iter().collect();
         pools.push(state);
     }
     Ok(Opened { loader, pools, strategies, warnings })
+}
+
+/// Opens the shadows of `pool`, which are the next ones of `staged`.
+fn open_shadows(
+    pool: &PoolConfig,
+    loader: &Loader,
+    staged: &mut impl Iterator<Item = StagedShadow>,
+) -> Result<Vec<ShadowState>, PluginError> {
+    let open = |((role, settings), StagedShadow { staged, blamed }): ((Role<'_>, &Shadow), StagedShadow)| {
+        let (strategy, _) = plugins::open(loader, staged, &role)?;
+        Ok(ShadowState::new(ShadowChoice { strategy, settings: settings.clone() }).off(blamed))
+    };
+    Role::shadows(pool).zip(&pool.strategy.shadows).zip(staged).map(open).collect()
 }
 
 /// The first pickers of all pools.
@@ -157,16 +177,22 @@ pub(super) async fn first_pickers(
             let pool = pool.name.to_string();
             PluginError::Hook { key: key_of(&pool, "backends"), pool, source }
         };
-        generations.push(pool.adopt(built.map_err(refused)?));
+        let mut built = built.map_err(refused)?;
+        if let Some((_, source)) = built.refused.pop() {
+            let (pool, key) = (pool.name.to_string(), key_of(&pool.name, "strategy.shadow"));
+            return Err(PluginError::Hook { pool, key, source }.into());
+        }
+        generations.push(pool.adopt(built));
     }
     Ok(generations)
 }
 
-/// The files that a start has read, in the form of a reload's report to the watcher.
-fn attempt_of(config: &Config, sha256: [u8; 32], staged: &[Staged]) -> Attempt {
-    let taken = |(pool, staged): (&PoolConfig, &Staged)| Taken {
-        candidates: plugins::candidates(&config.plugin_dirs, &pool.strategy.plugin),
+/// The files that a start has read, in the form of a reload's report to the watcher: pools, then shadows.
+fn attempt_of<'a>(config: &Config, sha256: [u8; 32], staged: impl Iterator<Item = &'a Staged>) -> Attempt {
+    let roles = config.pools.iter().map(Role::in_charge).chain(config.pools.iter().flat_map(Role::shadows));
+    let taken = |(role, staged): (Role<'_>, &Staged)| Taken {
+        candidates: plugins::candidates(&config.plugin_dirs, role.plugin),
         found: Some((staged.origin.clone(), staged.sha256)),
     };
-    Attempt { config: Some(sha256), plugins: Some(config.pools.iter().zip(staged).map(taken).collect()) }
+    Attempt { config: Some(sha256), plugins: Some(roles.zip(staged).map(taken).collect()) }
 }

@@ -12,24 +12,24 @@ use lb_strategy_host::{LoadError, Loader, Plugin as LoadedPlugin, Staged, Strate
 
 use crate::config::{self, DEFAULT_POOL, Plugin, PoolConfig};
 use crate::control::api::{FoundStrategy, LoadedStrategy, OfferedStrategy};
-use crate::control::trust::PluginError;
 use crate::control::trust::vet::{About, VetBackend, VetError, VetRequest, VetStage, Vetter};
+use crate::control::trust::{PluginError, Role};
 
 /// The symbol that every strategy library exports.
 const ENTRY_SYMBOL: &[u8] = b"lb_strategy_entry_v1";
 
-/// Finds a pool's plugin and does all steps that do not run it.
+/// Finds the plugin and does all steps that do not run it.
 pub(in crate::control) fn stage(
     loader: &Loader,
     directories: &[PathBuf],
-    pool: &config::PoolConfig,
+    role: &Role<'_>,
 ) -> Result<Staged, PluginError> {
-    let refused = |source| plugin_refused(pool, source);
-    let (path, name) = match &pool.strategy.plugin {
+    let refused = |source| plugin_refused(role, source);
+    let (path, name) = match role.plugin {
         Plugin::Name(name) => (find(name, directories).map_err(refused)?, Some(name.as_str())),
         Plugin::Path { path, name } => (path.clone(), name.as_deref()),
     };
-    loader.stage(&Wanted { path: &path, name, sha256: pool.strategy.sha256 }).map_err(refused)
+    loader.stage(&Wanted { path: &path, name, sha256: role.sha256 }).map_err(refused)
 }
 
 /// The files that may be `plugin`. The first one that exists counts.
@@ -48,34 +48,34 @@ pub(in crate::control) fn refused_bytes(error: &PluginError) -> Option<(PathBuf,
     }
 }
 
-/// Tries the staged plugin in a child process, with the pool's options and backends.
+/// Tries the staged plugin in a child process, with its options and the backends of its pool.
 pub(in crate::control) async fn vet(
     vetter: &Vetter,
     staged: &Staged,
-    pool: &config::PoolConfig,
+    role: &Role<'_>,
     workers: usize,
     backends: Vec<VetBackend>,
 ) -> Result<(), PluginError> {
-    let request = VetRequest::new(staged, pool.strategy.options.clone(), workers, backends);
+    let request = VetRequest::new(staged, role.options.clone(), workers, backends);
     let refused = |source: VetError| {
         let key = match source.stage {
-            VetStage::Options => options_key(pool),
-            VetStage::Picker => key_of(&pool.name, "backends"),
-            _ => plugin_key(pool),
+            VetStage::Options => role.options_key(),
+            VetStage::Picker => key_of(role.pool, "backends"),
+            _ => role.plugin_key(),
         };
-        PluginError::Vet { pool: pool.name.clone(), key, source: Box::new(source) }
+        PluginError::Vet { pool: role.pool.to_owned(), key, source: Box::new(source) }
     };
     vetter.vet(&request).await.map(drop).map_err(refused)
 }
 
-/// Opens the staged plugin and makes an instance with the pool's options.
+/// Opens the staged plugin and makes an instance with its options.
 pub(in crate::control) fn open(
     loader: &Loader,
     staged: Staged,
-    pool: &config::PoolConfig,
+    role: &Role<'_>,
 ) -> Result<(Arc<Strategy>, LoadedStrategy), PluginError> {
-    let strategy = instance(open_plugin(loader, staged, pool)?, pool)?;
-    let loaded = loaded(&pool.name, &strategy);
+    let strategy = instance(open_plugin(loader, staged, role)?, role)?;
+    let loaded = loaded(role.pool, &strategy);
     Ok((strategy, loaded))
 }
 
@@ -83,41 +83,22 @@ pub(in crate::control) fn open(
 pub(in crate::control) fn open_plugin(
     loader: &Loader,
     staged: Staged,
-    pool: &config::PoolConfig,
+    role: &Role<'_>,
 ) -> Result<Arc<LoadedPlugin>, PluginError> {
-    loader.open(staged).map_err(|source| plugin_refused(pool, source))
+    loader.open(staged).map_err(|source| plugin_refused(role, source))
 }
 
-/// Makes an instance with the pool's options.
-pub(in crate::control) fn instance(
-    plugin: Arc<LoadedPlugin>,
-    pool: &config::PoolConfig,
-) -> Result<Arc<Strategy>, PluginError> {
-    Strategy::for_pool(plugin, &pool.strategy.options, &pool.name).map_err(|source| PluginError::Hook {
-        pool: pool.name.clone(),
-        key: options_key(pool),
+/// Makes an instance with its options.
+pub(in crate::control) fn instance(plugin: Arc<LoadedPlugin>, role: &Role<'_>) -> Result<Arc<Strategy>, PluginError> {
+    Strategy::for_pool(plugin, role.options, &role.owner()).map_err(|source| PluginError::Hook {
+        pool: role.pool.to_owned(),
+        key: role.options_key(),
         source,
     })
 }
 
-fn plugin_refused(pool: &config::PoolConfig, source: LoadError) -> PluginError {
-    PluginError::Load { pool: pool.name.clone(), key: plugin_key(pool), source: Box::new(source) }
-}
-
-fn plugin_key(pool: &config::PoolConfig) -> String {
-    let key = match &pool.strategy.plugin {
-        Plugin::Name(_) => "strategy.name",
-        Plugin::Path { .. } => "strategy.path",
-    };
-    key_of(&pool.name, key)
-}
-
-fn options_key(pool: &config::PoolConfig) -> String {
-    let name = match &pool.strategy.plugin {
-        Plugin::Name(name) => Some(name),
-        Plugin::Path { name, .. } => name.as_ref(),
-    };
-    key_of(&pool.name, &format!("strategy.config.{}", name.map_or("*", String::as_str)))
+fn plugin_refused(role: &Role<'_>, source: LoadError) -> PluginError {
+    PluginError::Load { pool: role.pool.to_owned(), key: role.plugin_key(), source: Box::new(source) }
 }
 
 /// Describes the plugin of `strategy`.

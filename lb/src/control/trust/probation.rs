@@ -69,7 +69,7 @@ impl Tenure {
     /// How often it was asked in its probation, if `counted` are the counts of its pool now.
     pub(in crate::control) fn picks(&self, counted: PickTotals) -> Option<u64> {
         match self {
-            Self::OnProbation(probation) => Some(probation.from.map_or(0, |from| since(counted, from).picks)),
+            Self::OnProbation(probation) => Some(probation.from.map_or(0, |from| counted.since(from).picks)),
             Self::Proven | Self::Failed(_) => None,
         }
     }
@@ -101,7 +101,7 @@ impl Probation {
         now: Instant,
     ) -> Opinion {
         let Some(from) = self.from else { return Opinion::Watching };
-        let counted = since(counted, from);
+        let counted = counted.since(from);
         match fault(&counted, panics) {
             Some(fault) => Opinion::Failed(fault),
             None if stuck > 0 => Opinion::Failed(format!("{stuck} workers do not respond: a pick may not return")),
@@ -111,19 +111,8 @@ impl Probation {
     }
 }
 
-fn since(now: PickTotals, from: PickTotals) -> PickTotals {
-    // Counts of a removed pool's shards are gone, so a count may be smaller than before.
-    PickTotals {
-        picks: now.picks.saturating_sub(from.picks),
-        timed: now.timed.saturating_sub(from.timed),
-        slow: now.slow.saturating_sub(from.slow),
-        panics: now.panics.saturating_sub(from.panics),
-        senseless: now.senseless.saturating_sub(from.senseless),
-        held: now.held.saturating_sub(from.held),
-    }
-}
-
-fn fault(counted: &PickTotals, hooks: &HookPanics) -> Option<String> {
+/// The fault for which a strategy fails, by its counts and the panics of its instance.
+pub(in crate::control) fn fault(counted: &PickTotals, hooks: &HookPanics) -> Option<String> {
     let PickTotals { picks, timed, slow, panics, senseless, held } = *counted;
     let most = FAULTS_FREE.max(picks / PICKS_PER_FAULT);
     // Picks are counted above, without dry ones.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use lb_strategy::abi::RESPONSE_HEADERS_MAX;
 use lb_strategy_host::{Answered, Strategy};
 
+use crate::generation::PoolGeneration;
 use crate::http1::Fields;
 
 /// The values of all named headers together. One that does not fit is left out.
@@ -25,13 +26,27 @@ pub(super) struct Account {
     bytes_in: u64,
     bytes_out: u64,
     first_body_ns: u64,
+    /// Header values for shadows. Mostly none.
+    others: Vec<Self>,
 }
 
 // === impl Account ===
 
 impl Account {
+    /// For this strategy alone.
     pub(super) fn new(strategy: &Strategy) -> Box<Self> {
-        Box::new(Self {
+        Box::new(Self::of(strategy, Vec::new()))
+    }
+
+    /// For the strategy in charge and the shadows that ask for it.
+    pub(super) fn of_pool(shared: &PoolGeneration) -> Box<Self> {
+        let shadows = shared.shadows.iter().filter(|shadow| shadow.wants.answer);
+        let others = shadows.map(|shadow| Self::of(shadow.picker.strategy(), Vec::new())).collect();
+        Box::new(Self::of(shared.picker.strategy(), others))
+    }
+
+    fn of(strategy: &Strategy, others: Vec<Self>) -> Self {
+        Self {
             instance: strategy.instance(),
             names: strategy.plugin().response_headers().clone(),
             text: Vec::new(),
@@ -39,7 +54,8 @@ impl Account {
             bytes_in: 0,
             bytes_out: 0,
             first_body_ns: 0,
-        })
+            others,
+        }
     }
 
     /// Takes the named values of a head or of trailers. A value that is there already stays.
@@ -54,6 +70,7 @@ impl Account {
                 *value = Some((begin, self.text.len() as u16));
             }
         }
+        self.others.iter_mut().for_each(|other| other.take(fields));
     }
 
     /// Bytes of the request's body so far.
@@ -69,11 +86,12 @@ impl Account {
         self.bytes_out += bytes;
     }
 
-    /// Passes the account to `tell`, for the strategy instance in charge now.
+    /// Passes the account to `tell`, for this strategy instance.
     pub(super) fn with<T>(&self, instance: u64, tell: impl FnOnce(&Answered<'_>) -> T) -> T {
-        let value = |place: Option<(u16, u16)>| place.map(|(begin, end)| &self.text[begin as usize..end as usize]);
-        let headers = self.values.map(value);
-        let count = if instance == self.instance { self.names.len() } else { 0 };
+        let of = self.others.iter().find(|other| other.instance == instance).unwrap_or(self);
+        let value = |place: Option<(u16, u16)>| place.map(|(begin, end)| &of.text[begin as usize..end as usize]);
+        let headers = of.values.map(value);
+        let count = if instance == of.instance { of.names.len() } else { 0 };
         tell(&Answered {
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
@@ -96,6 +114,7 @@ mod tests {
             bytes_in: 0,
             bytes_out: 0,
             first_body_ns: 0,
+            others: Vec::new(),
         }
     }
 

@@ -17,9 +17,10 @@ use super::choose::{Picked, Unpicked, choose};
 use super::hedge::Race;
 use super::retry::{After, Failed, Plan, Retry};
 use super::slot::{Means, Slot};
-use super::{Context, Exchange, notes};
+use super::{Context, Exchange, notes, shadows};
 use crate::http1::{Fields, ResponseHead};
 use crate::proxy::fault::Fault;
+use crate::proxy::shown::Shown;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::view::MemberView;
 
@@ -50,6 +51,8 @@ pub(super) struct Attempt {
     has_ended: bool,
     /// What its response is, if the strategy asks for that.
     account: Option<Box<Account>>,
+    /// What the shadows of the pool picked.
+    shown: Option<Box<Shown>>,
 }
 
 // === impl Exchange: one attempt ===
@@ -115,7 +118,8 @@ impl Exchange {
 impl Attempt {
     /// Takes over the place of the picked backend.
     fn begin(exchange: &Exchange, picked: Picked, number: u32) -> (Self, Means) {
-        let Picked { slot, means, at: _, at_ns, instance, token, fallback: _, by_session: _, set_cookie } = picked;
+        let Picked { slot, means, at: _, at_ns, instance, token, fallback: _, by_session: _, set_cookie, shown } =
+            picked;
         let cuts = slot.member.backend.cuts();
         let mut attempt = Self {
             context: exchange.context.clone(),
@@ -131,30 +135,37 @@ impl Attempt {
             is_tunnel: false,
             has_ended: false,
             account: None,
+            shown,
         };
         attempt.tell_start(exchange);
         (attempt, means)
     }
 
-    /// Tells the strategy in charge that the attempt begins, and opens its account, if it wants that.
+    /// Tells the strategy in charge and the shadows that the attempt begins, and opens its account, if they want that.
     #[inline]
     fn tell_start(&mut self, exchange: &Exchange) {
         let current = exchange.pool.current();
         let Some(current) = &*current else { return };
-        let wants = current.shared.wants;
-        if wants.answer {
-            self.account = Some(Account::new(current.shared.picker.strategy()));
+        let shared = &current.shared;
+        if shared.tells.answer {
+            self.account = Some(Account::of_pool(shared));
         }
-        if wants.start {
-            current.shared.picker.start(&Start {
+        if shared.tells.start {
+            let start = Start {
                 worker: Some(self.context.local.number),
                 backend_id: self.member().backend.number,
                 attempt: self.number,
-                own: self.instance == current.shared.picker.strategy().instance(),
+                own: self.instance == shared.picker.strategy().instance(),
                 token: self.token,
                 body_length: exchange.body.length(),
                 now_ns: self.started_ns,
-            });
+            };
+            if shared.wants.start {
+                shared.picker.start(&start);
+            }
+            if !shared.shadows.is_empty() {
+                shadows::tell_start(shared, self.shown.as_deref(), &start);
+            }
         }
     }
 
@@ -266,15 +277,16 @@ impl Attempt {
         self.slot.wake_next();
     }
 
-    /// Tells the strategy in charge that the attempt has ended, if it wants to know.
+    /// Tells the strategy in charge and the shadows that the attempt has ended, if they want to know.
     #[inline]
-    fn tell_finish(&self, outcome: Outcome, now: Instant) {
+    fn tell_finish(&mut self, outcome: Outcome, now: Instant) {
         let current = self.slot.pool.current();
         let Some(current) = &*current else { return };
-        if current.shared.wants.finish {
+        let shared = &current.shared;
+        if shared.tells.finish {
             let local = &self.context.local;
             let now_ns = local.clock_ns(now);
-            let instance = current.shared.picker.strategy().instance();
+            let instance = shared.picker.strategy().instance();
             let finish = Finish {
                 worker: Some(local.number),
                 backend_id: self.member().backend.number,
@@ -288,10 +300,18 @@ impl Attempt {
                 total_ns: now_ns.saturating_sub(self.started_ns),
                 now_ns,
             };
-            let picker = &current.shared.picker;
+            let picker = &shared.picker;
             match &self.account {
-                Some(account) => account.with(instance, |answered| picker.finish_with(&finish, answered)),
-                None => picker.finish(&finish),
+                _ if !shared.wants.finish => {}
+                Some(account) if shared.wants.answer => {
+                    account.with(instance, |answered| picker.finish_with(&finish, answered));
+                }
+                _ => picker.finish(&finish),
+            }
+            if !shared.shadows.is_empty() {
+                let shown = self.shown.take();
+                shadows::tell_finish(shared, shown.as_deref(), &finish, self.account.as_deref());
+                shown.into_iter().for_each(|shown| local.shown.put(shown));
             }
             // Before the look for a request that waits: the strategy's own counts may be relaxed.
             fence(SeqCst);

@@ -12,11 +12,13 @@ use tokio::time::Instant;
 
 use super::Exchange;
 use super::retry::Plan;
+use super::shadows::show;
 use super::slot::{Means, Slot};
 use crate::generation::{Choice, PoolGeneration, RequestParts};
 use crate::pool::Key;
 use crate::proxy::fault::Fault;
 use crate::proxy::sessions::Session;
+use crate::proxy::shown::Shown;
 use crate::proxy::upstream::Link;
 use crate::proxy::view::MemberView;
 use crate::telemetry::{FallbackReason, SessionResult};
@@ -37,6 +39,8 @@ pub(super) struct Picked {
     pub(super) by_session: bool,
     /// The field Set-Cookie of its response, if its session begins or moves.
     pub(super) set_cookie: Option<Box<[u8]>>,
+    /// What the shadows of the pool picked.
+    pub(super) shown: Option<Box<Shown>>,
 }
 
 /// Why no backend was picked.
@@ -90,9 +94,13 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
         body_length: exchange.body.length(),
         lookup: &parts(exchange, shared.wants.body),
     };
+    let mut shown = None;
     for _ in 0..RACES_MAX {
         let has_room = |index: usize| !has_caps || current.members[index].has_room(caps);
         let choice = ask_for(exchange, plan, shared, &request, has_room)?;
+        if !current.shadows.is_empty() && shown.is_none() && plan.number == 0 && !plan.is_hedge {
+            shown = Some(show(exchange, current, &request, choice.index));
+        }
         let Some((slot, means)) = reserve(exchange, plan, &current.members[choice.index], caps, now) else { continue };
         let instance = match choice.fallback {
             None => shared.picker.strategy().instance(),
@@ -118,6 +126,7 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
             fallback,
             by_session: false,
             set_cookie,
+            shown,
         });
     }
     Err(Unpicked::Raced)
@@ -125,7 +134,7 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
 
 /// The parts of the request that a strategy may look up, with at most `body_bytes` bytes of the body.
 #[inline]
-fn parts(exchange: &Exchange, body_bytes: u32) -> RequestParts<'_> {
+pub(super) fn parts(exchange: &Exchange, body_bytes: u32) -> RequestParts<'_> {
     RequestParts {
         method: &exchange.head.method,
         target: &exchange.head.target,
@@ -212,7 +221,18 @@ fn reserve_connection(
 
 impl Picked {
     fn by_session(slot: Slot, means: Means, at: Instant, at_ns: u64) -> Self {
-        Self { slot, means, at, at_ns, instance: 0, token: 0, fallback: None, by_session: true, set_cookie: None }
+        Self {
+            slot,
+            means,
+            at,
+            at_ns,
+            instance: 0,
+            token: 0,
+            fallback: None,
+            by_session: true,
+            set_cookie: None,
+            shown: None,
+        }
     }
 }
 

@@ -46,7 +46,7 @@ impl RequestGuard {
     }
 
     /// For a second attempt of the same request: it counts picks, and ends nothing.
-    pub(super) fn shadow(&self) -> Self {
+    pub(super) fn twin(&self) -> Self {
         Self {
             context: self.context.clone(),
             settings: self.settings.clone(),

@@ -272,7 +272,7 @@ impl Second {
             Rc::new(Context { local, peer, timer, interim, race: Cell::default() })
         };
         let watch = Rc::new(Watch { client: context.interim.clone(), has_begun: Cell::new(false) });
-        let mut guard = guard.shadow();
+        let mut guard = guard.twin();
         guard.record = exchange.guard.record.as_ref().map(|record| {
             let mut own = Box::<Record>::default();
             own.is_asked = record.is_asked;

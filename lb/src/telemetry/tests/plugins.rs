@@ -27,7 +27,7 @@ fn a_page_is_exported_with_pool_and_strategy_until_the_next_one() {
     let text = scrape(&metrics);
     assert!(!text.families.contains_key("lb_plugin_waits_total"));
     assert_eq!(text.value("lb_plugin_metrics_dropped_total", &[p, s]), 3.0, "drops add up");
-    metrics.plugin_page_ends("p");
+    metrics.plugin_page_ends("p", "s");
     assert_eq!(scrape(&metrics).find("lb_plugin_load", &[p, s, b]), None);
 }
 

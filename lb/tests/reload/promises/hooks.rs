@@ -140,3 +140,44 @@ fn state_and_slots_go_from_c_to_rust_and_back() {
         stand.says_in_the_log(freed);
     }
 }
+
+fn a_shadow_knows_that_it_is_one(language: &'static str) {
+    let stand = Stand::start(language);
+    let own = |name: &str, label: &str| {
+        let page = get(stand.bench.lb.admin, "/metrics").body;
+        metrics::sum(&page, &format!("lb_plugin_{name}"), &[&format!("strategy={label:?}")])
+    };
+    let until = |name: &str, label: &str, count: f64| wait_until(name, || own(name, label) >= count);
+    // In charge.
+    assert_eq!(stand.send("GET", &[], "").status, 200);
+    until("ends_total", "reporter", 1.0);
+    assert_eq!([own("shadow_picks_total", "reporter"), own("own_ends_total", "reporter")], [0.0, 1.0]);
+    // The same as a shadow of round robin, and a shadow that always agrees.
+    let plugin = if language == "C" { "path = \"c.so\"\n" } else { "" };
+    stand.change("round_robin", &format!("[[strategy.shadow]]\nname = \"reporter\"\n{plugin}"));
+    let label = "shadow:reporter";
+    wait_until("every worker to have the shadow", || {
+        let before = own("shadow_picks_total", label);
+        assert_eq!(stand.send("GET", &[], "").status, 200);
+        before > 0.0
+    });
+    let ends = own("ends_total", label);
+    (0..12).for_each(|_| assert_eq!(stand.send("GET", &[], "").status, 200));
+    until("ends_total", label, ends + 12.0);
+    wait_until("its picks", || own("shadow_picks_total", label) >= ends + 12.0);
+    assert!(own("ticks_total", label) > 0.0, "a shadow has ticks");
+    // It picks the first candidate, and round robin the first one and the second one in turn.
+    let (all, own_ends) = (own("ends_total", label), own("own_ends_total", label));
+    assert!(0.0 < own_ends && own_ends < all, "{language}: {own_ends} own ends of {all}");
+    assert_eq!(own("shadow_picks_total", "reporter"), 0.0);
+}
+
+#[test]
+fn a_shadow_knows_that_it_is_one_in_c() {
+    a_shadow_knows_that_it_is_one("C");
+}
+
+#[test]
+fn a_shadow_knows_that_it_is_one_in_rust() {
+    a_shadow_knows_that_it_is_one("Rust");
+}

@@ -33,6 +33,7 @@ pub const LB_BACKEND_DRAINING: u32 = 4;
 
 pub const LB_REQ_HASH: u32 = 1;
 pub const LB_REQ_DRY: u32 = 2;
+pub const LB_REQ_SHADOW: u32 = 4;
 pub const LB_WORKER_ANY: u32 = u32::MAX;
 
 pub const LB_PART_METHOD: u32 = 0;

@@ -1,7 +1,7 @@
 //! The instructions of one pick through the host, without the loop around it: for comparing two builds of the host.
 //!
-//! Run it under callgrind, with a library that asks for nothing and does as little as it can, such as one in C that
-//! always picks index 0:
+//! Run it under callgrind, with a library that asks for nothing and does little. A library in C that always picks
+//! index 0 is best.
 //!
 //! `valgrind --tool=callgrind --toggle-collect='*one_pick::one_pick*' target/release/examples/one_pick LIBRARY PICKS`
 //!

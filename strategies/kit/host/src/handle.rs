@@ -18,7 +18,7 @@ use crate::error::{HookError, sentence};
 use crate::inside::{Hook, HookPanics, Tag, enter};
 use crate::library::Plugin;
 use crate::request::{Decision, PickRequest, Probes, Refusal};
-use lend::lend;
+use lend::{Lent, lend, lend_to_shadow};
 
 mod attempt;
 mod lend;
@@ -215,14 +215,14 @@ impl Picker {
     /// One decision: calls the plugin and checks the result. The host does not allocate and takes no lock.
     #[inline]
     pub fn pick(&self, request: &PickRequest<'_>) -> Decision {
-        self.ask(request, &mut LbPick::default())
+        self.ask(&lend(request), request.tried, &mut LbPick::default())
     }
 
     /// The same, with the backends that the strategy has probed. Only for a strategy that [wants](crate::Wants) probes.
     #[inline]
     pub fn pick_and_probe(&self, request: &PickRequest<'_>, probes: &mut Probes) -> Decision {
         let mut answer = LbPick::default();
-        let decision = self.ask(request, &mut answer);
+        let decision = self.ask(&lend(request), request.tried, &mut answer);
         *probes = match decision {
             Decision::Backend { .. } if answer.n_probes > 0 => self.checked_probes(&answer),
             _ => Probes::default(),
@@ -230,9 +230,15 @@ impl Picker {
         decision
     }
 
+    /// One decision of a shadow: nothing follows from it, and it gets no probes. The request has the flag
+    /// [`LB_REQ_SHADOW`].
     #[inline]
-    fn ask(&self, request: &PickRequest<'_>, answer: &mut LbPick) -> Decision {
-        let lent = lend(request);
+    pub fn pick_as_shadow(&self, request: &PickRequest<'_>) -> Decision {
+        self.ask(&lend_to_shadow(request), request.tried, &mut LbPick::default())
+    }
+
+    #[inline]
+    fn ask(&self, lent: &Lent<'_>, tried: &[u32], answer: &mut LbPick) -> Decision {
         let hook = self.strategy.plugin.table().pick;
         let call = enter(&self.strategy.tag, Hook::Pick);
         // SAFETY: instance, picker and list are alive and belong together, and the request is valid during the call.
@@ -242,14 +248,14 @@ impl Picker {
                 self.strategy.raw.as_ptr(),
                 self.raw.as_ptr(),
                 self.backends.raw(),
-                (&raw const lent).cast(),
+                std::ptr::from_ref(lent).cast(),
                 &raw mut *answer,
             )
         };
         drop(call);
         match status {
-            LB_OK => self.check(answer, request.tried),
-            LB_NONE => self.none(request.tried),
+            LB_OK => self.check(answer, tried),
+            LB_NONE => self.none(tried),
             // To a plugin of version 1.0 it is an unknown status.
             LB_WAIT if self.strategy.plugin.table().abi_minor >= 1 => Decision::Wait,
             LB_E_PANIC => {

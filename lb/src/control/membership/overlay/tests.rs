@@ -35,6 +35,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
             load_reports: None,
             probe: None,
             options: serde_json::json!({}),
+            shadows: Vec::new(),
         },
         backends: backends.iter().map(backend).collect(),
         health: Arc::new(rules()),

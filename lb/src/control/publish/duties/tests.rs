@@ -72,7 +72,7 @@ struct Stand {
 
 fn post(pool: &str, options: serde_json::Value) -> Post {
     let strategy = Strategy::new(plugin_from_table(&TABLE, 1).unwrap(), &options).unwrap();
-    Post { pool: PoolKey::DEFAULT, name: pool.into(), strategy }
+    Post { pool: PoolKey::DEFAULT, name: pool.into(), label: "chore".into(), strategy }
 }
 
 // === impl Stand ===

@@ -22,6 +22,7 @@ pub struct Reporter {
     pickers: AtomicU64,
     imported: AtomicU64,
     waits: AtomicU64,
+    shadow_picks: AtomicU64,
     /// A bit for each worker that picked.
     workers: AtomicU64,
     /// The picks of each worker now.
@@ -43,6 +44,8 @@ struct Reports {
     probes: u64,
     starts: u64,
     finishes: u64,
+    /// Ends of own picks, with their token.
+    own_ends: u64,
     outcomes: [u64; 6],
 }
 
@@ -68,9 +71,9 @@ impl Strategy for Reporter {
 
     fn new(_: NoOptions, host: Host) -> Result<Self, Error> {
         let zero = || AtomicU64::new(0);
-        let [ticks, tick_ns, pickers, imported, waits, workers, overlaps] = [(); 7].map(|()| zero());
+        let [ticks, tick_ns, pickers, imported, waits, shadow_picks, workers, overlaps] = [(); 8].map(|()| zero());
         let (reports, inside) = (Mutex::default(), [(); 64].map(|()| zero()));
-        Ok(Self { host, reports, ticks, tick_ns, pickers, imported, waits, workers, inside, overlaps })
+        Ok(Self { host, reports, ticks, tick_ns, pickers, imported, waits, shadow_picks, workers, inside, overlaps })
     }
 
     fn picker(&self, _: &Backends<'_>) -> Result<Freed, Error> {
@@ -80,6 +83,7 @@ impl Strategy for Reporter {
 
     fn pick(&self, _: &Freed, backends: &Backends<'_>, request: &Request<'_>) -> Pick {
         if !request.is_dry() {
+            self.shadow_picks.fetch_add(u64::from(request.is_shadow()), Relaxed);
             self.report(request);
         }
         match request.header("x-status", 0) {
@@ -142,6 +146,7 @@ impl Strategy for Reporter {
         let text = |nth| finish.response_header(nth).map(|value| String::from_utf8_lossy(value).into_owned());
         let mut reports = self.reports();
         reports.finishes += 1;
+        reports.own_ends += u64::from(finish.is_own() && finish.token() != 0);
         reports.outcomes[outcome] += 1;
         reports.finished = json!({
             "backend_id": finish.backend_id(),
@@ -182,6 +187,13 @@ impl Strategy for Reporter {
 
     fn metrics(&self, metrics: &mut Metrics<'_>) {
         metrics.counter("ticks_total", "Ticks.", self.ticks.load(Relaxed) as f64);
+        metrics.counter("shadow_picks_total", "Picks as a shadow.", self.shadow_picks.load(Relaxed) as f64);
+        let (ends, own_ends) = {
+            let reports = self.reports();
+            (reports.finishes, reports.own_ends)
+        };
+        metrics.counter("ends_total", "Ends.", ends as f64);
+        metrics.counter("own_ends_total", "Ends of own picks.", own_ends as f64);
         metrics.gauge_of("b2", "share", "A share.", 0.25);
     }
 

@@ -41,6 +41,14 @@ pub(super) fn lend<'a>(request: &PickRequest<'a>) -> Lent<'a> {
     }
 }
 
+/// The same, for an instance that is a shadow.
+#[inline]
+pub(super) fn lend_to_shadow<'a>(request: &PickRequest<'a>) -> Lent<'a> {
+    let mut lent = lend(request);
+    lent.public.flags |= LB_REQ_SHADOW;
+    lent
+}
+
 unsafe extern "C" fn header(request: *const LbRequest, name: LbStr, nth: u32, out: *mut LbStr) -> i32 {
     if name.ptr.is_null() || out.is_null() {
         return 0;

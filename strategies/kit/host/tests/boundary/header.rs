@@ -112,6 +112,7 @@ fn every_field_of_the_mirror_lies_where_the_header_puts_it() {
             ("LB_BACKEND_DRAINING", LB_BACKEND_DRAINING as usize),
             ("LB_REQ_HASH", LB_REQ_HASH as usize),
             ("LB_REQ_DRY", LB_REQ_DRY as usize),
+            ("LB_REQ_SHADOW", LB_REQ_SHADOW as usize),
             ("LB_WORKER_ANY", LB_WORKER_ANY as usize),
             ("LB_PART_METHOD", LB_PART_METHOD as usize),
             ("LB_PART_PATH", LB_PART_PATH as usize),

@@ -94,11 +94,13 @@ fn pool() -> (Arc<PoolGeneration>, Post) {
         fallback: Fallback::LeastConnections,
         fallback_cursor: AtomicUsize::new(0),
         wants: strategy.plugin().wants(),
+        shadows: Vec::new(),
+        tells: strategy.plugin().wants(),
         thresholds: lb_balance::Thresholds::OFF,
         load_reports: None,
         probe: None,
     };
-    (Arc::new(pool), Post { pool: PoolKey::DEFAULT, name: "p".into(), strategy })
+    (Arc::new(pool), Post { pool: PoolKey::DEFAULT, name: "p".into(), label: "listener".into(), strategy })
 }
 
 /// The end of a probe of this backend, and the message that its strategy was told.

@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::bytes;
 use crate::abi::{
-    LB_PART_BODY, LB_PART_CLIENT, LB_PART_HOST, LB_PART_METHOD, LB_PART_PATH, LB_REQ_DRY, LB_REQ_HASH, LB_WORKER_ANY,
-    LbRequest, LbStr,
+    LB_PART_BODY, LB_PART_CLIENT, LB_PART_HOST, LB_PART_METHOD, LB_PART_PATH, LB_REQ_DRY, LB_REQ_HASH, LB_REQ_SHADOW,
+    LB_WORKER_ANY, LbRequest, LbStr,
 };
 
 /// The request that a strategy routes.
@@ -127,6 +127,13 @@ impl<'a> Request<'a> {
     #[inline]
     pub fn is_dry(&self) -> bool {
         self.raw().flags & LB_REQ_DRY != 0
+    }
+
+    /// Whether this instance is a shadow: another strategy routes the request, and this
+    /// pick is only counted. Its state changes as for a real one: round robin takes a turn.
+    #[inline]
+    pub fn is_shadow(&self) -> bool {
+        self.raw().flags & LB_REQ_SHADOW != 0
     }
 
     /// The worker's number, below [`Host::workers`](crate::Host::workers), for state that is divided by worker. `None`
