@@ -11,7 +11,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-strategies='round_robin least_connections consistent_hash assignment_ring'
+strategies='round_robin least_connections consistent_hash assignment_ring anchor_hash bounded_hash c3 join_idle_queue jump_hash least_time local_rendezvous maglev multi_probe peak_ewma power_of_two prequal random rendezvous sticky_first thompson weighted_by_load zone_aware'
 programs='lb loadgen mock-server'
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' Cargo.toml)
 target=${1:-}

@@ -121,10 +121,10 @@ fn a_strategy_that_lets_requests_wait_while_all_backends_are_idle_gets_a_warning
 #[test]
 fn the_examples_that_read_labels_pass() {
     let folder = tempfile::tempdir().unwrap();
-    let files = [lb_strategy_built::library("zone_aware"), compile(&folder, "zone_aware.c", "ZONE_AWARE")];
+    let files = [lb_strategy_built::library("own_zone"), compile(&folder, "own_zone.c", "OWN_ZONE")];
     let (code, cards) = cards(&["--options", r#"{"zone":"a"}"#], &files.each_ref().map(PathBuf::as_path));
     for card in &cards {
-        assert_eq!((failed(card), &card["strategy"]), (vec![], &"zone_aware".into()), "{card:#}");
+        assert_eq!((failed(card), &card["strategy"]), (vec![], &"own_zone".into()), "{card:#}");
     }
     assert_eq!(code, Some(0));
 }

@@ -7,9 +7,9 @@ use serde_json::Value;
 use crate::bench::{Bench, compiled_from, filed, named};
 
 /// Rust by its name, and C by its file.
-fn zone_aware() -> [(&'static str, String, Vec<u8>); 2] {
-    let c = compiled_from("examples/zone_aware.c", &[]);
-    [("Rust", named("zone_aware"), Vec::new()), ("C", filed("c.so") + "name = \"zone_aware\"\n", c)]
+fn own_zone() -> [(&'static str, String, Vec<u8>); 2] {
+    let c = compiled_from("examples/own_zone.c", &[]);
+    [("Rust", named("own_zone"), Vec::new()), ("C", filed("c.so") + "name = \"own_zone\"\n", c)]
 }
 
 /// A strategy that prefers zone a, and servers with these labels.
@@ -18,7 +18,7 @@ fn config(bench: &Bench, strategy: &str, labels: [&str; 3]) -> String {
     let entry = |((server, id), labels): ((&mock_server::Running, &str), &str)| {
         format!("[[backends]]\nid = \"{id}\"\naddress = \"{}\"\nlabels = {{ {labels} }}\n", server.addr)
     };
-    let options = "[strategy.config.zone_aware]\nzone = \"a\"\n";
+    let options = "[strategy.config.own_zone]\nzone = \"a\"\n";
     let health = "[health]\ninterval_ms = 86400000\n";
     format!("{strategy}{options}{health}{}", servers.map(entry).collect::<String>())
 }
@@ -38,7 +38,7 @@ fn write(bench: &Bench, text: &str) {
 
 #[test]
 fn strategies_in_rust_and_in_c_follow_a_change_of_labels_without_a_lost_request() {
-    for (language, strategy, library) in zone_aware() {
+    for (language, strategy, library) in own_zone() {
         let bench = Bench::start_with(&named("round_robin"), &[("c.so", &library)]);
         write(&bench, &config(&bench, &strategy, ["", "zone = 'b'", "zone = 'c'"]));
         bench.reloaded();
@@ -66,13 +66,13 @@ fn strategies_in_rust_and_in_c_follow_a_change_of_labels_without_a_lost_request(
         assert_eq!(servers(&bench), ["2", "3"], "{language}");
         bench.reloaded();
         assert_eq!(members_epoch(&bench), epoch, "{language}: the labels are the same");
-        assert_eq!(bench.status()["pools"][0]["strategy"], "zone_aware");
+        assert_eq!(bench.status()["pools"][0]["strategy"], "own_zone");
     }
 }
 
 #[test]
 fn wrong_labels_are_refused_in_one_line_and_the_old_ones_stay() {
-    let [(_, strategy, _), _] = zone_aware();
+    let [(_, strategy, _), _] = own_zone();
     let bench = Bench::start(&named("round_robin"));
     write(&bench, &config(&bench, &strategy, ["zone = 'a'", "", ""]));
     bench.reloaded();

@@ -88,11 +88,15 @@ fn arrows(name: &str, strategies: &[&str]) -> Option<Arrows> {
             (&["lb-balance", "lb-strategy", "lb-strategy-host"][..], &["lb-strategy-built"][..])
         }
         "lb-balance" => (&["lb-strategy", "lb-strategy-host"][..], NONE),
+        "lb-hashing" => (&["lb-strategy"][..], &["lb-strategy-conformance"][..]),
+        "lb-strategy-loads" => (&["lb-strategy"][..], &["lb-strategy-conformance"][..]),
         "lb-strategy-simulator" => (&["lb-balance", "lb-strategy-host"][..], &["lb-strategy-built"][..]),
         "lb" => {
             (&["lb-balance", "lb-manual", "lb-strategy", "lb-strategy-host", "lb-strategy-conformance"][..], LB_TESTS)
         }
-        strategy if strategies.contains(&strategy) => (&["lb-strategy"][..], &["lb-strategy-conformance"][..]),
+        strategy if strategies.contains(&strategy) => {
+            (&["lb-hashing", "lb-strategy", "lb-strategy-loads"][..], &["lb-strategy-conformance"][..])
+        }
         _ => return None,
     };
     Some(Arrows { needs, tests_need })

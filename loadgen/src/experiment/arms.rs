@@ -97,7 +97,8 @@ impl Declared {
     /// Whether the strategy picks by key.
     pub(super) fn is_keyed(&self, name: &str) -> bool {
         let declared: serde_json::Value = serde_json::from_str(self.of(name)).unwrap_or_default();
-        declared["consistent"] == true || declared["balance"] == "by_options"
+        let is_consistent = declared["consistent"] == true || declared["consistent"].is_string();
+        is_consistent || declared["balance"] == "by_options"
     }
 
     /// Whether its shares depend on its options, so that only the strategy knows them. The declarations of a running

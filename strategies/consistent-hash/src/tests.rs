@@ -1,20 +1,18 @@
-//! Tests of the ring: the law of its shares, the positions of its points, the keys that move.
+//! Tests of the strategy: which backend a key goes to, and the keys that move. The crate lb-hashing tests the ring.
 //!
-//! Invariant: expected values come from Python, the exact law or a plain binary search, never from the code under test.
+//! Invariant: expected values come from Python or a plain binary search, never from the code under test.
 
+use lb_strategy::RING_ARCS_MAX;
 use lb_strategy::abi::LbStrategyTable;
 use lb_strategy_conformance::request::key_hash;
-use lb_strategy_conformance::statistics::{kolmogorov_smirnov_p, peak_to_mean};
 use lb_strategy_conformance::{Decision, Picker, Refusal, Requests, World, properties, strategy};
 use serde_json::Value;
-use statrs::distribution::{Beta, ContinuousCDF};
 
 use super::*;
 
 static TABLE: LbStrategyTable = lb_strategy::ffi::hooks::table::<ConsistentHash>("0", "test");
 
 const KEYS: u32 = 10_000;
-const SETS: usize = 300;
 
 fn picker(world: &World) -> Picker {
     world.picker(&strategy(&TABLE, &json!({})).expect("defaults")).expect("a picker")
@@ -29,56 +27,6 @@ fn homes(world: &World) -> Vec<String> {
         .collect()
 }
 
-/// The exact total length of each member's arcs. The circle has 2^64.
-fn arcs(members: &[(&str, u32)], virtual_nodes: u32) -> Vec<u64> {
-    let points = place(members, virtual_nodes);
-    let mut arcs = vec![0_u64; members.len()];
-    let mut before = points.last().expect("members").0;
-    for (point, owner) in points {
-        arcs[owner as usize] += point.wrapping_sub(before);
-        before = point;
-    }
-    arcs
-}
-
-/// The shares on 300 rings of `n` fixed names each. Two threads, because unoptimised hashing is slow.
-fn shares(n: usize, virtual_nodes: u32) -> Vec<Vec<f64>> {
-    let of_set = |set: usize| {
-        let names: Vec<String> = (0..n).map(|index| format!("set {set} backend {index}")).collect();
-        let members: Vec<_> = names.iter().map(|name| (name.as_str(), 1)).collect();
-        arcs(&members, virtual_nodes).into_iter().map(|arc| arc as f64 / 2_f64.powi(64)).collect()
-    };
-    let half = |sets: std::ops::Range<usize>| sets.map(of_set).collect::<Vec<Vec<f64>>>();
-    std::thread::scope(|scope| {
-        let second = scope.spawn(|| half(SETS / 2..SETS));
-        let mut all = half(0..SETS / 2);
-        all.extend(second.join().expect("no panic"));
-        all
-    })
-}
-
-/// Checks the law of a ring with K points per backend. The mean of peak to mean must be within 3 % of the value that
-/// was computed from the exact law. The share of one backend must follow Beta(K, K(N-1)).
-///
-/// The shares of one ring depend on each other, because their sum is 1. So each ring gives the second test one sample:
-/// the share of its first backend.
-fn follows_the_law(virtual_nodes: u32, expected_peaks: [(usize, f64); 3]) {
-    for (n, expected) in expected_peaks {
-        let shares = shares(n, virtual_nodes);
-        let peak = shares.iter().map(|ring| peak_to_mean(ring)).sum::<f64>() / SETS as f64;
-        let k = f64::from(virtual_nodes);
-        let law = Beta::new(k, k * (n as f64 - 1.0)).expect("a law");
-        let first: Vec<f64> = shares.iter().map(|ring| ring[0]).collect();
-        let p = kolmogorov_smirnov_p(&first, |share| law.cdf(share));
-        println!(
-            "K {virtual_nodes}, N {n}: peak/mean {peak:.4}, table {expected}, {:+.2} %; Kolmogorov-Smirnov p {p:.3}",
-            (peak / expected - 1.0) * 100.0
-        );
-        assert!((peak / expected - 1.0).abs() < 0.03, "peak/mean {peak} is not within 3 % of {expected}");
-        assert!(p > 0.01, "shares do not follow Beta({k}, {}): p {p}", k * (n as f64 - 1.0));
-    }
-}
-
 #[test]
 fn has_the_properties_of_every_strategy() {
     properties::check_all(&TABLE, &json!({})).unwrap();
@@ -86,73 +34,13 @@ fn has_the_properties_of_every_strategy() {
 }
 
 #[test]
-fn shares_of_9_points_follow_the_law() {
-    follows_the_law(9, [(3, 1.29), (10, 1.58), (100, 2.03)]);
-}
-
-#[test]
-fn shares_of_100_points_follow_the_law() {
-    follows_the_law(100, [(3, 1.09), (10, 1.16), (100, 1.27)]);
-}
-
-#[test]
-fn shares_of_160_points_follow_the_law() {
-    follows_the_law(160, [(3, 1.07), (10, 1.13), (100, 1.21)]);
-}
-
-/// The expected values were computed with Python's hashlib, independent of this code:
-/// `d = sha256(name + b"\0" + pack(">I", j // 4)).digest(); unpack(">Q", d[8 * (j % 4):][:8])`.
-#[test]
-fn points_follow_the_recipe() {
-    let expected = [
-        (
-            "Server 1",
-            [0x83b3612b65a82924, 0xc800c641af9ce442, 0x3ce53d1f25df9f9c, 0x8f371638202ef513, 0xc25e94a0febc31eb],
-        ),
-        (
-            "Server 2",
-            [0x6c82bc3c0a971e1c, 0xe95cc0f0cb290d59, 0x732e050536b8bfde, 0x95f63030b8a23fcd, 0x6d15d015d2ec4a20],
-        ),
-        ("b", [0xc73e2406d709574e, 0x36d87b57bdddb57a, 0x2c6995edd65ce3c7, 0x0c386035ee1075c7, 0x602281375897a4fe]),
-    ];
-    for (name, points) in expected {
-        assert_eq!(points_of(name).take(5).collect::<Vec<u64>>(), points, "{name}");
-    }
-    assert_eq!(points_of("b").nth(8), Some(0xd43535717be73dcf));
-}
-
-/// The expected arcs were computed with Python as above. The points are sorted, and each arc belongs to the owner of
-/// the point at its end.
-#[test]
-fn arcs_are_those_of_an_independent_computation() {
-    let of =
-        |weights: [u32; 3]| arcs(&[("Server 1", weights[0]), ("Server 2", weights[1]), ("Server 3", weights[2])], 160);
-    assert_eq!(of([1, 1, 1]), [5896744742070277196, 5883655180987825508, 6666344150651448912]);
-    assert_eq!(of([1, 2, 1]), [4289645325874467980, 8999641690562125725, 5157457057272957911]);
-}
-
-#[test]
-fn the_table_finds_what_a_binary_search_finds() {
-    let mut random = fastrand::Rng::with_seed(3);
-    for (n, virtual_nodes) in [(1, 1), (1, 2), (3, 1), (3, 160), (10, 9), (40, 100)] {
-        let names: Vec<String> = (0..n).map(|index| format!("b{index}")).collect();
-        let members: Vec<_> = names.iter().map(|name| (name.as_str(), 1)).collect();
-        let ring = Ring::new(&place(&members, virtual_nodes), 0);
-        let near = ring.points.iter().flat_map(|point| [point.wrapping_sub(1), *point, point.wrapping_add(1)]);
-        let hashes: Vec<u64> = near.chain([0, u64::MAX]).chain((0..10_000).map(|_| random.u64(..))).collect();
-        for hash in hashes {
-            assert_eq!(ring.at_or_after(hash), ring.points.partition_point(|point| *point < hash), "{hash:x} of {n}");
-        }
-    }
-}
-
-#[test]
 fn a_key_goes_to_its_backend_on_the_ring_and_stays() {
     let world = World::of(10);
-    let points = place(&(0..10).map(|index| (world.name(index), 1)).collect::<Vec<_>>(), 160);
+    let ring = Ring::by_weight(&world.list().lend(), 160, "virtual_nodes").unwrap();
+    let points: Vec<_> = (0..ring.len()).map(|at| (ring.position(at).unwrap(), ring.owner(at).unwrap())).collect();
     let expected = (0..KEYS).map(|key| {
         let at = points.partition_point(|point| point.0 < key_hash(key.to_string().as_bytes()));
-        world.name(points[at % points.len()].1 as usize).to_owned()
+        world.name(points[at % points.len()].1).to_owned()
     });
     assert_eq!(homes(&world), expected.collect::<Vec<_>>());
     assert_eq!(homes(&world), homes(&world.clone()), "the same picks again");
@@ -234,7 +122,7 @@ fn the_ring_is_kept_while_only_health_changes() {
     assert!(Arc::ptr_eq(&first, &ring(&World::of(3).up(&[true, false, true]))), "health");
     let weighted = ring(&World::of(3).weights(&[1, 2, 1]));
     assert!(!Arc::ptr_eq(&first, &weighted), "weights");
-    assert_eq!(weighted.points.len(), 4 * 160);
+    assert_eq!(weighted.len(), 4 * 160);
     assert!(!Arc::ptr_eq(&weighted, &ring(&World::of(4))), "members");
 }
 
@@ -315,11 +203,12 @@ fn the_ring_from_explain_is_the_one_that_picks() {
 #[test]
 fn a_ring_of_too_many_points_is_explained_in_equal_arcs() {
     let world = World::of(150);
-    let names: Vec<_> = (0..150).map(|index| (world.name(index).to_owned(), 1)).collect();
-    let members: Vec<_> = names.iter().map(|(name, weight)| (name.as_str(), *weight)).collect();
+    let ring = Ring::by_weight(&world.list().lend(), 160, "virtual_nodes").unwrap();
+    let mut exact = vec![0_u64; 150];
+    ring.lengths().for_each(|(at, length)| exact[ring.owner(at).unwrap()] += length);
     let (told, parts) = told_parts(&world);
     assert_eq!(told, RING_ARCS_MAX);
-    for (part, exact) in parts.iter().zip(arcs(&members, 160)) {
+    for (part, exact) in parts.iter().zip(exact) {
         let exact = exact as f64 / 2_f64.powi(64);
         assert!((part / exact - 1.0).abs() < 0.25, "{part} and {exact}");
     }

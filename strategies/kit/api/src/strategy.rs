@@ -55,7 +55,9 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     /// declares nothing. Keys:
     ///
     /// - `weights`: `true` if the shares follow the weights.
-    /// - `consistent`: `true` if a key, or a body, changes its backend only when it must.
+    /// - `consistent`: `true` if a key, or a body, changes its backend only when it must, and two processes agree.
+    ///   "outages" if that holds for outages only, and not if a backend leaves or comes. "history" if it holds, but the
+    ///   backend of a key also depends on earlier changes, so that two processes may differ.
     /// - `balance`: the distribution of the picks. Its values:
     ///   - "exact": counts of equal backends differ by at most 1.
     ///   - "multinomial": independent random draws.

@@ -26,7 +26,7 @@ fn examples_and_fixtures_have_libraries_beside_the_shipped_ones() {
         "fastest_half",
         "prefix_affinity",
         "central_queue",
-        "zone_aware",
+        "own_zone",
         "probed_latency",
         "by_cost",
         "moody",

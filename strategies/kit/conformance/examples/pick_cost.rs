@@ -5,8 +5,9 @@
 //!
 //! It times batches of picks with 3 to 10,000 backends. It takes the median batch of each run, and reports the lowest
 //! of 5 runs: on a shared machine the lowest has the least disturbance. A batch has 1,000 picks, or fewer of slow ones.
-//! A run has up to 2,000 batches and ends after half a second. Some shipped strategies refuse very many backends with
-//! their default options. Then the options in `FOR_MANY` are used and printed.
+//! A run has up to 2,000 batches and ends after half a second. It also reports the time in which a picker is made. Some
+//! shipped strategies refuse very many backends with their default options. Then the options in `FOR_MANY` are used and
+//! printed.
 //!
 //! For instructions, run it under `valgrind --tool=callgrind --toggle-collect='*measured_picks*'` with one `--strategy`
 //! and one size, `--backends N`. The cost of a pick is the instructions of `measured_picks` divided by the printed
@@ -32,8 +33,13 @@ const RUN_TIME: Duration = Duration::from_millis(500);
 const BATCHES_MIN: usize = 3;
 
 /// Options of shipped strategies with which they accept 10,000 backends.
-const FOR_MANY: [(&str, &str); 2] =
-    [("consistent_hash", r#"{"virtual_nodes":100}"#), ("assignment_ring", r#"{"slots":131072}"#)];
+const FOR_MANY: [(&str, &str); 5] = [
+    ("anchor_hash", r#"{"capacity":16384}"#),
+    ("assignment_ring", r#"{"slots":131072}"#),
+    ("bounded_hash", r#"{"virtual_nodes":100}"#),
+    ("consistent_hash", r#"{"virtual_nodes":100}"#),
+    ("local_rendezvous", r#"{"points":100}"#),
+];
 
 struct Arguments {
     /// Empty: the shipped ones.
@@ -48,6 +54,8 @@ struct Arguments {
 struct Cost {
     backends: usize,
     options: Value,
+    /// The shortest time in which a new instance made its picker.
+    made_in: Duration,
     /// The median of each run in nanoseconds, or why the strategy refuses so many backends.
     medians: Result<Vec<f64>, String>,
 }
@@ -75,9 +83,10 @@ fn measure(library: &Path, arguments: &Arguments, picks: &mut u64) -> Result<Vec
     let mut costs = Vec::new();
     let for_many = FOR_MANY.iter().find(|(name, _)| *name == plugin.name()).map(|(_, options)| *options);
     for &backends in &arguments.backends {
+        let world = World::of(backends);
         let picker = |options: &Value| {
             let strategy = Strategy::new(plugin.clone(), options).map_err(|error| error.to_string())?;
-            World::of(backends).picker(&strategy)
+            world.picker(&strategy)
         };
         let mut options = json!({});
         let mut made = picker(&options);
@@ -85,8 +94,14 @@ fn measure(library: &Path, arguments: &Arguments, picks: &mut u64) -> Result<Vec
             options = serde_json::from_str(for_many)?;
             made = picker(&options);
         }
+        let times = (0..arguments.runs).map(|_| {
+            let start = Instant::now();
+            let _ = black_box(picker(&options));
+            start.elapsed()
+        });
+        let made_in = times.min().unwrap_or_default();
         let medians = made.map(|picker| (0..arguments.runs).map(|_| run(&picker, arguments.batches, picks)).collect());
-        costs.push(Cost { backends, options, medians });
+        costs.push(Cost { backends, options, made_in, medians });
     }
     Ok(costs)
 }
@@ -136,11 +151,12 @@ fn measured_picks(picker: &Picker, keys: &[String], first: u64, picks: u64) {
 
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { backends, options, medians } = self;
+        let Self { backends, options, made_in, medians } = self;
         match medians {
             Ok(medians) => {
                 let lowest = medians.iter().copied().fold(f64::INFINITY, f64::min);
-                write!(f, "{backends:>6} backends: {lowest:9.2} ns per pick (p50 of each run: {medians:.2?})")?;
+                write!(f, "{backends:>6} backends: {lowest:9.2} ns per pick (p50 of each run: {medians:.2?}), ")?;
+                write!(f, "made in {made_in:.2?}")?;
                 if *options == json!({}) { Ok(()) } else { write!(f, " with {options}") }
             }
             Err(reason) => write!(f, "{backends:>6} backends: refused: {reason}"),

@@ -25,6 +25,8 @@ const SERVICE_MS: u64 = 50;
 /// The clock moves by this for a request without a backend, so that time does not stand still.
 const REFUSED_NS: u64 = 1_000_000;
 
+/// The time to the response of a backend that fails at once.
+const FAILURE_NS: u64 = 1_000_000;
 /// The time of a probe.
 const PROBE_NS: u64 = 100_000;
 
@@ -39,6 +41,8 @@ pub struct ClosedLoop {
     backends: Vec<Arc<Backend>>,
     /// The mean of each backend.
     service_ns: Vec<u64>,
+    /// Which backends fail at once.
+    failing: Vec<bool>,
     clients: usize,
     requests: Requests,
     random: fastrand::Rng,
@@ -57,6 +61,7 @@ struct Running {
     index: usize,
     token: u64,
     took_ns: u64,
+    status: u16,
 }
 
 // === impl ClosedLoop ===
@@ -73,6 +78,7 @@ impl ClosedLoop {
             picker: world.picker(strategy)?,
             backends: world.list().specs().iter().map(backend).collect(),
             service_ns: vec![SERVICE_MS * 1_000_000; world.len()],
+            failing: vec![false; world.len()],
             strategy: strategy.clone(),
             world,
             clients: 1,
@@ -105,6 +111,19 @@ impl ClosedLoop {
     pub fn set_service_ms(&mut self, means: &[u64]) {
         assert_eq!(means.len(), self.world.len(), "one service time for each backend");
         self.service_ns = means.iter().map(|ms| ms * 1_000_000).collect();
+    }
+
+    /// Which backends fail from now on: with a 500 after 1 ms.
+    pub fn set_failing(&mut self, failing: &[bool]) {
+        assert_eq!(failing.len(), self.world.len(), "one value for each backend");
+        self.failing = failing.to_vec();
+    }
+
+    /// Which backends are healthy from now on. The strategy gets a new list, as when a backend joins or recovers.
+    pub fn set_up(&mut self, up: &[bool]) -> Result<(), String> {
+        self.world = self.world.clone().up(up);
+        self.picker = self.world.picker(&self.strategy)?;
+        Ok(())
     }
 
     /// The time on the clock of the pool.
@@ -150,7 +169,8 @@ impl ClosedLoop {
         };
         self.backends[index].attempt_begins();
         let mean = self.service_ns[index];
-        let took_ns = mean / 2 + self.random.u64(0..=mean);
+        let drawn_ns = mean / 2 + self.random.u64(0..=mean);
+        let (took_ns, status) = if self.failing[index] { (FAILURE_NS, 500) } else { (drawn_ns, 200) };
         if self.strategy.plugin().wants().start {
             self.picker.start(&Start {
                 worker: Some(0),
@@ -169,6 +189,7 @@ impl ClosedLoop {
             index,
             token,
             took_ns,
+            status,
         }));
         Some(index)
     }
@@ -176,9 +197,13 @@ impl ClosedLoop {
     fn probe(&self, index: usize) {
         let backend = &self.backends[index];
         let in_flight = backend.in_flight().to_string();
-        let latency_ms = self.service_ns[index] as f64 / 1e6;
+        let took_ns = if self.failing[index] { FAILURE_NS } else { self.service_ns[index] };
+        let latency_ms = (took_ns as f64 / 1e6).to_string();
         let body = format!("{{\"in_flight\":{in_flight},\"latency_ms\":{latency_ms}}}");
-        let names = self.strategy.plugin().response_headers();
+        let is_latency = |name: &[u8]| name.windows(7).any(|part| part == b"latency");
+        let told = |name: &[u8]| if is_latency(name) { &latency_ms } else { &in_flight };
+        let names = self.strategy.plugin().response_headers().iter();
+        let values: Vec<_> = names.map(|name| Some(told(name).as_bytes())).collect();
         self.picker.probe(&Probe {
             worker: Some(0),
             backend_id: backend.number,
@@ -186,7 +211,7 @@ impl ClosedLoop {
             http_status: Some(200),
             latency_ns: PROBE_NS,
             now_ns: self.now_ns,
-            headers: &vec![Some(in_flight.as_bytes()); names.len()],
+            headers: &values,
             body: body.as_bytes(),
         });
     }
@@ -202,7 +227,7 @@ impl ClosedLoop {
                 worker: Some(0),
                 backend_id: backend.number,
                 outcome: Outcome::Ok,
-                http_status: Some(200),
+                http_status: Some(ended.status),
                 attempt: 0,
                 own: true,
                 upgraded: false,

@@ -7,15 +7,17 @@
 //! so that a score card can continue with the next one.
 
 mod closed_loop;
+pub mod keys;
 pub mod properties;
 pub mod pulse;
 pub mod request;
 pub mod scorecard;
 pub mod statistics;
+pub mod steadiness;
 pub mod world;
 
 pub use closed_loop::ClosedLoop;
-pub use lb_strategy_host::{Decision, Picker, Refusal, Strategy};
+pub use lb_strategy_host::{Decision, Outcome, Picker, Probe, Refusal, Strategy, backend_id};
 pub use request::{Ask, Requests};
 pub use serde_json::{Value, json};
 pub use world::{Subject, World, small_worlds, strategy};

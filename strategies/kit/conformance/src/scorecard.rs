@@ -28,7 +28,7 @@ use lb_strategy_host::{Loader, Remains, Wanted};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use expectation::{Balance, Expectation};
+pub use expectation::{Balance, Consistent, Expectation};
 
 use subject::Subject;
 
@@ -179,6 +179,14 @@ pub fn row(check: Check, strategy: impl crate::Subject, options: &Value, seed: u
         }
     });
     found.unwrap_or_else(|sentence| Finding::fail("", "", sentence)).row(check)
+}
+
+/// The rows that did not pass, of all checks that do not depend on the machine: for a strategy in its own tests.
+pub fn complaints(strategy: impl crate::Subject, options: &Value, seed: u64) -> Vec<Row> {
+    const BY_MACHINE: [Check; 3] = [Check::PickTime, Check::Memory, Check::Leftovers];
+    let rows =
+        Check::all().filter(|check| !BY_MACHINE.contains(check)).map(|check| row(check, strategy, options, seed));
+    rows.filter(|row| matches!(row.verdict, Verdict::Fail | Verdict::Warn)).collect()
 }
 
 fn load(file: &Path, options: &Value, seed: u64, directory: &Path) -> Result<Subject, (String, String)> {

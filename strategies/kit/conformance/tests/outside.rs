@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The types that a reader adds to the `use` line for a snippet.
-const TYPES: &str = "#[allow(unused_imports)]\nuse lb_strategy::{Finish, Metrics, Outcome, Start, StateSchema, Tick};\n\
+const TYPES: &str = "#[allow(unused_imports)]\nuse lb_strategy::{Finish, Metrics, Outcome, Probe, Probes, Start, StateSchema, Tick};\n\
     #[allow(unused_imports)]\nuse std::sync::atomic::Ordering::Relaxed;\n";
 const EXPORT: &str = "lb_strategy::export!(Lucky);\n";
 /// The test that is right only for strategies that ignore how busy backends are.
@@ -119,7 +119,7 @@ fn the_tutorials_strategy_its_variants_and_its_tests_work_in_a_crate_of_their_ow
 #[test]
 fn the_picker_of_the_zones_is_that_of_the_example() {
     let page = fs::read_to_string(root().join("docs/writing-a-strategy.md")).expect("the tutorial");
-    let example = root().join("strategies/examples/zone-aware/src/lib.rs");
+    let example = root().join("strategies/examples/own-zone/src/lib.rs");
     let example = fs::read_to_string(example).expect("the example");
     assert!(example.contains(code(&page, "\n## Reading labels\n")), "the tutorial shows another picker");
 }

@@ -262,7 +262,7 @@ fn the_central_queues_pick_and_wait_alike() {
 }
 
 #[test]
-fn the_zone_aware_examples_pick_alike_whatever_the_labels_are() {
+fn the_own_zone_examples_pick_alike_whatever_the_labels_are() {
     let (directory, loader) = loader();
     let labels = [
         "",
@@ -279,7 +279,7 @@ fn the_zone_aware_examples_pick_alike_whatever_the_labels_are() {
         r#"{"zone":"q\"a\\","zone.2":"a"}"#,
     ];
     for zone in ["a", "b", "", "1", "true", "q\"a\\", "\u{e4}"] {
-        let twins = twins(&directory, &loader, "zone_aware", &json!({ "zone": zone }));
+        let twins = twins(&directory, &loader, "own_zone", &json!({ "zone": zone }));
         let rows = (0..labels.len()).flat_map(|first| (1..labels.len()).map(move |step| (first, step)));
         let world = |(first, step): (usize, usize)| {
             let row: Vec<&str> = (0..4).map(|i| labels[(first + i * step) % labels.len()]).collect();
@@ -290,9 +290,9 @@ fn the_zone_aware_examples_pick_alike_whatever_the_labels_are() {
 }
 
 #[test]
-fn the_zone_aware_examples_take_only_the_zone_as_an_option() {
+fn the_own_zone_examples_take_only_the_zone_as_an_option() {
     let (directory, loader) = loader();
-    let twins = twins(&directory, &loader, "zone_aware", &json!({ "zone": "a" }));
+    let twins = twins(&directory, &loader, "own_zone", &json!({ "zone": "a" }));
     for wrong in [json!({}), json!({ "zone": 1 }), json!({ "zones": "a" }), json!({ "zone": "a", "x": "b" })] {
         for one in &twins {
             assert!(Strategy::new(one.plugin().clone(), &wrong).is_err(), "{wrong}");

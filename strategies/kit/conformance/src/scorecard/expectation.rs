@@ -41,12 +41,25 @@ pub enum Balance {
     Undeclared,
 }
 
+/// Which changes of the backends move only the keys that must move.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consistent {
+    #[default]
+    Undeclared,
+    /// Outages and slow starts. If a backend leaves or comes, more keys may move.
+    Outages,
+    /// All changes. The backend of a key also depends on the changes before, so two processes may differ.
+    History,
+    /// All changes, and two processes agree.
+    Always,
+}
+
 /// The parsed JSON of [`Strategy::EXPECTATION`](lb_strategy::Strategy::EXPECTATION).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expectation {
     pub balance: Balance,
     pub weights: bool,
-    pub consistent: bool,
+    pub consistent: Consistent,
 }
 
 #[derive(Deserialize)]
@@ -56,7 +69,14 @@ struct Declared {
     #[serde(default)]
     weights: bool,
     #[serde(default)]
-    consistent: bool,
+    consistent: DeclaredConsistent,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum DeclaredConsistent {
+    Always(bool),
+    Partly(String),
 }
 
 const PICKS: usize = 20_000;
@@ -77,7 +97,7 @@ pub(super) fn check(subject: &Subject) -> Found {
         Err(reason) => return Ok(Finding::fail(declared, "the keys of the contract", reason)),
     };
     let wants = subject.plugin().wants();
-    if expectation.consistent && !wants.hash && wants.body == 0 {
+    if expectation.consistent != Consistent::Undeclared && !wants.hash && wants.body == 0 {
         let reason = "it declares consistent, but asks neither for the key (WANTS_HASH) nor for the body (BODY_BYTES)";
         return Ok(Finding::fail("consistent, no key", "consistent needs a key or a body", reason));
     }
@@ -188,7 +208,24 @@ impl Expectation {
                 }
             },
         };
-        Ok(Self { balance, weights: declared.weights, consistent: declared.consistent })
+        let consistent = match declared.consistent {
+            DeclaredConsistent::Always(false) => Consistent::Undeclared,
+            DeclaredConsistent::Always(true) => Consistent::Always,
+            DeclaredConsistent::Partly(word) => match word.as_str() {
+                "outages" => Consistent::Outages,
+                "history" => Consistent::History,
+                _ => return Err(format!("consistent {word:?} is none of true, false, \"outages\", \"history\"")),
+            },
+        };
+        Ok(Self { balance, weights: declared.weights, consistent })
+    }
+}
+
+// === impl DeclaredConsistent ===
+
+impl Default for DeclaredConsistent {
+    fn default() -> Self {
+        Self::Always(false)
     }
 }
 
@@ -211,6 +248,19 @@ mod tests {
         }
         for wrong in ["Exact", "ring", "ring:", "ring:0", "ring:x", ""] {
             assert!(balance(wrong).is_err(), "{wrong}");
+        }
+        let consistent =
+            |word: &str| Expectation::parse(&format!(r#"{{"consistent":{word}}}"#)).map(|it| it.consistent);
+        for (word, meant) in [
+            ("true", Consistent::Always),
+            ("false", Consistent::Undeclared),
+            (r#""outages""#, Consistent::Outages),
+            (r#""history""#, Consistent::History),
+        ] {
+            assert_eq!(consistent(word), Ok(meant));
+        }
+        for wrong in [r#""true""#, r#""removal""#, "1", "null"] {
+            assert!(consistent(wrong).is_err(), "{wrong}");
         }
         assert_eq!(Expectation::parse(""), Ok(Expectation::default()));
         assert!(Expectation::parse(r#"{"wieghts":true}"#).is_err());

@@ -62,7 +62,7 @@ fn the_examples_in_c_compile_without_a_warning() {
         "fastest_half",
         "prefix_affinity",
         "central_queue",
-        "zone_aware",
+        "own_zone",
         "probed_latency",
         "by_cost",
         "broken/one_rule",

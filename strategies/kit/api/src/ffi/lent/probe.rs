@@ -83,6 +83,12 @@ impl<'a> Probe<'a> {
         self.raw.worker == LB_WORKER_ANY
     }
 
+    /// The worker that sent it and calls now, as in [`Request::worker`](crate::Request::worker). `None` for a periodic
+    /// probe.
+    pub fn worker(&self) -> Option<usize> {
+        (!self.is_periodic()).then_some(self.raw.worker as usize)
+    }
+
     /// How the probe ended: [`Outcome::Ok`] with any response, whatever its status.
     pub fn outcome(&self) -> Outcome {
         Outcome::of(self.raw.outcome)

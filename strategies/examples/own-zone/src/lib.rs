@@ -1,9 +1,9 @@
-//! Zone aware: prefer the backends of one zone, and use the others only if none of these is eligible.
+//! Own zone: prefer the backends of one zone, and use the others only if none of these is eligible.
 //!
 //! Idea: a request that stays in its zone is faster, and often cheaper. The zone of a backend is its label `zone`, and
 //! the zone to prefer is the option `zone`. Among the backends of a zone the pick is random.
 //!
-//! Why it exists: as a strategy that reads labels. `zone_aware.c` is the same in C, with the same picks.
+//! Why it exists: as a strategy that reads labels. `own_zone.c` is the same in C, with the same picks.
 //!
 //! Invariants: labels are read once for each list, not in a pick. The draw comes from the request's random bits, so the
 //! same seed gives the same picks. Weights are not used. There is no EXPECTATION, because the shares depend on labels.
@@ -11,7 +11,7 @@
 use lb_strategy::{Backends, Error, Host, Pick, Request, Strategy};
 use serde::Deserialize;
 
-pub struct ZoneAware {
+pub struct OwnZone {
     zone: String,
 }
 
@@ -28,12 +28,12 @@ pub struct Zones {
     far: Vec<u32>,
 }
 
-lb_strategy::export!(ZoneAware);
+lb_strategy::export!(OwnZone);
 
-// === impl ZoneAware ===
+// === impl OwnZone ===
 
-impl Strategy for ZoneAware {
-    const NAME: &'static str = "zone_aware";
+impl Strategy for OwnZone {
+    const NAME: &'static str = "own_zone";
     type Config = Options;
     type Picker = Zones;
 
@@ -68,7 +68,7 @@ mod tests {
 
     use super::*;
 
-    static TABLE: LbStrategyTable = lb_strategy::ffi::hooks::table::<ZoneAware>("0", "test");
+    static TABLE: LbStrategyTable = lb_strategy::ffi::hooks::table::<OwnZone>("0", "test");
 
     fn options() -> Value {
         json!({ "zone": "a" })

@@ -1,7 +1,7 @@
-/* zone_aware.c: prefers the backends of one zone, and uses the others only if none of these is eligible. Plain C, no Rust.
+/* own_zone.c: prefers the backends of one zone, and uses the others only if none of these is eligible. Plain C, no Rust.
  *
- * Why it exists: as a strategy in C that reads labels. zone-aware/src/lib.rs is the same in Rust, with the same picks. Build it:
- *     cc -std=c11 -shared -fPIC -fvisibility=hidden -O2 -I ../kit/api/include -o libzone_aware.so zone_aware.c
+ * Why it exists: as a strategy in C that reads labels. own-zone/src/lib.rs is the same in Rust, with the same picks. Build it:
+ *     cc -std=c11 -shared -fPIC -fvisibility=hidden -O2 -I ../kit/api/include -o libown_zone.so own_zone.c
  * Invariants: statics never change. Memory that is allocated here is freed here. No argument is kept after its call, except the host.
  * Labels are read once for each list, not in a pick. */
 #define LB_STRATEGY_IMPL
@@ -121,7 +121,7 @@ static const lb_strategy_table TABLE = {
     .abi_major = LB_ABI_MAJOR,
     .abi_minor = LB_ABI_MINOR,
     .min_host_minor = 1, /* labels_json and eligible */
-    .name = TEXT("zone_aware"),
+    .name = TEXT("own_zone"),
     .version = TEXT("0.1.0"),
     .build = TEXT("C"),
     .strategy_new = strategy_new,
