@@ -14,7 +14,7 @@ mod shadow;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use lb_balance::Thresholds;
 use lb_strategy_host::{Picker, Wants};
@@ -142,7 +142,7 @@ pub struct Seat {
 struct Signs {
     /// The newest generation that it has acknowledged.
     seen: AtomicU64,
-    /// When it last showed that it is alive, in milliseconds after the hall was opened; `u64::MAX` after a regular end.
+    /// When it last showed that it is alive, in milliseconds after `opened`; `u64::MAX` after a regular end.
     alive_ms: AtomicU64,
     /// The system's number of its thread; 0 if it is not known.
     thread: AtomicI32,
@@ -194,12 +194,18 @@ fn is_below(path: &str, prefix: &str) -> bool {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || prefix.ends_with('/'))
 }
 
+/// The zero of the clock that strategies see: the start of 1970, by the system's clock at the start of lb. So times of
+/// an earlier run, which a strategy has learnt, are in its past. Within a run the clock never goes back.
+fn clock_zero() -> Instant {
+    UNIX_EPOCH.elapsed().ok().and_then(|since| Instant::now().checked_sub(since)).unwrap_or_else(Instant::now)
+}
+
 // === impl Hall ===
 
 impl Hall {
     pub fn new(first: Generation) -> Arc<Self> {
         Arc::new(Self {
-            opened: Instant::now(),
+            opened: clock_zero(),
             current: watch::Sender::new(Arc::new(first)),
             seats: Mutex::default(),
             retired: Mutex::default(),

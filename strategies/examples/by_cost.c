@@ -18,6 +18,9 @@
 /* The words of a backend's slot: the costs in thousandths, and the second when they were halved last. */
 enum { COSTS, SECOND };
 
+/* Clocks of workers differ by less. A time further ahead is from before the clock was set back; its costs are over. */
+#define AHEAD_MAX_S 60
+
 struct lb_strategy {
   const lb_host *host;
   uint64_t average; /* the cost of a response, in thousandths */
@@ -58,6 +61,7 @@ static void store(uint64_t *word, uint64_t value) { __atomic_store_n(word, value
 /* What is left of a backend's costs in this second. */
 static uint64_t left(const lb_slot *slot, uint64_t second) {
   uint64_t since = load(&slot->word[SECOND]), passed = second > since ? second - since : 0;
+  if (since > second + AHEAD_MAX_S) return 0;
   return load(&slot->word[COSTS]) >> (passed < 63 ? passed : 63);
 }
 

@@ -49,7 +49,9 @@ static void picker_free(lb_picker *picker) { (void)picker; }
 /* Whether the backend has a new answer, which goes to told. */
 static int has_told(const lb_backend *backend, const lb_request *request, uint64_t *told) {
   uint64_t at_ns = __atomic_load_n(&backend->slot->word[1], __ATOMIC_RELAXED);
-  if (at_ns == 0 || (request->now_ns > at_ns && request->now_ns - at_ns > AGE_MAX_NS)) return 0;
+  /* A time so far ahead is from before the clock was set back. */
+  uint64_t age_ns = request->now_ns > at_ns ? request->now_ns - at_ns : at_ns - request->now_ns;
+  if (at_ns == 0 || age_ns > AGE_MAX_NS) return 0;
   *told = __atomic_load_n(&backend->slot->word[0], __ATOMIC_RELAXED);
   return 1;
 }

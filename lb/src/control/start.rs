@@ -211,9 +211,19 @@ async fn try_plugins(chosen: &mut Chosen, vetter: Option<&Vetter>, plan: &Plan) 
     }
     let pools = config.pools.iter().enumerate();
     let roles = pools.flat_map(|(number, pool)| Role::shadows(pool).map(move |role| (number, role)));
-    for ((number, role), shadow) in roles.zip(shadows) {
-        plugins::vet(vetter, &shadow.staged, &role, config.proxy.workers, expected(plan, number)).await?;
+    let mut passed = Vec::new();
+    for ((number, role), shadow) in roles.zip(shadows.iter()) {
+        let tried = plugins::vet(vetter, &shadow.staged, &role, config.proxy.workers, expected(plan, number)).await;
+        if let Err(error) = &tried {
+            tracing::warn!(%error, "a shadow is left out, because its trial failed: lb reload tries it again");
+        }
+        passed.push(tried.is_ok());
     }
+    // Requests need no shadow, so lb starts without it.
+    let mut is_left = passed.iter().copied();
+    config.pools.iter_mut().for_each(|pool| pool.strategy.shadows.retain(|_| is_left.next().unwrap_or(true)));
+    let mut is_left = passed.into_iter();
+    shadows.retain(|_| is_left.next().unwrap_or(true));
     Ok(())
 }
 

@@ -62,6 +62,7 @@ use super::interim::Interim;
 use super::local::Local;
 use super::peer::Peer;
 use super::reply;
+use super::shown::Shown;
 use super::view::{PoolView, Routed};
 use crate::config::Policy;
 use crate::generation::Place;
@@ -104,6 +105,8 @@ struct Exchange {
     upgrade: Option<Upgrade>,
     /// The probes of the last pick that have not begun.
     asked: Cell<Option<Asked>>,
+    /// What the shadows of the pool picked, until its attempt begins.
+    shown: Cell<Option<Box<Shown>>>,
     /// It holds the settings, too.
     guard: RequestGuard,
 }
@@ -180,6 +183,7 @@ impl Exchange {
             has_interim_begun: false,
             upgrade: None,
             asked: Cell::new(None),
+            shown: Cell::new(None),
             guard,
         }
     }

@@ -257,7 +257,11 @@ impl PoolView {
         }
         let mut current = self.current.borrow_mut();
         let has_new_metrics = current.as_ref().is_some_and(|old| metrics_of(&old.shared) != metrics_of(&shared));
-        let (old, old_sessions) = current.take().map_or_else(Default::default, |old| (old.members, old.sessions));
+        let (old, old_sessions, kept) = current.take().map_or_else(Default::default, |old| {
+            // Another pool has changed.
+            let kept = Arc::ptr_eq(&old.shared, &shared).then_some(old.shadows);
+            (old.members, old.sessions, kept)
+        });
         let sessions = sticky.as_ref().map(|rules| sessions(rules, &shared, old_sessions));
         let mut old: HashMap<_, _> = old.into_iter().map(|member| (Arc::as_ptr(&member.backend), member)).collect();
         let members = shared
@@ -275,7 +279,7 @@ impl PoolView {
             member.close();
         }
         let thresholds = shared.thresholds;
-        let shadows = ShadowView::all(&shared, metrics, owner.number);
+        let shadows = kept.unwrap_or_else(|| ShadowView::all(&shared, metrics, owner.number));
         for member in &current.insert(Current { shared, members, sessions, shadows }).members {
             member.thresholds.set(thresholds);
             // Each worker does this. So the last one forgets the reports that a worker read by the old list.

@@ -28,7 +28,7 @@ pub struct ShadowShard {
     picks: Counter,
     pick_time: Histogram,
     last_timed_ns: Gauge,
-    /// When the pick began that has not ended; 0: none.
+    /// When the call of a hook began that has not ended; 0: none.
     inside_ns: Gauge,
 }
 
@@ -137,7 +137,13 @@ impl Metrics {
         all.get(&(pool.into(), shadow.into())).map(Series::totals).unwrap_or_default()
     }
 
-    /// The number of workers that have been in one pick of the shadow for longer than `most`. `now_ns` is on the clock
+    /// The picks of a shadow; zeros for an unknown one.
+    pub fn shadow_picks(&self, pool: &str, shadow: &str) -> PickTotals {
+        let all = self.shared().shadows.0.lock();
+        all.get(&(pool.into(), shadow.into())).map(Series::picks).unwrap_or_default()
+    }
+
+    /// The number of workers that have been in one call of the shadow for longer than `most`. `now_ns` is on the clock
     /// of the strategies.
     pub fn shadow_hangs(&self, pool: &str, shadow: &str, now_ns: u64, most: Duration) -> usize {
         let all = self.shared().shadows.0.lock();
@@ -166,12 +172,19 @@ impl ShadowShard {
         let before = self.picks.get();
         self.picks.inc();
         let began = is_pick_timed(before, now_ns, &self.last_timed_ns).then(Instant::now);
-        self.inside_ns.set(now_ns.max(1) as i64);
-        let made = pick();
-        self.inside_ns.set(0);
+        let made = self.inside(now_ns, pick);
         if let Some(began) = began {
             self.pick_time.observe(began.elapsed().as_nanos() as u64);
         }
+        made
+    }
+
+    /// Makes a call of a hook that begins at `now_ns`, so that one that does not end is seen.
+    #[inline]
+    pub fn inside<T>(&self, now_ns: u64, call: impl FnOnce() -> T) -> T {
+        self.inside_ns.set(now_ns.max(1) as i64);
+        let made = call();
+        self.inside_ns.set(0);
         made
     }
 
@@ -199,18 +212,25 @@ impl Series {
         sum
     }
 
-    fn totals(&self) -> ShadowTotals {
-        let sum = |of: &dyn Fn(&ShadowShard) -> u64| self.shards.values().map(|shard| of(shard)).sum::<u64>();
-        let results = std::array::from_fn(|result| sum(&|shard| shard.results[result].get()));
-        let (times, panics) = (self.pick_time(), sum(&|shard| shard.panics.get()));
-        let picks = PickTotals {
-            picks: sum(&|shard| shard.picks.get()),
+    fn sum(&self, of: impl Fn(&ShadowShard) -> u64) -> u64 {
+        self.shards.values().map(|shard| of(shard)).sum()
+    }
+
+    fn picks(&self) -> PickTotals {
+        let (times, panics) = (self.pick_time(), self.sum(|shard| shard.panics.get()));
+        PickTotals {
+            picks: self.sum(|shard| shard.picks.get()),
             timed: times.count(),
             slow: times.longer_than(SLOW_PICK_NS),
             panics,
-            senseless: results[ShadowResult::Fault as usize].saturating_sub(panics),
+            senseless: self.sum(|shard| shard.results[ShadowResult::Fault as usize].get()).saturating_sub(panics),
             held: 0,
-        };
+        }
+    }
+
+    fn totals(&self) -> ShadowTotals {
+        let results = std::array::from_fn(|result| self.sum(|shard| shard.results[result].get()));
+        let picks = self.picks();
         let of_backend = |(id, of): (&Arc<str>, &OfBackend)| {
             let sum = |of_shard: fn(&ShadowBackendShard) -> &Counter| {
                 of.shards.values().map(|shard| of_shard(shard).get()).sum::<u64>()

@@ -17,6 +17,10 @@
 //! workers pick at the same moment, each may exceed the cap by one, because a pick does not reserve a place. After a
 //! swap the counts begin at 0, and requests from before do not count.
 //!
+//! Lost ends: an attempt that ends under another strategy, or while its backend is not in the list, ends unseen. A
+//! rollback or the return of the backend puts the slot back, with that attempt. So each new picker lowers the count of
+//! a backend to its requests in flight, and computes the sum of all counts anew.
+//!
 //! Invariants: the ring is that of `consistent_hash` with the same options. With one worker, a backend never has more
 //! than ceil(c·(m+1)·w/W) own attempts in flight. In an idle pool each key has the backend of the plain ring. Caps
 //! follow the effective weight, so a slow start limits the load of a backend but moves no key in an idle pool.
@@ -121,6 +125,7 @@ impl Strategy for BoundedHash {
         let weight = |backend: Backend<'_>| if backend.is_eligible() { backend.effective_weight().max(1) } else { 0 };
         let weights: Box<[u32]> = backends.iter().map(weight).collect();
         let sum = weights.iter().map(|weight| u64::from(*weight)).sum();
+        self.in_flight.0.store(backends.iter().map(count_again).sum(), Relaxed);
         Ok(View { ring, weights, sum })
     }
 
@@ -130,20 +135,18 @@ impl Strategy for BoundedHash {
     }
 
     fn on_start(&self, start: &Start<'_>) {
-        if start.is_own() {
+        // Without a slot the backend has left the list, and its end cannot be counted.
+        if let Some(slot) = start.slot().filter(|_| start.is_own()) {
             self.in_flight.0.fetch_add(1, Relaxed);
-            if let Some(slot) = start.slot() {
-                slot.word(IN_FLIGHT).fetch_add(1, Relaxed);
-            }
+            slot.word(IN_FLIGHT).fetch_add(1, Relaxed);
         }
     }
 
     fn on_finish(&self, finish: &Finish<'_>) {
-        if finish.is_own() {
+        if let Some(slot) = finish.slot().filter(|_| finish.is_own())
+            && decrease(slot.word(IN_FLIGHT))
+        {
             decrease(&self.in_flight.0);
-            if let Some(slot) = finish.slot() {
-                decrease(slot.word(IN_FLIGHT));
-            }
         }
     }
 
@@ -223,10 +226,15 @@ impl BoundedHash {
     }
 }
 
-/// Subtracts 1, but not below 0: after a swap an end may come without its begin.
-fn decrease(count: &AtomicU64) {
-    // It fails only at 0, and then there is nothing to do.
-    let _ = count.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1));
+/// Subtracts 1, but not below 0: after a swap an end may come without its begin. Returns whether it was above 0.
+fn decrease(count: &AtomicU64) -> bool {
+    count.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1)).is_ok()
+}
+
+/// Lowers the count of a backend to all of its requests in flight, and returns it. More cannot be true.
+fn count_again(backend: Backend<'_>) -> u64 {
+    let in_flight = u64::from(backend.in_flight());
+    backend.slot().word(IN_FLIGHT).fetch_min(in_flight, Relaxed).min(in_flight)
 }
 
 #[cfg(test)]

@@ -122,8 +122,7 @@ fn a_hot_key_overflows_always_to_the_same_backends() {
 #[test]
 fn counts_return_to_zero_when_all_requests_have_ended() {
     let (count, none) = (AtomicU64::new(2), AtomicU64::new(0));
-    decrease(&count);
-    decrease(&none);
+    assert!(decrease(&count) && !decrease(&none));
     assert_eq!((count.into_inner(), none.into_inner()), (1, 0), "an end without a begin");
     let (world, instance) = (World::of(3), strategy(&TABLE, &json!({})).unwrap());
     let mut pool = ClosedLoop::new(&instance, world.clone(), 6).unwrap().clients(30);
@@ -139,6 +138,27 @@ fn counts_return_to_zero_when_all_requests_have_ended() {
         pool.run(1).unwrap();
     }
     assert_eq!(in_flight(), u64::from(loads(&world).iter().sum::<u32>()));
+}
+
+/// As after a rollback, or when a backend leaves and returns: the slots and the instance are the same as before.
+#[test]
+fn ends_that_were_not_seen_do_not_count_for_ever() {
+    let (world, instance) = (World::of(3), strategy(&TABLE, &json!({})).unwrap());
+    let in_flight = |world: &World| {
+        let words = Requests::seeded(1).ask().dry().explain(&world.picker(&instance).unwrap()).unwrap();
+        serde_json::from_str::<Value>(&words).unwrap()["in_flight_of_all"].as_u64().unwrap()
+    };
+    let mut pool = ClosedLoop::new(&instance, world.clone(), 6).unwrap().clients(30);
+    pool.run(30).unwrap();
+    drop(pool);
+    assert_eq!(in_flight(&world), 30);
+    let of_first = u64::from(world.load(0));
+    assert!(of_first > 0);
+    assert_eq!(in_flight(&world.clone().without(0)), 30 - of_first, "those of a backend that left do not count");
+    world.set_load(0, 0);
+    assert_eq!(in_flight(&world), 30 - of_first, "it has returned, and its attempts have ended");
+    (1..3).for_each(|index| world.set_load(index, 0));
+    assert_eq!(in_flight(&world), 0);
 }
 
 #[test]

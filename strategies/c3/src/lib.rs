@@ -83,7 +83,9 @@ impl C3 {
         };
         let at = |word: usize| Average::of(backend.slot(), word).at(now_ns, self.memory.tau);
         let (response_ns, in_flight) = (at(0), f64::from(backend.in_flight()));
-        let service_ns = metric(self.service_metric).map_or_else(|| at(2), |seconds| seconds * 1e9);
+        // A backend that does not report the metric has a 0 there.
+        let reported = metric(self.service_metric).filter(|seconds| *seconds > 0.0);
+        let service_ns = reported.map_or_else(|| at(2), |seconds| seconds * 1e9);
         let waiting = self.clients * in_flight + metric(self.queue_metric).unwrap_or_default();
         let queue = 1.0 + waiting * mean.0 / f64::from(backend.effective_weight().max(1));
         let score = if response_ns == 0.0 && in_flight > 0.0 {
@@ -218,6 +220,25 @@ mod tests {
         assert!(picked.contains(&Ok(0)) && picked.contains(&Ok(1)));
     }
 
+    /// In a report without the metric it is 0.
+    #[test]
+    fn without_a_reported_service_time_the_estimate_counts() {
+        let instance = strategy(&TABLE, &json!({ "service_metric": 0 })).unwrap();
+        let world = World::of(2);
+        for (index, service_ns) in [40e6_f64, 10e6].into_iter().enumerate() {
+            world.set_report(index, Some(0.5));
+            world.set_load(index, 1);
+            let words = world.list().specs()[index].slot.clone();
+            [50e6_f64, 1.0, service_ns, 1.0].into_iter().enumerate().for_each(|(word, value)| {
+                let bits = if word % 2 == 0 { value.to_bits() } else { value as u64 };
+                words.words()[word].store(bits, Relaxed);
+            });
+        }
+        let picker = world.picker(&instance).unwrap();
+        let mut requests = Requests::seeded(85);
+        assert!((0..100).all(|_| requests.ask().pick_backend(&picker) == Ok(1)));
+    }
+
     #[test]
     fn a_slow_backend_gets_few_requests() {
         let instance = strategy(&TABLE, &json!({})).unwrap();
@@ -225,6 +246,27 @@ mod tests {
         pool.run(1_000).unwrap();
         let counts = pool.run(5_000).unwrap();
         assert!(counts[2] < 500, "{counts:?}");
+    }
+
+    /// It was out for 10 minutes. With a request in flight it gets no second one before the first response.
+    #[test]
+    fn a_backend_without_responses_for_long_is_as_a_new_one() {
+        let instance = strategy(&TABLE, &json!({})).unwrap();
+        let world = World::of(2);
+        let picker = world.picker(&instance).unwrap();
+        for (index, at_ns) in [(0, 600_000_000_000), (1, 1)] {
+            let slot = world.list().specs()[index].slot.clone();
+            for word in [0, 2] {
+                slot.words()[word].store(50e6_f64.to_bits(), Relaxed);
+                slot.words()[word + 1].store(at_ns, Relaxed);
+            }
+        }
+        let mut requests = Requests::seeded(86);
+        let mut pick = || requests.ask().at(600_000_000_000).pick_backend(&picker);
+        assert_eq!(pick(), Ok(1), "it is tried");
+        world.set_load(1, 1);
+        world.set_load(0, 3);
+        assert!((0..100).all(|_| pick() == Ok(0)));
     }
 
     #[test]

@@ -16,7 +16,9 @@
 //! - `wait`: the request waits in the pool's queue until a backend is idle.
 //!
 //! A backend that fails at once would always be idle. So three failures in a row make a pause (see [`Backoff`]), in
-//! which it does not count as idle.
+//! which it does not count as idle. With `wait` no request waits beside it. The pause may last longer than the request
+//! may wait, and lb takes a wait beside an idle backend for a fault. Such a request goes to the least busy of the other
+//! backends.
 //!
 //! Cost: mostly one draw. Else a look at up to 64 candidates. Words 0 and 1 of a slot are the failures and the pause.
 //!
@@ -72,21 +74,24 @@ impl JoinIdleQueue {
         let idle = quick.or_else(|| {
             least(backends, request, &mut draws, |backend| !self::is_idle(backend, now_ns)).filter(is_idle)
         });
-        let picked = idle.or_else(|| match self.busy {
+        if let Some(index) = idle {
+            return Pick::Backend(index);
+        }
+        let picked = match self.busy {
             Busy::TwoChoices => lots
                 .best_of(2, backends, request, &mut draws, |backend| (is_paused(backend, now_ns), Load::of(backend))),
             // Of equal ones each is drawn by weight.
-            Busy::Random | Busy::Wait => least(backends, request, &mut draws, |backend| is_paused(backend, now_ns)),
-        });
-        match picked {
-            None => Pick::NoBackend,
-            // If all are in a pause and one of them has nothing in flight, no end would wake the request.
-            Some(index) if idle.is_none() && self.busy == Busy::Wait => {
-                let is_busy = backends.get(index).is_some_and(|backend| backend.in_flight() > 0);
-                if is_busy { Pick::Wait } else { Pick::Backend(index) }
+            Busy::Random => least(backends, request, &mut draws, |backend| is_paused(backend, now_ns)),
+            Busy::Wait => {
+                // One that has nothing in flight is in a pause.
+                let some = least(backends, request, &mut draws, |backend| backend.in_flight() > 0);
+                if some.and_then(|index| backends.get(index)).is_some_and(|backend| backend.in_flight() > 0) {
+                    return Pick::Wait;
+                }
+                least(backends, request, &mut draws, |backend| (is_paused(backend, now_ns), Load::of(backend)))
             }
-            Some(index) => Pick::Backend(index),
-        }
+        };
+        picked.map_or(Pick::NoBackend, Pick::Backend)
     }
 }
 
@@ -196,6 +201,22 @@ mod tests {
         assert!(decide("two_choices").iter().all(|one| *one == Decision::Backend { index: 1, token: 0 }));
         assert!(decide("random").contains(&Decision::Backend { index: 0, token: 0 }));
         assert!(decide("wait").iter().all(|one| *one == Decision::Wait));
+    }
+
+    #[test]
+    fn no_request_waits_while_a_backend_is_idle_in_a_pause() {
+        let world = World::of(3);
+        let picker = world.picker(&strategy(&TABLE, &json!({ "busy": "wait" })).unwrap()).unwrap();
+        let slot = world.list().specs()[1].slot.clone();
+        slot.words()[1].store(20_000_000_000, std::sync::atomic::Ordering::Relaxed);
+        let mut requests = Requests::seeded(84);
+        let mut pick = || requests.ask().pick(&picker);
+        world.set_load(0, 1);
+        assert_eq!(pick(), Decision::Backend { index: 2, token: 0 }, "an idle one without a pause comes first");
+        world.set_load(2, 2);
+        assert!((0..100).all(|_| pick() == Decision::Backend { index: 0, token: 0 }), "the least busy one");
+        world.set_load(1, 1);
+        assert_eq!(pick(), Decision::Wait);
     }
 
     #[test]

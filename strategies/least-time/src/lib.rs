@@ -129,9 +129,11 @@ impl Default for Options {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
     use lb_strategy::abi::LbStrategyTable;
     use lb_strategy_conformance::scorecard::{self, Check, Verdict};
-    use lb_strategy_conformance::{ClosedLoop, World, json, properties, steadiness, strategy};
+    use lb_strategy_conformance::{ClosedLoop, Requests, World, json, properties, steadiness, strategy};
 
     use super::*;
 
@@ -178,6 +180,27 @@ mod tests {
             let counts = pool.run(10_000).unwrap();
             assert!((1..100).contains(&counts[1]), "{measure}: {counts:?}, and it is tried again");
         }
+    }
+
+    /// It was out for 10 minutes. With a request in flight it gets no second one before the first response.
+    #[test]
+    fn a_backend_without_responses_for_long_is_as_a_new_one() {
+        let instance = strategy(&TABLE, &json!({})).unwrap();
+        let world = World::of(2);
+        let picker = world.picker(&instance).unwrap();
+        for (index, at_ns) in [(0, 600_000_000_000), (1, 1)] {
+            let slot = world.list().specs()[index].slot.clone();
+            for word in [0, 2] {
+                slot.words()[word].store(50e6_f64.to_bits(), Relaxed);
+                slot.words()[word + 1].store(at_ns, Relaxed);
+            }
+        }
+        let mut requests = Requests::seeded(86);
+        let mut pick = || requests.ask().at(600_000_000_000).pick_backend(&picker);
+        assert_eq!(pick(), Ok(1), "it is tried");
+        world.set_load(1, 1);
+        world.set_load(0, 3);
+        assert!((0..100).all(|_| pick() == Ok(0)));
     }
 
     #[test]

@@ -28,7 +28,7 @@
 //!
 //! Cost: a look at 16 responses; for each probe a quantile of 64 numbers; no lock. Each worker has a pool of its own.
 //! Words 0 and 1 of a slot are the failures and the pause. Words 2 and 3 are the index and the share of the newest
-//! list.
+//! list. Word 4 is the requests in flight of this balancer when the last probe was sent.
 //!
 //! Invariants: a dry pick uses and removes nothing. A response counts only if the list has its backend, by id.
 
@@ -49,6 +49,8 @@ const USES_MAX: f64 = 8.0;
 /// The words of a slot for the newest list: the index of the backend, and the mean weight divided by its own.
 const INDEX: usize = 2;
 const SHARE: usize = 3;
+/// The word of a slot for the requests of this balancer at the last probe. `on_probe` gets no other number of them.
+const OWN_IN_FLIGHT: usize = 4;
 /// A response that was received so long ago is the same as none.
 const AGE_MAX_MS: u32 = 60_000;
 
@@ -86,6 +88,15 @@ struct Choice {
 }
 
 lb_strategy::export!(Prequal);
+
+/// Writes down the requests in flight of a backend that gets a probe.
+fn note_in_flight(backend: Backend<'_>) {
+    let (word, in_flight) = (backend.slot().word(OWN_IN_FLIGHT), u64::from(backend.in_flight()));
+    // A read does not take the cache line from other workers.
+    if word.load(Relaxed) != in_flight {
+        word.store(in_flight, Relaxed);
+    }
+}
 
 // === impl Prequal ===
 
@@ -211,6 +222,7 @@ impl Strategy for Prequal {
             {
                 asked[place] = index;
                 probes.add(index);
+                backends.get(index).into_iter().for_each(note_in_flight);
             }
         }
     }
@@ -229,6 +241,7 @@ impl Strategy for Prequal {
             id: probe.backend_id(),
             hint: slot.word(INDEX).load(Relaxed) as usize,
             in_flight: text(0).and_then(|text| text.trim().parse().ok()).map(|told: u32| f64::from(told) * share),
+            own_in_flight: slot.word(OWN_IN_FLIGHT).load(Relaxed) as f64 * share,
             share,
             latency_ns: latency_ms.map_or(probe.latency_ns(), |ms| (ms * 1e6) as u64),
             at_ns: probe.now_ns(),

@@ -30,6 +30,7 @@ struct Place {
     hint: AtomicU32,
     /// Bits of an f64; not a number if the response does not tell it.
     in_flight: AtomicU64,
+    own_in_flight: AtomicU64,
     share: AtomicU64,
     latency_ns: AtomicU64,
     at_ns: AtomicU64,
@@ -44,6 +45,8 @@ pub(crate) struct Told {
     pub(crate) hint: usize,
     /// For the weight of an average backend. `None`: the backend did not tell it.
     pub(crate) in_flight: Option<f64>,
+    /// The requests of this balancer when the probe was sent, for the same weight. They count if `in_flight` is `None`.
+    pub(crate) own_in_flight: f64,
     /// The weight of an average backend divided by its own.
     pub(crate) share: f64,
     pub(crate) latency_ns: u64,
@@ -92,7 +95,7 @@ impl Pool {
         if let Some(place) = same.or_else(oldest) {
             place.set(&told);
         }
-        self.remember(told.in_flight.unwrap_or_default(), quantile);
+        self.remember(told.in_flight.unwrap_or(told.own_in_flight), quantile);
     }
 
     /// Removes the response of a backend.
@@ -121,7 +124,7 @@ impl Pool {
         self.removals.store(turn.wrapping_add(1), Relaxed);
         let threshold = self.threshold();
         let worst = |told: &Told| {
-            let in_flight = told.in_flight.unwrap_or_default();
+            let in_flight = told.in_flight.unwrap_or(told.own_in_flight);
             if in_flight > threshold { (true, in_flight) } else { (false, told.latency_ns as f64) }
         };
         let removed = if turn.is_multiple_of(2) {
@@ -161,6 +164,7 @@ impl Place {
             id: self.id.load(Relaxed),
             hint: self.hint.load(Relaxed) as usize,
             in_flight: (!in_flight.is_nan()).then_some(in_flight),
+            own_in_flight: f64::from_bits(self.own_in_flight.load(Relaxed)),
             share,
             latency_ns: self.latency_ns.load(Relaxed),
             at_ns,
@@ -172,6 +176,7 @@ impl Place {
         self.id.store(told.id, Relaxed);
         self.hint.store(told.hint as u32, Relaxed);
         self.in_flight.store(told.in_flight.unwrap_or(f64::NAN).to_bits(), Relaxed);
+        self.own_in_flight.store(told.own_in_flight.to_bits(), Relaxed);
         self.share.store(told.share.to_bits(), Relaxed);
         self.latency_ns.store(told.latency_ns, Relaxed);
         self.at_ns.store(told.at_ns.max(1), Relaxed);
@@ -187,7 +192,7 @@ mod tests {
 
     fn told(id: u64, in_flight: u32, at_ns: u64) -> Told {
         let in_flight = Some(f64::from(in_flight));
-        Told { id, hint: id as usize, in_flight, share: 1.0, latency_ns: id * 10, at_ns, uses: 2 }
+        Told { id, hint: id as usize, in_flight, own_in_flight: 0.0, share: 1.0, latency_ns: id * 10, at_ns, uses: 2 }
     }
 
     fn ids(pool: &Pool, now_ns: u64) -> Vec<u64> {

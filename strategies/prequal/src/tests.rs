@@ -119,6 +119,22 @@ fn without_a_told_number_the_requests_of_this_balancer_count() {
 }
 
 #[test]
+fn without_told_numbers_a_backend_is_hot_only_with_more_requests_than_most() {
+    let world = World::of(4);
+    (0..4).for_each(|number| world.set_load(number, [1, 2, 1, 9][number]));
+    let picker = world.picker(&instance()).unwrap();
+    let mut requests = Requests::seeded(96);
+    let mut probed = std::collections::HashSet::new();
+    while probed.len() < 4 {
+        let (_, probes) = requests.ask().at(2).pick_and_probe(&picker);
+        probed.extend(probes.indexes().iter().copied());
+    }
+    // The threshold is 2, the third of these four.
+    [(0, "7"), (1, "5"), (2, "6"), (3, "4")].into_iter().for_each(|(number, ms)| respond(&picker, number, "", ms));
+    assert_eq!(requests.ask().at(2).dry().pick_backend(&picker), Ok(1), "the least latency of those that are cold");
+}
+
+#[test]
 fn responses_that_are_old_or_failed_or_of_tried_backends_are_not_used() {
     let world = World::of(4);
     let picker = world.picker(&instance()).unwrap();

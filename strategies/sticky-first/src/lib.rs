@@ -31,7 +31,11 @@ use serde_json::json;
 
 /// Places of a set: one cache line.
 const WAYS: usize = 8;
-const KEYS_MAX: usize = 1 << 24;
+/// The export of a full table must fit into the 16 MiB that the host takes.
+const KEYS_MAX: usize = 1 << 20;
+/// The bytes of a place in the export: its number and its word.
+const ENTRY_BYTES: usize = 12;
+const _: () = assert!(4 + ENTRY_BYTES * KEYS_MAX <= 16 << 20);
 const STATE_VERSION: u32 = 1;
 /// An empty bucket of [`Numbers`].
 const EMPTY: u64 = u64::MAX;
@@ -153,7 +157,7 @@ impl Strategy for StickyFirst {
             return Err(format!("it knows version {STATE_VERSION} of its table, not {version}").into());
         }
         let sets = bytes.first_chunk().map(|sets| u32::from_le_bytes(*sets) as usize);
-        let (entries, rest) = bytes.get(4..).unwrap_or_default().as_chunks::<12>();
+        let (entries, rest) = bytes.get(4..).unwrap_or_default().as_chunks::<ENTRY_BYTES>();
         if sets != Some(self.places.len()) || !rest.is_empty() {
             return Err("its table has another number of keys, or is damaged: it starts with an empty one".into());
         }

@@ -177,7 +177,7 @@ impl Strategy for Thompson {
 impl Known {
     fn at(slot: Slot<'_>, now_ns: u64, forgets: Tau) -> Self {
         let word = |index: usize| f64::from_bits(slot.word(index).load(Relaxed));
-        let left = forgets.decay(now_ns.saturating_sub(slot.word(3).load(Relaxed)));
+        let left = forgets.left(slot.word(3).load(Relaxed), now_ns);
         Self { successes: word(0) * left, failures: word(1) * left, sum_ns: word(2) * left }
     }
 
@@ -256,6 +256,19 @@ mod tests {
         };
         let (few, many) = (requests_until_noticed(10), requests_until_noticed(500));
         assert!(few * 3 < many, "{few} failures with 10 samples, {many} with 500");
+    }
+
+    #[test]
+    fn after_the_clock_was_set_back_a_backend_is_unknown() {
+        let world = World::of(1);
+        let list = world.list();
+        let known = Known { successes: 5.0, failures: 1.0, sum_ns: 1e9 };
+        let backends = list.lend();
+        let slot = backends.get(0).unwrap().slot();
+        known.store(slot, 1_000_000_000_000);
+        assert_eq!(Known::at(slot, 950_000_000_000, Tau::of_ms(10_000)), known);
+        let unknown = Known { successes: 0.0, failures: 0.0, sum_ns: 0.0 };
+        assert_eq!(Known::at(slot, 900_000_000_000, Tau::of_ms(10_000)), unknown);
     }
 
     #[test]

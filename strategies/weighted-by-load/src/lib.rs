@@ -76,23 +76,25 @@ impl WeightedByLoad {
         if report.qps <= 0.0 || utilization <= 0.0 || !weight.is_normal() {
             return None;
         }
-        if since.load(Relaxed) == 0 {
+        // A time ahead of the clock is from before the clock was set back, because slots may outlive the process.
+        if since.load(Relaxed) == 0 || since.load(Relaxed) > now_ns {
             since.store(report.at_ns.max(1), Relaxed);
         }
         let reports_for_ns = now_ns.saturating_sub(since.load(Relaxed));
         (reports_for_ns >= blackout_ms * 1_000_000).then_some(weight)
     }
 
-    /// The eligible backends with their weights, in any unit.
+    /// The eligible backends with their weights, in units of the mean.
     fn weights(&self, backends: &Backends<'_>) -> Vec<(u32, f64)> {
         let now_ns = self.now_ns.load(Relaxed);
         let eligible = || backends.eligible().iter().filter_map(|&index| Some((index, backends.get(index as usize)?)));
         let reported: Vec<_> = eligible().map(|(_, one)| self.reported(one, now_ns, one.slot().word(0))).collect();
         let known: Vec<f64> = reported.iter().copied().flatten().collect();
-        let mean = if known.len() < 2 { 1.0 } else { known.iter().sum::<f64>() / known.len() as f64 };
+        // Divided before the sum, so that one very large report does not make the sum infinite.
+        let mean: f64 = known.iter().map(|weight| weight / known.len() as f64).sum();
         let weight = |own: Option<f64>| match own {
-            Some(weight) if known.len() >= 2 => weight.clamp(mean / RATIO_MAX, mean * RATIO_MAX),
-            _ => mean,
+            Some(weight) if known.len() >= 2 => (weight / mean).clamp(1.0 / RATIO_MAX, RATIO_MAX),
+            _ => 1.0,
         };
         let share = |backend: Backend<'_>| f64::from(backend.effective_weight().max(1));
         eligible().zip(reported).map(|((index, backend), own)| (index, weight(own) * share(backend))).collect()
@@ -281,6 +283,31 @@ mod tests {
         // At least a tenth of the mean, so 0.1 of 2.1; in whole turns 2 of 32.
         let share = shares(&world, &instance, 101)[0];
         assert!((0.045..0.065).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn the_largest_numbers_of_a_report_leave_every_backend_its_turns() {
+        let (world, instance) = (World::of(3), instance(&json!({ "blackout_ms": 0 })));
+        (0..3).for_each(|index| report(&world, index, 100, [1.0, 100.0, 0.0]));
+        report(&world, 1, 100, [1.0, 1e308, 0.0]);
+        assert_near(&shares(&world, &instance, 101), &[0.1 / 3.2, 3.0 / 3.2, 0.1 / 3.2]);
+        (0..3).for_each(|index| report(&world, index, 100, [1.0, f64::MAX, 0.0]));
+        assert_near(&shares(&world, &instance, 101), &[1.0 / 3.0; 3]);
+    }
+
+    #[test]
+    fn after_the_clock_was_set_back_a_new_blackout_begins() {
+        let (world, instance) = (World::of(2), instance(&json!({})));
+        let both = |at_s: u64| {
+            report(&world, 0, at_s, [0.5, 100.0, 0.0]);
+            report(&world, 1, at_s, [0.5, 300.0, 0.0]);
+        };
+        both(1000);
+        shares(&world, &instance, 1000);
+        both(100);
+        assert_near(&shares(&world, &instance, 100), &[0.5, 0.5]);
+        both(110);
+        assert_near(&shares(&world, &instance, 110), &[0.25, 0.75]);
     }
 
     #[test]

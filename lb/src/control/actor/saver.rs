@@ -72,7 +72,7 @@ impl Saver {
     pub(super) fn take(&mut self, text: Option<Text>) {
         self.asking = None;
         if let Some(Text { text, hash }) = text
-            && self.written.replace(hash) != Some(hash)
+            && (self.written.replace(hash) != Some(hash) || self.writer.error().is_some())
         {
             self.writer.write(text);
         }

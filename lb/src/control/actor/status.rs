@@ -3,6 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::Actor;
+use crate::config::Policy;
 use crate::control::api::{
     AccessLogStatus, BackendStatus, ControlError, LoadedStrategy, OfferedStrategy, PoolStatus, QueueStatus, Safeguards,
     ShadowStatus, Status,
@@ -83,7 +84,7 @@ impl Actor {
         let pool = &self.desk.pools[key];
         let LoadedStrategy { pool: name, strategy, version, sha256, file: _ } = loaded(&pool.name, &pool.strategy);
         let published = pool.published();
-        let safeguards = self.safeguards(&pool.name);
+        let (safeguards, policy) = self.safeguards(&pool.name);
         let probation_picks = pool.tenure().picks(self.desk.metrics.pick_totals(&pool.name));
         PoolStatus {
             strategy_instance: published.as_ref().map_or(0, |pool| pool.picker.strategy().instance()),
@@ -101,7 +102,7 @@ impl Actor {
                 format!("{} {}", plugin.name(), plugin.version())
             }),
             crash: self.reloads.ledger().found_in(&pool.name).cloned(),
-            queue: self.queue_status(&pool.name, safeguards.queue.is_in_use()),
+            queue: self.queue_status(&pool.name, safeguards.queue.is_in_use(policy)),
             safeguards,
             shadows: self.shadows(pool),
             backends: self.membership.backends_of(&self.desk, key),
@@ -122,9 +123,11 @@ impl Actor {
         (is_in_use || waiting > 0).then_some(QueueStatus { waiting, held, adaptive_limit })
     }
 
-    fn safeguards(&self, pool: &str) -> Safeguards {
+    /// Those of a pool, and its policy for requests without a route of their own.
+    fn safeguards(&self, pool: &str) -> (Safeguards, &Policy) {
         let config = &self.desk.config;
         let index = config.pools.iter().position(|one| one.name == *pool).unwrap_or_default();
-        Safeguards::of(&config.pools[index], &config.policies[index])
+        let policy = &config.policies[index];
+        (Safeguards::of(&config.pools[index], policy), policy)
     }
 }

@@ -108,9 +108,11 @@ const NS_PER_MS: u64 = 1_000_000;
 // === impl QueueInForce ===
 
 impl QueueInForce {
-    /// Whether requests may wait, or are limited by their latency.
-    pub(in crate::control) fn is_in_use(&self) -> bool {
-        self.rules.is_some()
+    /// Whether requests may wait for room, or are limited by their latency. Without a limit only a strategy lets them
+    /// wait.
+    pub(in crate::control) fn is_in_use(&self, Policy { limits, queue, .. }: &Policy) -> bool {
+        let has_caps = limits.requests_in_flight_per_backend.is_some() || limits.connections_per_backend.is_some();
+        self.rules.is_some() && (has_caps || queue.adaptive)
     }
 }
 

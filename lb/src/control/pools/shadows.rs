@@ -14,7 +14,7 @@ use crate::config;
 use crate::control::api::ShadowStatus;
 use crate::control::trust::fault;
 use crate::generation::{PoolGeneration, Shadow};
-use crate::telemetry::{ShadowResult, ShadowTotals};
+use crate::telemetry::{PickTotals, ShadowResult, ShadowTotals};
 
 /// All shadows of a pool, in the order of the configuration.
 #[derive(Default)]
@@ -188,9 +188,9 @@ impl ShadowState {
     }
 
     /// Why it is to be switched off, if it is on and fails by the rules of probation.
-    pub(in crate::control) fn fault(&self, counted: &ShadowTotals) -> Option<String> {
+    pub(in crate::control) fn fault(&self, counted: PickTotals) -> Option<String> {
         let from = self.from.as_ref().filter(|_| self.off.is_none())?;
-        fault(&counted.since(from).picks, self.strategy.panics())
+        fault(&counted.since(from.picks), self.strategy.panics())
     }
 
     pub(in crate::control) fn status(&self, counted: &ShadowTotals, weights: &[(Arc<str>, u16)]) -> ShadowStatus {

@@ -132,7 +132,10 @@ impl Reloads {
             loader: self.tools.loader.clone(),
             vetter: self.tools.vetter.clone(),
             builder: desk.builder.clone(),
-            in_charge: in_charge(&desk.pools, !transaction.by.is_automatic()),
+            in_charge: in_charge(
+                &desk.pools,
+                !transaction.by.is_automatic() && transaction.request.overriding.is_none(),
+            ),
             overlay: Membership::overlay_now(desk),
             launched: Launched::of(&desk.pools[PoolKey::DEFAULT].members),
             doors: Doors {

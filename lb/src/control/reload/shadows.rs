@@ -2,7 +2,7 @@
 //!
 //! Why not probation: a shadow routes nothing, so there is nothing to put back. The rules for faults and slow picks are
 //! those of probation, and they hold as long as the shadow runs. Invariant: a fault of a shadow never counts against
-//! the strategy in charge. So a worker that hangs in a shadow's pick is taken out of the count of stuck workers.
+//! the strategy in charge. So a worker that hangs in a hook of a shadow is taken out of the count of stuck workers.
 
 use std::time::Duration;
 
@@ -42,8 +42,8 @@ impl Reloads {
 fn failing(desk: &Publisher, key: PoolKey, now_ns: u64) -> Vec<(u64, String)> {
     let pool = &desk.pools[key];
     let fault = |shadow: &ShadowState| match desk.metrics.shadow_hangs(&pool.name, &shadow.id, now_ns, SILENCE_MAX) {
-        0 => shadow.fault(&desk.metrics.shadow_totals(&pool.name, &shadow.id)),
-        workers => Some(format!("{workers} workers hang in its pick, and do not respond until it returns")),
+        0 => shadow.fault(desk.metrics.shadow_picks(&pool.name, &shadow.id)),
+        workers => Some(format!("{workers} workers hang in it, and do not respond until it returns")),
     };
     let failing = pool.shadows.on().filter_map(|shadow| Some((shadow.strategy.instance(), fault(shadow)?)));
     failing.collect()

@@ -62,7 +62,10 @@ pub(super) fn open(loader: &Loader, staged: AllStaged, in_charge: &InCharge) -> 
             StrategyChange::Unchanged => None,
             _ => Some(plugins::instance(plugin.clone(), &role).map_err(refusal)?),
         };
-        warnings.extend(strategy.as_ref().and_then(|strategy| plugins::unsent_probes(pool, strategy.plugin())));
+        let had_probes = in_charge.get(&pool.name).is_some_and(|running| running.settings.probe.is_some());
+        if strategy.is_some() || had_probes {
+            warnings.extend(plugins::unsent_probes(pool, &plugin));
+        }
         candidates.push(Candidate { strategy, change, is_return: false, shadows: Vec::new(), plugin, file });
     }
     for (pool, candidate) in target.config.pools.iter().zip(&mut candidates) {
@@ -73,6 +76,9 @@ pub(super) fn open(loader: &Loader, staged: AllStaged, in_charge: &InCharge) -> 
         let key = plugins::key_of(&pool.name, "strategy.shadow");
         let is_new = |choice: &ShadowChoice| !running.iter().any(|old| Arc::ptr_eq(&old.strategy, &choice.strategy));
         // Also if only the bytes of a shadow differ.
+        warnings.extend(candidate.shadows.iter().filter(|choice| is_new(choice)).filter_map(|choice| {
+            plugins::unsent_probes_of_shadow(&pool.name, &choice.settings.id, choice.strategy.plugin())
+        }));
         if candidate.shadows.iter().any(is_new) && !target.applied.contains(&key) {
             target.applied.push(key);
         }

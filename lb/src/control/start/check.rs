@@ -59,6 +59,7 @@ pub fn check(config: &Config, vet: Option<PathBuf>) -> Result<CheckReport, Start
         let shadows: Result<Vec<_>, PluginError> = shadows
             .map(|(role, settings)| {
                 let (strategy, _) = try_one(&role, plugins::stage(&loader, &config.plugin_dirs, &role)?)?;
+                warnings.extend(plugins::unsent_probes_of_shadow(&pool.name, &settings.id, strategy.plugin()));
                 Ok(ShadowState::new(ShadowChoice { strategy, settings: settings.clone() }))
             })
             .collect();

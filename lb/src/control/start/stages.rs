@@ -143,6 +143,8 @@ pub(super) fn open(
         let mut state = PoolState::new(pool, members, strategy);
         warnings.extend(state.take_up(&mut saved));
         state.shadows = open_shadows(pool, &loader, &mut shadows)?.into_iter().collect();
+        let unsent = |one: &ShadowState| plugins::unsent_probes_of_shadow(&pool.name, &one.id, one.strategy.plugin());
+        warnings.extend(state.shadows.iter().filter_map(unsent));
         pools.push(state);
     }
     Ok(Opened { loader, pools, strategies, warnings })
@@ -178,11 +180,14 @@ pub(super) async fn first_pickers(
             PluginError::Hook { key: key_of(&pool, "backends"), pool, source }
         };
         let mut built = built.map_err(refused)?;
-        if let Some((_, source)) = built.refused.pop() {
-            let (pool, key) = (pool.name.to_string(), key_of(&pool.name, "strategy.shadow"));
-            return Err(PluginError::Hook { pool, key, source }.into());
-        }
+        let refused = std::mem::take(&mut built.refused);
         generations.push(pool.adopt(built));
+        for (instance, error) in refused {
+            let reason = format!("it refused the first list: {error}");
+            if let Some((id, strategy)) = pool.shadows.switch_off(instance, reason.clone()) {
+                tracing::error!(pool = %pool.name, shadow = %id, strategy, reason, "shadow is off: requests go on without it");
+            }
+        }
     }
     Ok(generations)
 }

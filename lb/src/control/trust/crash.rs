@@ -6,6 +6,7 @@
 //! Invariant: bytes, options and pool together identify what crashed or was proven. A changed plugin or changed options
 //! begin anew.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use lb_strategy_host::Strategy;
@@ -69,6 +70,17 @@ impl Crash {
     pub(in crate::control) fn is_of(&self, pool: &str, sha256: Option<&str>, options: &Value) -> bool {
         let is_same_use = |own: &str| own == pool && has_same_options(&self.options, options);
         sha256.is_some() && self.sha256.as_deref() == sha256 && self.pool.as_deref().is_none_or(is_same_use)
+    }
+
+    /// A hang does not end lb, so its strategy may have been proven after it.
+    pub(in crate::control) fn look_at_proven(&mut self, proven: &BTreeMap<String, Proven>) {
+        let of_pool = self.pool.as_ref().and_then(|pool| Some((pool, proven.get(pool)?)));
+        if let Some((pool, Proven { sha256, options, .. })) = of_pool
+            && self.signal == HANG
+            && self.is_of(pool, Some(sha256), options)
+        {
+            self.proven = true;
+        }
     }
 
     /// Whether its strategy is not loaded until an operator's reload.
@@ -243,6 +255,29 @@ mod tests {
             told.contains(". It was proven, but it ended 3 runs in a row within 60 s of their start, so it"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn a_hang_before_its_strategy_was_proven_does_not_keep_it_out() {
+        let proven = |pool: &str, sha256: &str| {
+            let file = Proven {
+                strategy: "a".into(),
+                version: "1".into(),
+                file: None,
+                sha256: sha256.into(),
+                options: Value::Null,
+            };
+            BTreeMap::from([(pool.to_owned(), file)])
+        };
+        let looked = |signal: &str, proven: &BTreeMap<String, Proven>| {
+            let mut crash = Crash { signal: signal.into(), ..crash(Some("p"), &Value::Null) };
+            crash.look_at_proven(proven);
+            crash.keeps_out()
+        };
+        let sha256 = crash(Some("p"), &Value::Null).sha256.unwrap();
+        assert!(!looked(HANG, &proven("p", &sha256)));
+        assert!(looked(HANG, &proven("q", &sha256)) && looked(HANG, &proven("p", "other bytes")));
+        assert!(looked("SIGSEGV", &proven("p", &sha256)), "the run ended: its probation cannot have gone on");
     }
 
     /// Crashes of a proven strategy: signal, second, and how long the run had lasted.

@@ -74,6 +74,7 @@ impl Records {
                 .ok()
         });
         let mut crashes: Vec<Crash> = crashes.collect();
+        crashes.iter_mut().for_each(|crash| crash.look_at_proven(&proven));
         find_loops(&mut crashes);
         Self { crashes, proven, blame, copies, warnings }
     }

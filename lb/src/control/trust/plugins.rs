@@ -202,6 +202,14 @@ pub(in crate::control) fn unsent_probes(pool: &PoolConfig, plugin: &LoadedPlugin
     })
 }
 
+/// A warning if a shadow asks for probes: shadows send none.
+pub(in crate::control) fn unsent_probes_of_shadow(pool: &str, shadow: &str, plugin: &LoadedPlugin) -> Option<String> {
+    plugin.wants().probes.then(|| {
+        let name = plugin.name();
+        format!("pool {pool}: the shadow {shadow} is {name}, which decides by probes: a shadow sends none, so it picks otherwise")
+    })
+}
+
 /// The configuration's key for a setting of a pool.
 pub(in crate::control) fn key_of(pool: &str, key: &str) -> String {
     if pool == DEFAULT_POOL { key.to_owned() } else { format!("pools.{pool}.{key}") }

@@ -164,7 +164,7 @@ impl Attempt {
                 shared.picker.start(&start);
             }
             if !shared.shadows.is_empty() {
-                shadows::tell_start(shared, self.shown.as_deref(), &start);
+                shadows::tell_start(current, self.shown.as_deref(), &start);
             }
         }
     }
@@ -310,7 +310,7 @@ impl Attempt {
             }
             if !shared.shadows.is_empty() {
                 let shown = self.shown.take();
-                shadows::tell_finish(shared, shown.as_deref(), &finish, self.account.as_deref());
+                shadows::tell_finish(current, shown.as_deref(), &finish, self.account.as_deref());
                 shown.into_iter().for_each(|shown| local.shown.put(shown));
             }
             // Before the look for a request that waits: the strategy's own counts may be relaxed.

@@ -81,6 +81,8 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
         && let Some((slot, means)) = reserve(exchange, plan, &current.members[index], caps, now)
     {
         exchange.guard.count(|shard| shard.session(SessionResult::Kept));
+        // Those of an earlier pick, which found no room.
+        exchange.forget_probes();
         return Ok(Picked::by_session(slot, means, now, now_ns));
     }
     let request = PickRequest {
@@ -94,12 +96,12 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
         body_length: exchange.body.length(),
         lookup: &parts(exchange, shared.wants.body),
     };
-    let mut shown = None;
+    let (mut at, mut at_ns) = (now, now_ns);
     for _ in 0..RACES_MAX {
         let has_room = |index: usize| !has_caps || current.members[index].has_room(caps);
         let choice = ask_for(exchange, plan, shared, &request, has_room)?;
-        if !current.shadows.is_empty() && shown.is_none() && plan.number == 0 && !plan.is_hedge {
-            shown = Some(show(exchange, current, &request, choice.index));
+        if !current.shadows.is_empty() && plan.number == 0 && !plan.is_hedge {
+            (at, at_ns) = show(exchange, current, &request, choice.index);
         }
         let Some((slot, means)) = reserve(exchange, plan, &current.members[choice.index], caps, now) else { continue };
         let instance = match choice.fallback {
@@ -111,25 +113,29 @@ pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant, now_ns: u64
             }
         };
         let set_cookie = sessions.map(|sessions| {
-            let result = if session == Session::None { SessionResult::New } else { SessionResult::Moved };
-            exchange.guard.count(|shard| shard.session(result));
+            count_session(exchange, session);
             sessions.set_cookie(choice.index)
         });
-        let Choice { index: _, token, fallback } = choice;
         return Ok(Picked {
             slot,
             means,
-            at: now,
-            at_ns: now_ns,
+            at,
+            at_ns,
             instance,
-            token,
-            fallback,
+            token: choice.token,
+            fallback: choice.fallback,
             by_session: false,
             set_cookie,
-            shown,
+            shown: exchange.shown.take(),
         });
     }
     Err(Unpicked::Raced)
+}
+
+/// A session begins or moves.
+fn count_session(exchange: &Exchange, before: Session) {
+    let result = if before == Session::None { SessionResult::New } else { SessionResult::Moved };
+    exchange.guard.count(|shard| shard.session(result));
 }
 
 /// The parts of the request that a strategy may look up, with at most `body_bytes` bytes of the body.

@@ -289,6 +289,7 @@ impl Second {
             has_interim_begun: false,
             upgrade: None,
             asked: Cell::new(None),
+            shown: Cell::new(None),
             guard,
         };
         let plan = Plan::of_hedge(picked.slot.member.backend.number);

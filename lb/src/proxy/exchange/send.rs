@@ -142,7 +142,7 @@ impl Exchange {
 }
 
 /// After this many, the worker's other tasks run: a backend may send very many.
-const INTERIM_PER_POLL: u32 = 32;
+pub(super) const INTERIM_PER_POLL: u32 = 32;
 
 fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS

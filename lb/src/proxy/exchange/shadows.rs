@@ -8,6 +8,7 @@
 //! backend. Memory is kept for the next attempt, so shadows cost no allocation.
 
 use lb_strategy_host::{Decision, Finish, PickRequest, Refusal, Start};
+use tokio::time::Instant;
 
 use super::Exchange;
 use super::account::Account;
@@ -18,9 +19,17 @@ use crate::proxy::shown::{ShadowPick, Shown};
 use crate::proxy::view::{Current, ShadowView};
 use crate::telemetry::ShadowResult;
 
-/// Has each shadow pick for the request that gets the backend at `routed`.
+/// Has each shadow pick for the request that gets the backend at `routed`. A request that then finds no room is not
+/// shown again. Returns the time after it, which is the begin of the attempt.
 #[cold]
-pub(super) fn show(exchange: &Exchange, current: &Current, request: &PickRequest<'_>, routed: usize) -> Box<Shown> {
+pub(super) fn show(exchange: &Exchange, current: &Current, request: &PickRequest<'_>, routed: usize) -> (Instant, u64) {
+    let shown = exchange.shown.take().unwrap_or_else(|| picks_of(exchange, current, request, routed));
+    exchange.shown.set(Some(shown));
+    let now = Instant::now();
+    (now, exchange.context.local.clock_ns(now))
+}
+
+fn picks_of(exchange: &Exchange, current: &Current, request: &PickRequest<'_>, routed: usize) -> Box<Shown> {
     let mut shown = exchange.context.local.shown.take().unwrap_or_default();
     let own_key = own_key(exchange, &current.shared);
     let key = exchange.key.as_ref().or(own_key.as_ref()).map(|key| (Key::bytes(key), key.hash));
@@ -76,24 +85,27 @@ fn result_of(decision: Decision) -> ShadowResult {
 
 /// Tells the shadows that ask for it that an attempt begins.
 #[cold]
-pub(super) fn tell_start(shared: &PoolGeneration, shown: Option<&Shown>, start: &Start) {
-    for shadow in shared.shadows.iter().filter(|shadow| shadow.wants.start) {
+pub(super) fn tell_start(current: &Current, shown: Option<&Shown>, start: &Start) {
+    let shadows = current.shared.shadows.iter().zip(&current.shadows);
+    for (shadow, view) in shadows.filter(|(shadow, _)| shadow.wants.start) {
         let token = own_token(shadow, shown, start.backend_id);
-        shadow.picker.start(&Start { own: token.is_some(), token: token.unwrap_or_default(), ..*start });
+        let start = Start { own: token.is_some(), token: token.unwrap_or_default(), ..*start };
+        view.shard.inside(start.now_ns, || shadow.picker.start(&start));
     }
 }
 
 /// The same for its end, with the response if they ask for that.
 #[cold]
-pub(super) fn tell_finish(shared: &PoolGeneration, shown: Option<&Shown>, finish: &Finish, account: Option<&Account>) {
-    for shadow in shared.shadows.iter().filter(|shadow| shadow.wants.finish) {
+pub(super) fn tell_finish(current: &Current, shown: Option<&Shown>, finish: &Finish, account: Option<&Account>) {
+    let shadows = current.shared.shadows.iter().zip(&current.shadows);
+    for (shadow, view) in shadows.filter(|(shadow, _)| shadow.wants.finish) {
         let token = own_token(shadow, shown, finish.backend_id);
         let finish = Finish { own: token.is_some(), token: token.unwrap_or_default(), ..*finish };
         let instance = shadow.picker.strategy().instance();
-        match account.filter(|_| shadow.wants.answer) {
+        view.shard.inside(finish.now_ns, || match account.filter(|_| shadow.wants.answer) {
             Some(account) => account.with(instance, |answered| shadow.picker.finish_with(&finish, answered)),
             None => shadow.picker.finish(&finish),
-        }
+        });
     }
 }
 

@@ -77,6 +77,14 @@ enum Sending {
 // === impl Upstream: its life ===
 
 impl Upstream {
+    /// The fault of a connection that could not be made.
+    pub(in crate::proxy) fn connect_fault(error: &std::io::Error) -> Fault {
+        // No descriptor, or no free port of this machine: not the backend's fault.
+        let own = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL];
+        let no_descriptor = Errno::from_io_error(error).is_some_and(|error| own.contains(&error));
+        if no_descriptor { Fault::NoDescriptor } else { Fault::ConnectFailed }
+    }
+
     /// A new connection.
     pub(in crate::proxy) async fn connect(
         address: SocketAddr,
@@ -91,10 +99,7 @@ impl Upstream {
             Ok(Ok(socket)) => socket,
             Ok(Err(error)) => {
                 tracing::debug!(%address, "cannot connect: {error}");
-                // No descriptor, or no free port of this machine: not the backend's fault.
-                let own = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL];
-                let no_descriptor = Errno::from_io_error(&error).is_some_and(|error| own.contains(&error));
-                return Err(if no_descriptor { Fault::NoDescriptor } else { Fault::ConnectFailed });
+                return Err(Self::connect_fault(&error));
             }
             Err(_) => return Err(Fault::ConnectTimeout),
         };

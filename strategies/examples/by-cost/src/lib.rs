@@ -25,13 +25,15 @@ const DIGITS_MAX: usize = 9;
 /// The words of a backend's slot: the costs in thousandths, and the second when they were halved last.
 const COSTS: usize = 0;
 const SECOND: usize = 1;
+/// Clocks of workers differ by less. A time further ahead is from before the clock was set back; its costs are over.
+const AHEAD_MAX_S: u64 = 60;
 
 lb_strategy::export!(ByCost);
 
 /// What is left of a backend's costs in this second.
 fn left(slot: Slot<'_>, second: u64) -> u64 {
     let [costs, since] = [COSTS, SECOND].map(|index| slot.word(index).load(Relaxed));
-    costs >> second.saturating_sub(since).min(63)
+    if since > second + AHEAD_MAX_S { 0 } else { costs >> second.saturating_sub(since).min(63) }
 }
 
 /// The cost that the response tells, in thousandths.
@@ -117,5 +119,10 @@ mod tests {
         assert!((0..100).all(|_| requests.ask().pick_backend(&picker) == Ok(1)));
         world.set_load(1, 1);
         assert!((0..100).all(|_| requests.ask().pick_backend(&picker) == Ok(0)), "one in flight costs 1000");
+        world.list().specs()[0].slot.words()[COSTS].store(5_000, Relaxed);
+        world.list().specs()[0].slot.words()[SECOND].store(60, Relaxed);
+        assert_eq!(requests.ask().pick_backend(&picker), Ok(1));
+        world.list().specs()[0].slot.words()[SECOND].store(61, Relaxed);
+        assert_eq!(requests.ask().pick_backend(&picker), Ok(0), "the clock was set back");
     }
 }

@@ -18,7 +18,7 @@ use lb_strategy::{Backend, Backends, Error, Host, NoOptions, Outcome, Pick, Prob
 
 pub struct LeastLoadedProbed;
 
-/// An older answer says nothing about now.
+/// An older answer says nothing about now. One so far ahead is from before the clock was set back.
 const AGE_MAX_NS: u64 = 1_000_000_000;
 
 lb_strategy::export!(LeastLoadedProbed);
@@ -27,7 +27,7 @@ lb_strategy::export!(LeastLoadedProbed);
 fn told(backend: Backend<'_>, request: &Request<'_>) -> Option<u64> {
     let slot = backend.slot();
     let at_ns = slot.word(1).load(Relaxed);
-    let is_new = at_ns > 0 && request.now_ns().saturating_sub(at_ns) <= AGE_MAX_NS;
+    let is_new = at_ns > 0 && request.now_ns().abs_diff(at_ns) <= AGE_MAX_NS;
     is_new.then(|| slot.word(0).load(Relaxed))
 }
 
@@ -134,5 +134,18 @@ mod tests {
         assert_eq!(counts[0], 0);
         // Places behind the loaded one are as likely as the others, so the one behind it gets two of three.
         assert!(counts[1].abs_diff(6_667) < 200, "{counts:?}");
+    }
+
+    #[test]
+    fn an_answer_from_before_the_clock_was_set_back_does_not_count() {
+        let world = World::of(2);
+        world.set_load(0, 1);
+        let picker = world.picker(&strategy(&TABLE, &json!({})).unwrap()).unwrap();
+        let pick = |at_ns: u64| {
+            world.list().specs()[0].slot.words()[1].store(at_ns, Relaxed);
+            Requests::seeded(52).ask().at(5_000_000_000).pick_backend(&picker)
+        };
+        assert_eq!(pick(5_000_000_001), Ok(0));
+        assert_eq!(pick(6_000_000_001), Ok(1));
     }
 }

@@ -112,7 +112,8 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     fn on_start(&self, _start: &Start<'_>) {}
 
     /// The state as bytes, for a later instance of the same schema. Empty if the slots contain all of it. Called before
-    /// another instance takes over, and at the end of `lb`. Called only with [`STATE`](Self::STATE).
+    /// another instance takes over, at the end of `lb`, and from time to time to save it. So it must not change the
+    /// state. Called only with [`STATE`](Self::STATE).
     fn export(&self) -> Vec<u8> {
         Vec::new()
     }

@@ -300,7 +300,8 @@ impl Picker {
                 probes.count += 1;
             }
         }
-        probes.refused = answer.n_probes.saturating_sub(probes.count);
+        // The plugin may have written any number.
+        probes.refused = answer.n_probes.min(LB_PROBES_MAX as u32 + 1) - probes.count;
         probes
     }
 

@@ -2,16 +2,17 @@
 //!
 //! Idea: an average that forgets by time and not by the number of samples. A sample that comes `t` after the last one
 //! counts `1 − e^(−t/τ)`, so a busy backend and a quiet one forget equally fast. A reader lets the average decay up to
-//! now. So a backend that gets no requests becomes cheaper with time, and is tried again. Source: Finagle's
-//! `PeakEwma.scala`, whose load metric does both.
+//! now. So a backend that gets no requests becomes cheaper with time, and is tried again. After `8τ` its average is
+//! unknown, as that of a new backend. Source: Finagle's `PeakEwma.scala`, whose load metric decays in the same way.
 //!
 //! Failures: a backend that fails at once has the shortest times, so a plain average would send it every request. Here
 //! a failure counts as `failure_factor` times the average, and it replaces the average at once. Repeated failures
 //! multiply, up to a minute. So one failure among successes does little, and a backend that always fails is tried about
 //! once in `τ · ln(failure_factor)`.
 //!
-//! Invariants: each word is whole. Two ends at the same time may lose one sample, which an average tolerates. No value
-//! is 0 after the first sample, because 0 means unknown.
+//! Invariants: each word is whole. Two ends at the same time may lose one sample, which an average tolerates. Each
+//! value is finite, and not 0 after the first sample, because 0 means unknown. A slot may outlive the process. So a
+//! time far ahead of the clock is from before the clock was set back, and its value is unknown.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -28,6 +29,10 @@ const FIRST_FAILURE_NS: f64 = 1e9;
 const FAILURE_MAX_NS: f64 = 60e9;
 /// A time of 0 would mean unknown.
 const LEAST_NS: f64 = 1.0;
+/// e^−8: an average that has decayed to this part says nothing about now.
+const FORGOTTEN: f64 = 3.354_6e-4;
+/// Clocks of workers differ by less than this. A time further ahead is from before the clock was set back.
+const AHEAD_MAX_NS: u64 = 60_000_000_000;
 
 /// A decaying average of times, in two words of a slot.
 #[derive(Clone, Copy)]
@@ -94,6 +99,12 @@ impl Tau {
         let power = 1.0 + z + z * z * (0.5 + z * (1.0 / 6.0) + z * z * (1.0 / 24.0));
         power * f64::from_bits((1023 - n) << 52)
     }
+
+    /// The part that is left at `now_ns` of a value of the time `at_ns`; 0 if that time is far ahead of the clock.
+    #[inline]
+    pub fn left(self, at_ns: u64, now_ns: u64) -> f64 {
+        if at_ns > now_ns.saturating_add(AHEAD_MAX_NS) { 0.0 } else { self.decay(now_ns.saturating_sub(at_ns)) }
+    }
 }
 
 // === impl Average ===
@@ -105,11 +116,12 @@ impl<'a> Average<'a> {
         Self { value: slot.word(first), at_ns: slot.word(first + 1) }
     }
 
-    /// The average, decayed up to `now_ns`; 0 before the first sample.
+    /// The average, decayed up to `now_ns`; 0 if it is unknown: before the first sample, and `8τ` after the last one.
     #[inline]
     pub fn at(&self, now_ns: u64, tau: Tau) -> f64 {
-        let value = f64::from_bits(self.value.load(Relaxed));
-        value * tau.decay(now_ns.saturating_sub(self.at_ns.load(Relaxed)))
+        let left = tau.left(self.at_ns.load(Relaxed), now_ns);
+        let average = f64::from_bits(self.value.load(Relaxed)) * left;
+        if left < FORGOTTEN || average < LEAST_NS { 0.0 } else { average }
     }
 
     /// Takes up what the end of an attempt says.
@@ -120,7 +132,7 @@ impl<'a> Average<'a> {
             Sample::Took(ns) => self.add(ns, now_ns, memory.tau),
             Sample::Failed(ns) => {
                 let multiplied = if average == 0.0 { FIRST_FAILURE_NS } else { average * memory.failure_factor };
-                self.set(multiplied.max(ns).max(average).min(FAILURE_MAX_NS), now_ns);
+                self.set(multiplied.max(ns).min(FAILURE_MAX_NS).max(average), now_ns);
             }
             // The response would have taken longer, so a shorter time says nothing.
             Sample::NotYet(ns) if average > 0.0 && ns > average => self.record(Sample::Took(ns), now_ns, memory),
@@ -131,11 +143,15 @@ impl<'a> Average<'a> {
     /// Moves the average toward a sample. The first one becomes the average.
     pub fn add(&self, sample: f64, now_ns: u64, tau: Tau) {
         let before = f64::from_bits(self.value.load(Relaxed));
-        let keep = tau.decay(now_ns.saturating_sub(self.at_ns.load(Relaxed)));
+        let keep = tau.left(self.at_ns.load(Relaxed), now_ns);
         self.set(if before == 0.0 { sample } else { before * keep + sample * (1.0 - keep) }, now_ns);
     }
 
     fn set(&self, value: f64, now_ns: u64) {
+        // One value that is no number would make every later average none.
+        if !value.is_finite() {
+            return;
+        }
         self.value.store(value.max(LEAST_NS).to_bits(), Relaxed);
         self.at_ns.store(now_ns, Relaxed);
     }
@@ -232,6 +248,44 @@ mod tests {
         let words = Words::default();
         words.average().record(Sample::Took(2000.0 * MS), SECOND, &PEAK);
         assert_near(words.average().at(11 * SECOND, TAU), 2000.0 * MS * f64::exp(-1.0));
+    }
+
+    #[test]
+    fn after_eight_time_constants_an_average_is_unknown() {
+        let words = Words::default();
+        words.average().record(Sample::Took(2000.0 * MS), SECOND, &PEAK);
+        assert_near(words.average().at(80 * SECOND, TAU), 2000.0 * MS * f64::exp(-7.9));
+        assert_eq!(words.average().at(82 * SECOND, TAU), 0.0);
+        let words = Words::default();
+        words.average().record(Sample::Took(2.0), SECOND, &PLAIN);
+        assert_eq!(words.average().at(11 * SECOND, TAU), 0.0, "less than a nanosecond");
+    }
+
+    #[test]
+    fn after_the_clock_was_set_back_an_average_is_unknown_and_begins_anew() {
+        let words = Words::default();
+        let average = words.average();
+        average.record(Sample::Took(2000.0 * MS), 1000 * SECOND, &PLAIN);
+        assert_near(average.at(950 * SECOND, TAU), 2000.0 * MS);
+        assert_eq!(average.at(900 * SECOND, TAU), 0.0);
+        average.record(Sample::Took(100.0 * MS), 900 * SECOND, &PLAIN);
+        assert_near(average.at(900 * SECOND, TAU), 100.0 * MS);
+    }
+
+    #[test]
+    fn a_sample_that_is_no_number_changes_nothing() {
+        let words = Words::default();
+        words.average().record(Sample::Took(100.0 * MS), SECOND, &PLAIN);
+        [f64::NAN, f64::INFINITY].into_iter().for_each(|ns| words.average().add(ns, 2 * SECOND, TAU));
+        assert_near(words.average().at(SECOND, TAU), 100.0 * MS);
+    }
+
+    #[test]
+    fn a_failure_does_not_lower_an_average_above_a_minute() {
+        let words = Words::default();
+        words.average().record(Sample::Took(100_000.0 * MS), SECOND, &PLAIN);
+        words.average().record(Sample::Failed(1.0), SECOND, &PLAIN);
+        assert_near(words.average().at(SECOND, TAU), 100_000.0 * MS);
     }
 
     #[test]

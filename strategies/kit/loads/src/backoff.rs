@@ -4,7 +4,9 @@
 //! request. In a pause the backend is the last choice. The pauses double, so such a backend gets one request in 32 s.
 //!
 //! Invariants: fewer than three failures in a row make no pause, so an error that one request causes does no harm. A
-//! success ends the row and the pause. A pause is only a preference: if there is no other backend, it is picked.
+//! success ends the row and the pause. A pause is only a preference: if there is no other backend, it is picked. A slot
+//! may outlive the process. So an end further ahead than the longest pause is from before the clock was set back. It is
+//! no pause.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,6 +19,7 @@ use crate::Sample;
 const PATIENCE: u64 = 3;
 const FIRST_PAUSE_NS: u64 = 1_000_000_000;
 const DOUBLINGS_MAX: u64 = 5;
+const PAUSE_MAX_NS: u64 = FIRST_PAUSE_NS << DOUBLINGS_MAX;
 
 /// The failures in a row of one backend, and the end of its pause.
 #[derive(Clone, Copy)]
@@ -37,7 +40,7 @@ impl<'a> Backoff<'a> {
     /// Whether the backend is in a pause.
     #[inline]
     pub fn is_paused(&self, now_ns: u64) -> bool {
-        now_ns < self.until_ns.load(Relaxed)
+        (1..=PAUSE_MAX_NS).contains(&self.until_ns.load(Relaxed).saturating_sub(now_ns))
     }
 
     /// Takes up the end of an attempt.
@@ -66,6 +69,16 @@ mod tests {
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn after_the_clock_was_set_back_there_is_no_pause_until_the_next_failure() {
+        let words = [AtomicU64::new(0), AtomicU64::new(0)];
+        let backoff = Backoff { failures: &words[0], until_ns: &words[1] };
+        (0..3).for_each(|_| backoff.record(Sample::Failed(1.0), 1000 * SECOND));
+        assert!(backoff.is_paused(1000 * SECOND) && !backoff.is_paused(900 * SECOND));
+        backoff.record(Sample::Failed(1.0), 900 * SECOND);
+        assert!(backoff.is_paused(901 * SECOND) && !backoff.is_paused(902 * SECOND));
+    }
 
     #[test]
     fn pauses_begin_with_the_third_failure_double_and_end_with_a_success() {

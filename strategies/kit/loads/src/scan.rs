@@ -8,7 +8,8 @@
 //!
 //! Invariants: with up to `most` candidates all of them are in the window, so the result is exact. Every candidate is
 //! in it with the same probability. Of equal candidates each is taken with a probability in proportion to its weight.
-//! That is reservoir sampling, because a second pass could read other loads than the first.
+//! That is reservoir sampling, because a second pass could read other loads than the first. A score that is no number
+//! loses against each number.
 
 use std::cmp::Ordering;
 
@@ -97,7 +98,13 @@ impl<S: PartialOrd> Least<S> {
                     self.best = Some((index, score));
                 }
             }
-            Some(Ordering::Greater) | None => {}
+            Some(Ordering::Greater) => {}
+            None => {
+                // One of the two is no number. If it is the best one, each later candidate would lose against it.
+                if self.best.as_ref().is_some_and(|(_, best)| best.partial_cmp(best).is_none()) {
+                    (self.best, self.tied_weight) = (Some((index, score)), weight);
+                }
+            }
         }
     }
 }
@@ -162,6 +169,12 @@ mod tests {
     use super::*;
     use crate::world::{picker, probe};
 
+    probe!(NanFirst, |backends, request| {
+        least(backends, request, &mut Draws::of(request), |backend| match backend.in_flight() {
+            0 => f64::NAN,
+            in_flight => f64::from(in_flight),
+        })
+    });
     probe!(Scan, |backends, request| { least(backends, request, &mut Draws::of(request), Load::of) });
 
     #[test]
@@ -176,6 +189,18 @@ mod tests {
         let drawn = counts(4 * LOOK_AT, (0..100_000).map(|_| requests.ask().pick_backend(&large).unwrap()));
         let p = chi_square_p(&drawn, &vec![1.0; drawn.len()]);
         assert!(p > 0.001, "p {p}");
+    }
+
+    #[test]
+    fn a_score_that_is_no_number_loses_at_each_place() {
+        let world = World::of(3);
+        let picker = picker::<NanFirst>(&world);
+        let mut requests = Requests::seeded(3);
+        for loads in [[0, 2, 1], [2, 0, 1], [2, 1, 0]] {
+            (0..).zip(loads).for_each(|(index, load)| world.set_load(index, load));
+            let least = loads.iter().position(|load| *load == 1).unwrap();
+            assert_eq!(requests.ask().pick_backend(&picker), Ok(least), "{loads:?}");
+        }
     }
 
     #[test]

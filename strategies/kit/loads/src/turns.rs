@@ -6,16 +6,21 @@
 //! each list, so a pick reads one entry.
 //!
 //! Invariants: in a complete sequence the counts are exactly in proportion to the whole numbers that the weights were
-//! rounded to. Each member has a turn.
+//! rounded to. Each member has a turn. Whole multiples of the least weight need no rounding, if the sequence does not
+//! become too long.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use lb_strategy::Request;
 
-/// With unequal weights, a backend has this many turns on average. A weight is off by at most half a turn.
+/// With unequal weights, a backend has at least this many turns on average. A weight is off by at most half a turn.
 const TURNS_EACH: f64 = 16.0;
+/// The lightest backend has this many turns, so that rounding does not change its share much.
+const TURNS_OF_LEAST: f64 = 4.0;
 /// No backend has more turns than this, so that the sequence stays short.
 const TURNS_MAX: f64 = 1_024.0;
+/// A sequence with more than `TURNS_EACH` turns for each member is not longer than this. It is sorted in some ms.
+const LENGTH_MAX: f64 = 65_536.0;
 
 /// Indexes in the order of their turns. It is data of a picker.
 pub struct Turns(Box<[u32]>);
@@ -58,11 +63,13 @@ impl Turns {
 
 /// The number of turns of each member: in proportion to the weights, and at least 1.
 fn rounded(members: &[(u32, f64)]) -> Vec<u32> {
-    let least = members.iter().map(|member| member.1).fold(f64::INFINITY, f64::min);
-    let is_whole = |weight: f64| (weight / least).fract() == 0.0 && weight / least <= TURNS_EACH;
-    let mean = members.iter().map(|member| member.1).sum::<f64>() / members.len().max(1) as f64;
-    // Small multiples of the least weight need no rounding.
-    let unit = if members.iter().all(|member| is_whole(member.1)) { least } else { mean / TURNS_EACH };
+    let weights = || members.iter().map(|member| member.1);
+    let (least, most) = (weights().fold(f64::INFINITY, f64::min), weights().fold(0.0, f64::max));
+    let (sum, mean) = (weights().sum::<f64>(), weights().sum::<f64>() / members.len().max(1) as f64);
+    // Below it the sequence would be too long.
+    let unit_min = (most / TURNS_MAX).max(sum / LENGTH_MAX.max(members.len() as f64 * TURNS_EACH));
+    let is_whole = least >= unit_min && weights().all(|weight| (weight / least).fract() == 0.0);
+    let unit = if is_whole { least } else { (mean / TURNS_EACH).min(least / TURNS_OF_LEAST).max(unit_min) };
     members.iter().map(|member| (member.1 / unit).round().clamp(1.0, TURNS_MAX) as u32).collect()
 }
 
@@ -117,6 +124,26 @@ mod tests {
             let count = found.iter().filter(|turn| **turn == index).count() as f64;
             assert!(count >= 1.0 && (count / total - weight / sum).abs() < 0.02, "{index}: {count} of {total}");
         }
+    }
+
+    #[test]
+    fn a_light_member_has_its_share_beside_heavy_ones() {
+        let share = |weights: &[f64]| {
+            let found = turns(weights);
+            found.iter().filter(|index| **index == 0).count() as f64 / found.len() as f64
+        };
+        assert_eq!(share(&[1.0, 99.0]), 0.01);
+        assert_eq!(share(&[1.0, 20.0]), 1.0 / 21.0);
+        assert!((share(&[1.0, 20.4]) * 21.4 - 1.0).abs() < 0.01);
+        let mut many = vec![1.0; 1000];
+        many[500..].fill(99.0);
+        assert_eq!(share(&many), 1.0 / 50_000.0);
+    }
+
+    #[test]
+    fn no_sequence_is_longer_than_its_limit() {
+        let weights: Vec<f64> = (0..1000).map(|number| 1.0 + f64::from(number) * 0.37).collect();
+        assert!(turns(&weights).len() as f64 <= LENGTH_MAX + 1000.0);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Runs strategies in a world that is written as TOML, and prints one row for each.
 //!
 //! `cargo run --release -p lb-strategy-simulator --example simulate WORLD.toml STRATEGY...`. A strategy is a name in
-//! the workspace or the path of a library. Its options follow a `?` as JSON: `consistent_hash?{"virtual_nodes":40}`. The
-//! environment variable `SEEDS` is the number of seeds, by default 3.
+//! the workspace or the path of a library. Its options follow a `?` as JSON: `consistent_hash?{"virtual_nodes":40}`.
+//! The environment variable `SEEDS` is the number of seeds, by default 3.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::random::Draws;
+use crate::streams::Draws;
 use crate::time::Time;
 
 /// A law of lengths of time.
@@ -176,7 +176,7 @@ impl Serialize for Law {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::{Purpose, Stream};
+    use crate::streams::{Purpose, Stream};
 
     const LAWS: [&str; 7] = [
         "none",

@@ -3,7 +3,7 @@
 //! Waves and faults are known in advance. So the end of a work is computed once, when it begins, and no event is
 //! needed for a change of speed. Invariant: a speed never changes between two of the times that [`Pace::at`] tells.
 
-use crate::random::{Purpose, Stream};
+use crate::streams::{Purpose, Stream};
 use crate::time::{SECOND_NS, START_NS};
 use crate::world::{Backends, Wave};
 

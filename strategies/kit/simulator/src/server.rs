@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use crate::calendar::{CheckSign, Handle};
 use crate::meter::Meter;
 use crate::pace::Pace;
-use crate::random::{Draws, Purpose, Stream};
+use crate::streams::{Draws, Purpose, Stream};
 use crate::world::{Backends, Fault, FaultKind};
 
 pub(crate) struct Server {

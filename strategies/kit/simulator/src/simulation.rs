@@ -26,10 +26,10 @@ use slab::Slab;
 use crate::balancer::Balancer;
 use crate::calendar::{Calendar, Event, Handle};
 use crate::law::Law;
-use crate::random::{Purpose, Stream};
 use crate::record::{Results, Stopped};
 use crate::server::Server;
 use crate::source::Source;
+use crate::streams::{Purpose, Stream};
 use crate::time::{START_NS, Time};
 use crate::world::{Arrivals, World, WorldError};
 

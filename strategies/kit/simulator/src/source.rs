@@ -3,7 +3,7 @@
 //! Invariant: cost and key of request n are functions of (seed, n), so every arm gets the same ones. In an open loop
 //! the times are, too.
 
-use crate::random::{Purpose, Stream};
+use crate::streams::{Purpose, Stream};
 use crate::time::{SECOND_NS, START_NS};
 use crate::world::{Arrivals, FaultKind, Keys, World};
 

@@ -2,7 +2,8 @@
 //!
 //! Invariants: it ends within the time-out of the pool's policy. Only the instance that asked for it gets its end, and
 //! only while that instance is in charge. A probe on a connection that the backend had closed is sent once more on a
-//! new one, within the same time.
+//! new one, within the same time. A lack of descriptors or ports in lb itself is no news about the backend: the
+//! strategy is not told.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -15,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::account::Account;
+use super::super::send::INTERIM_PER_POLL;
 use crate::config::ProbePolicy;
 use crate::http1::{RequestHead, ResponseHead};
 use crate::net::{Descriptor, Stream};
@@ -96,8 +98,11 @@ impl Flight {
     pub(super) async fn run(mut self, means: Means) {
         let began = Instant::now();
         let mut answer = Answer::default();
-        let fault = self.fly(means, began, &mut answer).await.err();
-        self.tell(fault.map_or(Outcome::Ok, Fault::outcome), &answer);
+        match self.fly(means, began, &mut answer).await {
+            Ok(()) => self.tell(Outcome::Ok, &answer),
+            Err(Fault::NoDescriptor) => self.member.shard.probes_skipped(ProbeSkip::NoDescriptor, 1),
+            Err(fault) => self.tell(fault.outcome(), &answer),
+        }
     }
 
     async fn fly(&mut self, means: Means, began: Instant, answer: &mut Answer) -> Result<(), Fault> {
@@ -107,10 +112,8 @@ impl Flight {
             Means::New(descriptor) => self.connect(descriptor, end).await?,
         };
         let mut asked = self.ask(&mut upstream, end).await;
-        if asked.as_ref().is_err_and(|fault| *fault == Fault::BackendReset)
-            && upstream.was_kept_and_silent()
-            && let Some(descriptor) = self.descriptor()
-        {
+        if asked.as_ref().is_err_and(|fault| *fault == Fault::BackendReset) && upstream.was_kept_and_silent() {
+            let descriptor = self.descriptor().ok_or(Fault::NoDescriptor)?;
             upstream = self.connect(descriptor, end).await?;
             asked = self.ask(&mut upstream, end).await;
         }
@@ -129,7 +132,7 @@ impl Flight {
     async fn connect(&self, descriptor: Descriptor, end: Instant) -> Result<Box<Upstream>, Fault> {
         let socket = match timeout_at(end, TcpStream::connect(self.member.backend.socket)).await {
             Ok(Ok(socket)) => socket,
-            Ok(Err(_)) => return Err(Fault::ConnectFailed),
+            Ok(Err(error)) => return Err(Upstream::connect_fault(&error)),
             Err(_) => return Err(Fault::ConnectTimeout),
         };
         let _ = socket.set_nodelay(true);
@@ -149,12 +152,17 @@ impl Flight {
             if let Poll::Ready(Err(fault)) = upstream.poll_send(cx, &mut body) {
                 return Poll::Ready(Err(fault));
             }
-            loop {
+            for _ in 0..INTERIM_PER_POLL {
                 ready!(upstream.poll_head(cx, &Method::GET, &mut response)?);
-                if !response.status.is_informational() || response.status == StatusCode::SWITCHING_PROTOCOLS {
-                    return Poll::Ready(Ok(()));
+                match response.status {
+                    // The probe did not ask for it.
+                    StatusCode::SWITCHING_PROTOCOLS => return Poll::Ready(Err(Fault::BadResponse)),
+                    status if status.is_informational() => {}
+                    _ => return Poll::Ready(Ok(())),
                 }
             }
+            cx.waker().wake_by_ref();
+            Poll::Pending
         });
         timeout_at(end, answered).await.unwrap_or(Err(Fault::BackendTimeout)).map(|()| response)
     }

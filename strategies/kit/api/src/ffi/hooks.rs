@@ -80,6 +80,8 @@ pub unsafe fn entry(host: *const LbHost, table: &'static LbStrategyTable) -> *co
     let fits = raw.abi_major == ABI_MAJOR
         && raw.size as usize >= size_of::<LbHost>()
         && raw.request_size as usize >= size_of::<LbRequest>()
+        && raw.pick_size as usize >= size_of::<LbPick>()
+        && raw.stats_size as usize >= size_of::<LbStats>()
         && raw.sink_write.is_some();
     if !fits {
         return std::ptr::null();
@@ -161,10 +163,12 @@ mod tests {
     #[test]
     fn a_host_that_lends_less_than_this_version_needs_is_refused_at_the_entry() {
         type Change = fn(&mut LbHost);
-        let refused: [(&str, Change); 4] = [
+        let refused: [(&str, Change); 6] = [
             ("another major", |host| host.abi_major = 2),
             ("a shorter host struct", |host| host.size -= 1),
             ("a shorter request", |host| host.request_size -= 8),
+            ("a shorter pick", |host| host.pick_size -= 8),
+            ("shorter stats", |host| host.stats_size -= 8),
             ("no sink", |host| host.sink_write = None),
         ];
         for (what, change) in refused {

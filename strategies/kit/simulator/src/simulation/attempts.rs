@@ -95,7 +95,9 @@ impl Simulation {
 
     /// A worker has finished an attempt.
     pub(super) fn served(&mut self, handle: Handle) {
-        let Some(attempt) = live(&self.attempts, handle) else { return };
+        // The end of one whose server was killed may still be on its way to the balancer.
+        let is_served = |attempt: &&Attempt| attempt.place == Place::InService;
+        let Some(attempt) = live(&self.attempts, handle).filter(is_served) else { return };
         let (server, took_ns) = (attempt.server, self.now_ns - attempt.reached_ns);
         self.servers[server as usize].served(self.now_ns, took_ns);
         self.attempts[handle.key as usize].place = Place::Returning;
