@@ -320,7 +320,8 @@ impl Picker {
         let index = answer.index as usize;
         if index >= self.backends.len() {
             Decision::Refused(Refusal::BadIndex)
-        } else if tried.contains(&answer.index) {
+        } else if tried.iter().any(|tried| *tried == answer.index) {
+            // Not `contains`: it prepares for long lists, and this one is mostly empty.
             Decision::Refused(Refusal::AlreadyTried)
         } else if !self.backends.is_eligible(index) {
             Decision::Refused(Refusal::NotEligible)
