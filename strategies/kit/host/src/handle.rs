@@ -320,8 +320,8 @@ impl Picker {
         let index = answer.index as usize;
         if index >= self.backends.len() {
             Decision::Refused(Refusal::BadIndex)
-        } else if tried.iter().any(|tried| *tried == answer.index) {
-            // Not `contains`: it prepares for long lists, and this one is mostly empty.
+        } else if !tried.is_empty() && tried.contains(&answer.index) {
+            // The first condition saves what `contains` prepares for long lists.
             Decision::Refused(Refusal::AlreadyTried)
         } else if !self.backends.is_eligible(index) {
             Decision::Refused(Refusal::NotEligible)
