@@ -5,11 +5,13 @@
 
 mod ancestor;
 mod check;
+mod complaints;
 mod experiment;
 mod openmetrics;
 mod out;
 mod replay;
 mod report;
+mod simulate;
 mod usage;
 mod values;
 
@@ -51,6 +53,8 @@ pub enum Command {
     B(experiment::ExperimentArgs),
     /// An experiment of your own, from its file (--plan)
     Experiment(experiment::ExperimentArgs),
+    /// An experiment in virtual time: the same plan, statistics and report, with simulated servers
+    Simulate(simulate::SimulateArgs),
     /// Repeat a stored run and compare the results
     Replay(replay::ReplayArgs),
     /// Make the reports of a stored run again, or compare two runs
@@ -92,6 +96,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::A4(args) => experiment::main(Scenario::A4, &args),
         Command::B(args) => experiment::main(Scenario::B, &args),
         Command::Experiment(args) => experiment::main(Scenario::Own, &args),
+        Command::Simulate(args) => simulate::main(&args),
         Command::Replay(args) => replay::main(&args),
         Command::Report(args) => report::main(&args),
         Command::OpenMetrics(args) => openmetrics::main(&args),

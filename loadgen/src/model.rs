@@ -39,3 +39,4 @@ pub use results::{Accounting, BackendAccount, BackendCount, Band, Cell, Disrupti
 pub use ring::{Ring, RingArc};
 pub use safeguards::{Off, SAFEGUARDS, Safeguard, Safeguards};
 pub use series::{Ended, Event, EventKind, Series, Window};
+pub(crate) use sums::sha256;

@@ -81,8 +81,8 @@ fn arrows(name: &str, strategies: &[&str]) -> Option<Arrows> {
         "mock-server" => (PROGRAM, &["lb-test-support"][..]),
         // No crate of `lb` itself: its unit tests would see two copies of their types.
         "lb-test-support" => (&["lb-strategy-built", "mock-server"][..], NONE),
-        // loadgen uses the other programs only through processes, HTTP and files.
-        "loadgen" => (PROGRAM, LB_TESTS),
+        // loadgen uses the other programs only through processes, HTTP and files. Virtual time has no program.
+        "loadgen" => (&["lb-manual", "lb-strategy-simulator"][..], LB_TESTS),
         "lb-strategy-host" => (&["lb-strategy"][..], NONE),
         "lb-strategy-conformance" => {
             (&["lb-balance", "lb-strategy", "lb-strategy-host"][..], &["lb-strategy-built"][..])

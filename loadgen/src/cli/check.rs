@@ -7,8 +7,8 @@ use clap::Args as ClapArgs;
 
 use super::experiment::{lacks, place_of};
 use super::out;
-use crate::experiment::plan::Plan;
-use crate::experiment::{self, Outcome, Threshold};
+use crate::experiment::plan::{Plan, World};
+use crate::experiment::{self, ExperimentError, LIMIT, Outcome, Simulator, Threshold};
 use crate::lab::Programs;
 use crate::model::{Completeness, Conclusion, Folder, Mark, Run, Severity};
 use crate::report::same_setting;
@@ -95,13 +95,27 @@ fn tried(path: &Path, lb: Option<&Path>) -> Result<Plan, String> {
         (None, Some(reason)) => return lacks("budget", reason),
         (None, None) => {}
     }
+    let placed = |error: ExperimentError| {
+        let place = place_of(&error, path).unwrap_or_else(|| path.display().to_string());
+        format!("{place}: {error}")
+    };
+    match (plan.world, &plan.simulated) {
+        (World::Simulated, _) => {
+            let simulator = Simulator::here(Vec::new(), LIMIT).map_err(|error| error.to_string())?;
+            return experiment::check_simulated(&plan, &simulator).map(|()| plan).map_err(placed);
+        }
+        (World::Live, Some(_)) => {
+            return lacks(
+                "simulated",
+                "has no effect without world = \"simulated\": add it, or remove this section".to_owned(),
+            );
+        }
+        (World::Live, None) => {}
+    }
     let programs = Programs::find(lb, None).map_err(|missing| missing.to_string())?;
     let scratch =
         tempfile::tempdir().map_err(|error| format!("cannot create a folder for a check of the arms: {error}"))?;
-    experiment::check(&plan, &programs, scratch.path()).map_err(|error| {
-        let place = place_of(&error, path).unwrap_or_else(|| path.display().to_string());
-        format!("{place}: {error}")
-    })?;
+    experiment::check(&plan, &programs, scratch.path()).map_err(placed)?;
     Ok(plan)
 }
 

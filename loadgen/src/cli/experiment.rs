@@ -7,16 +7,16 @@ use std::time::Duration;
 use clap::Args as ClapArgs;
 use thiserror::Error;
 
-use super::out;
+use super::complaints::complaints;
 use super::values::{part, rate, time};
+use super::{out, simulate};
 use crate::experiment::plan::{
-    ArmPlan, LoadPlan, Plan, PlanError, Rate, line_of, line_of_arm, line_of_lb_key, line_of_strategy,
+    ArmPlan, LoadPlan, Plan, PlanError, Rate, World, line_of, line_of_arm, line_of_lb_key, line_of_strategy,
 };
 use crate::experiment::{Experiment, ExperimentError, Finished, Place, folder_for, run};
 use crate::lab::{BalancerError, Interrupt, Missing, Programs};
-use crate::model::{Conclusion, FolderError, Manifest, Mark, Scenario, Severity};
+use crate::model::{FolderError, Scenario};
 use crate::report;
-use crate::report::format::list;
 use crate::run::{EXIT_INTERRUPTED, EXIT_USAGE};
 use crate::view::Form;
 
@@ -117,6 +117,10 @@ pub(super) enum Failure {
          servers set the rate, and the run ends with its last request. Leave out {flag}"
     )]
     Closed { flag: &'static str, name: String },
+    #[error("[simulated] has no effect in a live run: run `loadgen simulate`, or remove this section")]
+    OnlySimulated,
+    #[error("--target and --admin are for live runs, and this plan runs in virtual time")]
+    NoTarget,
     #[error("--budget {}", too_short(.name, .reason))]
     Budget { name: String, reason: String },
     #[error("{place}: {reason}")]
@@ -146,7 +150,7 @@ pub(super) fn report_failure(failure: &Failure) -> ExitCode {
 }
 
 /// The plan with the changes of the command line. An error if its time is too short.
-fn plan_of(scenario: Scenario, args: &ExperimentArgs) -> Result<Plan, Failure> {
+pub(super) fn plan_of(scenario: Scenario, args: &ExperimentArgs) -> Result<Plan, Failure> {
     let mut plan = match &args.plan {
         Some(path) => Plan::read(path)?,
         None => Plan::of(scenario).ok_or(Failure::NoPlan)?,
@@ -224,7 +228,7 @@ fn too_short(name: &str, reason: &str) -> String {
 }
 
 /// Adds the line of the experiment file that has the value that lb refused.
-fn placed(failure: Failure, plan: Option<&Path>) -> Failure {
+pub(super) fn placed(failure: Failure, plan: Option<&Path>) -> Failure {
     match (failure, plan) {
         (Failure::Experiment(source), Some(path)) => match place_of(&source, path) {
             Some(place) => Failure::Placed { place, source },
@@ -243,6 +247,7 @@ pub(super) fn place_of(error: &ExperimentError, path: &Path) -> Option<String> {
         }
         ExperimentError::Arm { label, .. } => line_of_arm(path, label, &said),
         ExperimentError::TooFewRequests(_) => line_of(path, "blocks.segment").map(|line| (line, String::new())),
+        ExperimentError::NoCapacity => line_of(path, "load.of_capacity").map(|line| (line, String::new())),
         ExperimentError::Balancer(_) => line_of_lb_key(path, &said),
         _ => None,
     };
@@ -253,6 +258,11 @@ pub(super) fn place_of(error: &ExperimentError, path: &Path) -> Option<String> {
 
 /// Runs a plan with these arguments. Returns the exit code and the run.
 pub(super) fn carry_out(plan: Plan, args: &HowArgs) -> Result<(u8, Finished), Failure> {
+    match (plan.world, &plan.simulated) {
+        (World::Simulated, _) => return simulate::of_plan(plan, args),
+        (World::Live, Some(_)) => return Err(Failure::OnlySimulated),
+        (World::Live, None) => {}
+    }
     let place = match (&args.target, &args.admin) {
         (Some(target), Some(admin)) => Place::Theirs { target: target.clone(), admin: admin.clone() },
         _ => Place::Ours(Programs::find(args.lb.as_deref(), args.mock_server.as_deref())?),
@@ -267,7 +277,7 @@ pub(super) fn carry_out(plan: Plan, args: &HowArgs) -> Result<(u8, Finished), Fa
 }
 
 /// Writes the reports, prints the summary, and returns the exit code.
-fn conclude(finished: &Finished) -> Result<u8, Failure> {
+pub(super) fn conclude(finished: &Finished) -> Result<u8, Failure> {
     let folder = finished.folder.path();
     if let Some(error) = &finished.unwritten {
         out::print(report::text(&finished.run).trim_end());
@@ -300,29 +310,6 @@ fn conclude(finished: &Finished) -> Result<u8, Failure> {
     })
 }
 
-/// The failed checks: an error if `main`, the main conclusion of the run, is void, else a warning.
-fn complaints(manifest: &Manifest, main: Conclusion) -> Vec<String> {
-    let told = |mark: &Mark| {
-        let Mark { check, reason, voids, .. } = mark;
-        let void = list(&voids.iter().map(|conclusion| name(*conclusion).to_owned()).collect::<Vec<_>>());
-        match voids.contains(&main) {
-            true => format!("not to be believed ({check}): {void}: {reason}"),
-            false => format!("warning ({check}): {void} not to be believed, which leaves {}: {reason}", name(main)),
-        }
-    };
-    manifest.marks.iter().filter(|mark| mark.severity == Severity::Invalid).map(told).collect()
-}
-
-fn name(conclusion: Conclusion) -> &'static str {
-    match conclusion {
-        Conclusion::Latency => "latency",
-        Conclusion::Throughput => "throughput",
-        Conclusion::Shares => "shares",
-        Conclusion::Recovery => "recovery",
-        Conclusion::Counts => "counts",
-    }
-}
-
 fn exit_code(failure: &Failure) -> u8 {
     use BalancerError::{Ended, Interrupted, Start, Strategies, Target, Unreachable};
     match failure {
@@ -332,6 +319,8 @@ fn exit_code(failure: &Failure) -> u8 {
         | Failure::Missing(_)
         | Failure::NoPlan
         | Failure::OneArm
+        | Failure::OnlySimulated
+        | Failure::NoTarget
         | Failure::Closed { .. }
         | Failure::Budget { .. }
         | Failure::Lacks { .. } => EXIT_USAGE,
@@ -340,7 +329,7 @@ fn exit_code(failure: &Failure) -> u8 {
             ExperimentError::Strategy { .. } | ExperimentError::BrokenStrategy { .. } | ExperimentError::Arm { .. } => {
                 EXIT_USAGE
             }
-            ExperimentError::Taken(_) | ExperimentError::TooFewRequests(_) => EXIT_USAGE,
+            ExperimentError::Taken(_) | ExperimentError::TooFewRequests(_) | ExperimentError::NoCapacity => EXIT_USAGE,
             ExperimentError::Balancer(Ended { .. } | Start { .. } | Target(_) | Unreachable { .. } | Strategies(_)) => {
                 EXIT_USAGE
             }
@@ -348,42 +337,5 @@ fn exit_code(failure: &Failure) -> u8 {
             _ => 1,
         },
         Failure::Signals(_) | Failure::Report { .. } => 1,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failed_check_names_the_void_and_the_valid_conclusions() {
-        let json = serde_json::json!({
-            "schema": 1, "scenario": "A4", "command": [], "loadgen": {"version": "", "commit": ""}, "lb": null,
-            "started": "", "duration_ms": 0, "budget_ms": 0, "arms": [],
-            "load": {"loop": "closed", "connections": 1, "requests": 1},
-            "backends": {"description": "", "keys": "", "target": ""}, "seeds": {},
-            "host": {
-                "name": "", "cpu": "", "cores": 2, "kernel": "", "load_before": 0.0, "load_after": null, "steal": null
-            },
-            "completeness": {"state": "complete"}, "marks": [],
-        });
-        let mut manifest: Manifest = serde_json::from_value(json).expect("a manifest");
-        manifest.marks = vec![
-            Mark::passed("accounting", "12 requests"),
-            Mark::invalid("generator", "late by 2 ms at p50", &Conclusion::OF_TIME),
-        ];
-        let main = |manifest: &Manifest| manifest.scenario.main_conclusion();
-        assert!(manifest.supports(main(&manifest)), "the main conclusion of a4 is shares");
-        let late = "latency and throughput";
-        assert_eq!(
-            complaints(&manifest, main(&manifest)),
-            [format!("warning (generator): {late} not to be believed, which leaves shares: late by 2 ms at p50")]
-        );
-        manifest.scenario = Scenario::B;
-        assert!(!manifest.supports(main(&manifest)), "the main conclusion of b is latency");
-        assert_eq!(
-            complaints(&manifest, main(&manifest)),
-            [format!("not to be believed (generator): {late}: late by 2 ms at p50")]
-        );
     }
 }

@@ -8,7 +8,9 @@ use super::run::ExperimentError;
 use super::seeds::Seeds;
 use super::stage::Stage;
 use crate::lab::Scrape;
-use crate::model::{self, Comparison, Completeness, Disruption, Load, Manifest, Program, Results, Run, SCHEMA};
+use crate::model::{
+    self, Arm, BackendsDescription, Comparison, Completeness, Disruption, Load, Manifest, Program, Results, Run, SCHEMA,
+};
 
 /// The results that the course of a run collects.
 pub(super) struct Collected {
@@ -22,7 +24,8 @@ pub(super) struct Collected {
 pub(super) struct Identity<'a> {
     pub(super) command: &'a [String],
     pub(super) started: jiff::Timestamp,
-    pub(super) lb_version: String,
+    /// `None` in virtual time.
+    pub(super) lb: Option<Program>,
     pub(super) seeds: &'a Seeds,
     pub(super) host: model::Host,
 }
@@ -45,34 +48,17 @@ impl Collected {
         stage: &mut Stage,
         plan: &Plan,
         declared: &Declared,
-        Identity { command, started, lb_version, seeds, host }: Identity<'_>,
+        mut identity: Identity<'_>,
         ended: Option<&ExperimentError>,
     ) -> Run {
         let revision = stage.balancer.admin.metrics().ok().and_then(|text| Scrape::parse(&text).ok());
-        let manifest = Manifest {
-            schema: SCHEMA,
-            scenario: plan.scenario,
-            title: plan.title.clone(),
-            command: command.to_vec(),
-            loadgen: Program {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                commit: env!("BUILD_REVISION").to_owned(),
-            },
-            lb: Some(Program { version: lb_version, commit: revision.as_ref().map_or("unknown".into(), revision_of) }),
-            started: started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            duration_ms: stage.now_ms(),
-            budget_ms: u64::try_from(plan.budget.as_millis()).unwrap_or(u64::MAX),
-            arms: plan.arms.iter().map(|arm| stage.arm(declared, arm)).collect(),
-            load: self.load,
-            backends: described::backends(plan, &stage.balancer),
-            seeds: seeds.by_name(),
-            host,
-            completeness: match ended {
-                None => Completeness::Complete,
-                Some(error) => Completeness::Partial { reason: error.to_string() },
-            },
-            marks: std::mem::take(&mut stage.marks),
-        };
+        if let (Some(lb), Some(found)) = (&mut identity.lb, revision.as_ref().map(revision_of)) {
+            lb.commit = found;
+        }
+        let arms = plan.arms.iter().map(|arm| stage.arm(declared, arm)).collect();
+        let backends = described::backends(plan, &stage.balancer);
+        let mut manifest = identity.manifest(plan, arms, self.load, backends, ended);
+        (manifest.duration_ms, manifest.marks) = (stage.now_ms(), std::mem::take(&mut stage.marks));
         let Record { cells, series, latencies, rings } = self.record;
         let results = Results {
             cells,
@@ -83,5 +69,44 @@ impl Collected {
             comparison: self.compared,
         };
         Run { manifest, results, series, latencies }
+    }
+}
+
+// === impl Identity ===
+
+impl Identity<'_> {
+    /// The manifest of a run without its duration and marks.
+    pub(super) fn manifest(
+        self,
+        plan: &Plan,
+        arms: Vec<Arm>,
+        load: Load,
+        backends: BackendsDescription,
+        ended: Option<&ExperimentError>,
+    ) -> Manifest {
+        Manifest {
+            schema: SCHEMA,
+            scenario: plan.scenario,
+            title: plan.title.clone(),
+            command: self.command.to_vec(),
+            loadgen: Program {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                commit: env!("BUILD_REVISION").to_owned(),
+            },
+            lb: self.lb,
+            started: self.started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            duration_ms: 0,
+            budget_ms: u64::try_from(plan.budget.as_millis()).unwrap_or(u64::MAX),
+            arms,
+            load,
+            backends,
+            seeds: self.seeds.by_name(),
+            host: self.host,
+            completeness: match ended {
+                None => Completeness::Complete,
+                Some(error) => Completeness::Partial { reason: error.to_string() },
+            },
+            marks: Vec::new(),
+        }
     }
 }

@@ -32,6 +32,29 @@ pub(super) fn open_load(rated: &Rated, outstanding: u32) -> Load {
 }
 
 pub(super) fn backends(plan: &Plan, balancer: &Balancer) -> BackendsDescription {
+    let description = match balancer.is_ours() {
+        true => format!("mock-server, {}", service_in_words(plan)),
+        false => "servers that ran already".to_owned(),
+    };
+    BackendsDescription { description, keys: keys_in_words(&plan.requests.keys), target: balancer.host.clone() }
+}
+
+/// The backends of a plan in virtual time.
+pub(super) fn simulated_backends(plan: &Plan) -> BackendsDescription {
+    let own = plan.simulated.clone().unwrap_or_default();
+    let description = match own.groups.len() {
+        0 => format!("simulated servers, {}", service_in_words(plan)),
+        1 => "simulated servers of the plan's group".to_owned(),
+        number => format!("simulated servers of {number} groups"),
+    };
+    let target = match own.balancers {
+        1 => "a simulated balancer with the rules of lb".to_owned(),
+        number => format!("{number} independent simulated balancers with the rules of lb"),
+    };
+    BackendsDescription { description, keys: keys_in_words(&plan.requests.keys), target }
+}
+
+fn service_in_words(plan: &Plan) -> String {
     let mocks = &plan.mocks;
     let service = match (plan.requests.cost, mocks.service_time.as_str()) {
         (load::Cost::None, "0") => "requests cost nothing".to_owned(),
@@ -42,11 +65,7 @@ pub(super) fn backends(plan: &Plan, balancer: &Balancer) -> BackendsDescription 
         0 => "any number of requests at a time".to_owned(),
         n => format!("{n} requests at a time"),
     };
-    let description = match balancer.is_ours() {
-        true => format!("mock-server, {service}, {at_a_time}"),
-        false => "servers that ran already".to_owned(),
-    };
-    BackendsDescription { description, keys: keys_in_words(&plan.requests.keys), target: balancer.host.clone() }
+    format!("{service}, {at_a_time}")
 }
 
 pub(crate) fn keys_in_words(keys: &load::Keys) -> String {

@@ -9,6 +9,7 @@ mod check;
 mod file;
 mod place;
 mod quick;
+mod simulated;
 mod time;
 mod verdict;
 mod words;
@@ -21,6 +22,7 @@ use thiserror::Error;
 
 pub use bounds::{OF_CAPACITY, RATE_RPS};
 pub use place::{line_of, line_of_arm, line_of_lb_key, line_of_strategy};
+pub use simulated::{SimulatedPlan, World};
 pub(super) use time::ENDING;
 pub use time::Least;
 pub use verdict::Judged;
@@ -33,6 +35,8 @@ use crate::model::Scenario;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub scenario: Scenario,
+    #[serde(default)]
+    pub world: World,
     /// The title of the report; "" for the scenario's own.
     pub title: String,
     /// The time for the whole run, calibration included.
@@ -50,6 +54,9 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// Keys of lb.toml that override those of loadgen.
     pub lb: toml::Table,
+    /// The keys that only virtual time has. A live run refuses them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub simulated: Option<SimulatedPlan>,
     /// Whether `--quick` shortened it.
     #[serde(default)]
     pub is_quick: bool,

@@ -15,7 +15,7 @@ use super::stage::Stage;
 use super::{blocks, cells, last_checks, preflight, safeguards, timeline};
 use crate::lab::{self, BalancerError, Interrupt, Programs, Recorder};
 use crate::load;
-use crate::model::{self, Folder, Mark, Run};
+use crate::model::{self, Folder, Mark, Program, Run};
 use crate::view::Form;
 
 /// A plan with its balancer, folder and flags.
@@ -101,6 +101,14 @@ pub enum ExperimentError {
     Kill { pid: u32, reason: String },
     #[error("not started, because of --strict: {0}")]
     Untrusted(String),
+    #[error("{label} has no results: {reason}")]
+    NoResults { label: String, reason: String },
+    #[error(
+        "load.of_capacity: the backends have no limit of concurrency, so their capacity is not known: write load.rate_rps"
+    )]
+    NoCapacity,
+    #[error("cannot create a folder for copies of libraries: {0}")]
+    Scratch(std::io::Error),
     #[error("{0} already has a run: choose another folder with --out")]
     Taken(PathBuf),
 }
@@ -161,7 +169,8 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
         ended => ended,
     };
     last_checks::mark(&mut stage, plan, ended.as_ref(), put_back, recorder.and_then(Recorder::finish));
-    let identity = Identity { command, started, lb_version, seeds: &seeds, host: host.end() };
+    let lb = Some(Program { version: lb_version, commit: "unknown".to_owned() });
+    let identity = Identity { command, started, lb, seeds: &seeds, host: host.end() };
     let run = collected.into_run(&mut stage, plan, &declared, identity, ended.as_ref());
     // ending lb frees disk space: its copies of plugins are larger than all results
     drop(stage);

@@ -17,7 +17,7 @@ pub(super) const KEY: &str = "digests";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sums(BTreeMap<String, String>);
 
-pub(super) fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

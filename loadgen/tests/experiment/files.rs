@@ -4,7 +4,8 @@ use crate::support::{Ended, Lab, ended};
 
 const OPEN: &str = "[load]\nloop = \"open\"\nrate_rps = 5000\n";
 const CLOSED: &str = "[load]\nloop = \"closed\"\n";
-const SECTIONS: &str = "There are scenario, title, budget, [load], [backends], [blocks], [lb], [[arms]], [[faults]]";
+const SECTIONS: &str =
+    "There are scenario, title, world, budget, [load], [backends], [blocks], [lb], [[arms]], [[faults]], [simulated]";
 
 fn checked(lab: &Lab, text: &str) -> Ended {
     std::fs::write(lab.path("x.toml"), text).expect("written");

@@ -18,6 +18,7 @@ fn completions_and_man_pages_cover_every_command() {
         "a4",
         "b",
         "experiment",
+        "simulate",
         "replay",
         "report",
         "openmetrics",

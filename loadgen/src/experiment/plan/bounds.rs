@@ -7,11 +7,14 @@ use std::mem::discriminant;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{ArmPlan, BlockPlan, Fault, FaultKind, LoadPlan, Plan, Rate};
+use super::{ArmPlan, BlockPlan, Fault, FaultKind, LoadPlan, Plan, Rate, SimulatedPlan};
 use crate::load::parse_duration;
 use crate::model::{GOOD_SHARE, Safeguard};
 
 pub(super) const SIZE: RangeInclusive<u32> = 1..=64;
+/// Backends in all groups of a simulation.
+pub(super) const IN_GROUPS: RangeInclusive<u32> = 1..=1000;
+pub(super) const BALANCERS: RangeInclusive<u32> = 1..=10_000;
 /// With this limit, the sum of a time and a moment does not overflow the clock.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(3_600_000);
 pub(super) const CONNECTIONS: RangeInclusive<u32> = 1..=60_000;
@@ -69,7 +72,12 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
     if sizes.is_empty() {
         return Err("sizes: at least one is needed".to_owned());
     }
-    sizes.iter().try_for_each(|size| number("sizes", *size, &SIZE))?;
+    let in_groups = plan.simulated.as_ref().and_then(SimulatedPlan::size);
+    let possible = if in_groups.is_some() { IN_GROUPS } else { SIZE };
+    sizes.iter().try_for_each(|size| number("sizes", *size, &possible))?;
+    if in_groups.is_some_and(|size| *sizes != [size]) {
+        return Err("sizes: must be the number of backends in simulated.groups".to_owned());
+    }
     self::load(load)?;
     if arms.is_empty() {
         return Err("arms: at least one is needed".to_owned());

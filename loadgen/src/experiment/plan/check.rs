@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::file::{self, File};
 use super::words::{self, did_you_mean};
-use super::{LoadPlan, MockPlan, Plan, PlanError, bounds, place};
+use super::{LoadPlan, MockPlan, Plan, PlanError, SimulatedPlan, bounds, place};
 use crate::load::parse_duration;
 use crate::model::Scenario;
 
@@ -16,6 +16,7 @@ mod arms;
 mod blocks;
 mod faults;
 mod load;
+mod simulated;
 #[cfg(test)]
 mod tests;
 
@@ -27,9 +28,13 @@ struct Text<'a> {
 
 pub(super) fn plan(text: &str, path: &Path) -> Result<Plan, PlanError> {
     let text = Text { text, path };
-    let File { scenario, title, budget, load, backends, blocks, lb, arms, faults } = text.file()?;
+    let File { scenario, title, world, budget, load, backends, blocks, lb, arms, faults, simulated } = text.file()?;
     let scenario = text.scenario(scenario.as_ref())?;
-    let sizes = text.sizes(backends.n.as_ref())?;
+    let simulated = simulated.map(|said| text.simulated(said, &backends)).transpose()?;
+    let sizes = match simulated.as_ref().and_then(SimulatedPlan::size) {
+        Some(size) => vec![size],
+        None => text.sizes(backends.n.as_ref())?,
+    };
     let blocks = blocks.map(|blocks| text.blocks(&blocks)).transpose()?;
     let load_at = load.span();
     let load = load.into_inner();
@@ -43,8 +48,22 @@ pub(super) fn plan(text: &str, path: &Path) -> Result<Plan, PlanError> {
     let budget = text.time(budget.as_ref(), "budget", Duration::from_secs(60))?;
     let mocks = text.mocks(backends)?;
     let title = title.unwrap_or_default();
-    let mut plan =
-        Plan { scenario, title, budget, load, requests, sizes, mocks, arms, blocks, faults, lb, is_quick: false };
+    let mut plan = Plan {
+        scenario,
+        world,
+        title,
+        budget,
+        load,
+        requests,
+        sizes,
+        mocks,
+        arms,
+        blocks,
+        faults,
+        lb,
+        simulated,
+        is_quick: false,
+    };
     // a file with the duration of its load needs no budget
     if let (false, LoadPlan::Open { duration: Some(_), .. }, Some(least)) =
         (has_budget, &plan.load, plan.least_budget())

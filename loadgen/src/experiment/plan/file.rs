@@ -6,11 +6,15 @@
 use serde::Deserialize;
 use toml::{Spanned, Table};
 
+use super::World;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     pub(super) scenario: Option<Spanned<String>>,
     pub(super) title: Option<String>,
+    #[serde(default)]
+    pub(super) world: World,
     pub(super) budget: Option<Spanned<String>>,
     pub(super) load: Spanned<Load>,
     #[serde(default)]
@@ -22,6 +26,7 @@ pub(super) struct File {
     pub(super) arms: Vec<Spanned<Arm>>,
     #[serde(default)]
     pub(super) faults: Vec<Spanned<Fault>>,
+    pub(super) simulated: Option<Simulated>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,6 +90,18 @@ pub(super) struct Blocks {
     pub(super) confidence: Option<Spanned<f64>>,
     pub(super) verdicts: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) primary: Option<Spanned<String>>,
+}
+
+/// The simulator reads the tables.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Simulated {
+    pub(super) balancers: Option<Spanned<i64>>,
+    pub(super) network: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) waves: Vec<Spanned<Table>>,
+    #[serde(default)]
+    pub(super) groups: Vec<Spanned<Table>>,
 }
 
 #[derive(Debug, Deserialize)]

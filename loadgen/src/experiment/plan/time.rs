@@ -77,7 +77,7 @@ impl Plan {
     }
 
     /// The rest of the budget, for the load.
-    pub(super) fn for_load(&self) -> Duration {
+    pub(in crate::experiment) fn for_load(&self) -> Duration {
         self.budget.saturating_sub(self.fixed()).saturating_sub(self.calibration())
     }
 
@@ -96,7 +96,7 @@ impl Plan {
 
 impl BlockPlan {
     /// The time of one arm's turn in a block.
-    pub(super) fn turn(&self) -> Duration {
+    pub(in crate::experiment) fn turn(&self) -> Duration {
         self.wash_out.saturating_add(self.segment).saturating_add(TURN)
     }
 }

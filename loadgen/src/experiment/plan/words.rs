@@ -29,6 +29,7 @@ pub(super) enum Kind {
 pub(super) const KEYS: &[(&str, &str, Kind)] = &[
     ("", "scenario", Kind::Text),
     ("", "title", Kind::Text),
+    ("", "world", Kind::OneOf(&["live", "simulated"])),
     ("", "budget", Kind::Time),
     ("", "load", Kind::Section),
     ("", "backends", Kind::Section),
@@ -36,6 +37,7 @@ pub(super) const KEYS: &[(&str, &str, Kind)] = &[
     ("", "lb", Kind::Section),
     ("", "arms", Kind::Sections),
     ("", "faults", Kind::Sections),
+    ("", "simulated", Kind::Section),
     ("load", "loop", Kind::OneOf(&["closed", "open"])),
     ("load", "connections", Kind::Whole),
     ("load", "requests", Kind::Whole),
@@ -76,6 +78,10 @@ pub(super) const KEYS: &[(&str, &str, Kind)] = &[
     ("faults", "rate", Kind::Number),
     ("faults", "share", Kind::Number),
     ("faults", "n", Kind::Whole),
+    ("simulated", "balancers", Kind::Whole),
+    ("simulated", "network", Kind::Text),
+    ("simulated", "waves", Kind::Sections),
+    ("simulated", "groups", Kind::Sections),
 ];
 
 /// A mistake: its place, its key, and the message.
@@ -266,6 +272,7 @@ mod tests {
             ("blocks", "load = {loop = \"open\"}\n[blocks]"),
             ("arms", "load = {loop = \"open\"}\n[[arms]]"),
             ("faults", "load = {loop = \"open\"}\n[[faults]]"),
+            ("simulated", "load = {loop = \"open\"}\n[simulated]"),
         ] {
             let error = toml::from_str::<File>(&format!("{before}\nnobodys = 1")).expect_err(section).to_string();
             let (_, listed) = error.split_once("expected one of").expect("a list");

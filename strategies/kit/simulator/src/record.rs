@@ -59,6 +59,9 @@ pub struct BackendResults {
     pub served: u64,
     /// Attempts that it refused, reset or failed.
     pub failed: u64,
+    /// Responses for clients to the requests of the measured time, and those of them with a status from 400.
+    pub responses: u64,
+    pub error_responses: u64,
     pub in_service_mean: f64,
     pub queued_mean: f64,
     pub queued_max: u32,
@@ -253,6 +256,8 @@ impl Results {
             attempts: server.account.attempts,
             served: server.account.served,
             failed: server.account.failed,
+            responses: server.account.responses,
+            error_responses: server.account.error_responses,
             in_service_mean: mean(server.account.in_service_area),
             queued_mean: mean(server.account.queued_area),
             queued_max: server.account.queued_max,

@@ -66,6 +66,9 @@ pub(crate) struct Account {
     pub(crate) attempts: u64,
     pub(crate) served: u64,
     pub(crate) failed: u64,
+    /// Responses for clients to requests that count, and those of them with an error.
+    pub(crate) responses: u64,
+    pub(crate) error_responses: u64,
     /// Attempts since the last sample.
     pub(crate) fresh: u32,
 }

@@ -205,6 +205,7 @@ impl Simulation {
                 let is_replaced = self.replace_response(request, server, status);
                 self.conclude(handle, ending);
                 if !is_replaced {
+                    self.count_response(request, server, status);
                     self.end_request(request, End::Status(status));
                 }
             }
@@ -212,6 +213,15 @@ impl Simulation {
             Ending::Reset => self.fail(handle, ending, FailureCause::Reset, true, End::Reset),
             Ending::TimedOut => self.fail(handle, ending, FailureCause::Timeout, true, End::TimedOut),
             Ending::ClientGone => self.conclude(handle, ending),
+        }
+    }
+
+    /// The response of a server goes to the client of a request.
+    fn count_response(&mut self, request: Handle, server: u32, status: u16) {
+        if self.request(request).is_some_and(|request| request.is_measured) {
+            let account = &mut self.servers[server as usize].account;
+            account.responses += 1;
+            account.error_responses += u64::from(status >= 400);
         }
     }
 
