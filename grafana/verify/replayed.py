@@ -24,7 +24,7 @@ duration = "2500ms"
 """ + "".join(f'[[arms]]\nstrategy = "{arm}"\n' for arm in ARMS)
 # Queries that may be empty, because there were no errors or too few events in a few seconds, or because loadgen switches
 # the queue and sessions off.
-MAY_BE_EMPTY = re.compile(r"ALERTS|lb_retries|lb_sessions|queue_wait|queue_adaptive|errors|reload_duration|take_up|connect_seconds|pick_seconds")
+MAY_BE_EMPTY = re.compile(r"ALERTS|lb_retries|lb_sessions|queue_wait|queue_adaptive|errors|reload_duration|take_up|connect_seconds|pick_seconds|lb_shadow")
 
 
 class Replay:

@@ -41,13 +41,15 @@ enabled = true
 [sticky]
 cookie = "server"
 secret_file = "secret"
+[[strategy.shadow]]
+name = "round_robin"
 """
 
 # Panels (with the target) that may be empty or not a number at some moments, because the measured events are rare.
 RARE = {
     ("Time to connect", "A"), ("Time to connect", "B"), ("Reloads", "B"), ("Time to take up a generation", "A"),
     ("Failed attempts per backend", "A"), ("Pick time", "A"), ("Pick time", "B"), ("p95 per backend", "A"), ("Backends", "E"),
-    ("Mean wait", "A"),
+    ("Mean wait", "A"), ("Pick time of shadows", "A"), ("Agreement of shadows", "A"), ("Would-be imbalance", "A"),
 }
 
 class Findings:
