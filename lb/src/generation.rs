@@ -7,6 +7,7 @@
 //! worker.
 
 mod choice;
+mod clock;
 mod own_routes;
 #[cfg(any(test, feature = "bench"))]
 pub(crate) mod samples;
@@ -14,7 +15,7 @@ mod shadow;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use lb_balance::Thresholds;
 use lb_strategy_host::{Picker, Wants};
@@ -194,18 +195,12 @@ fn is_below(path: &str, prefix: &str) -> bool {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || prefix.ends_with('/'))
 }
 
-/// The zero of the clock that strategies see: the start of 1970, by the system's clock at the start of lb. So times of
-/// an earlier run, which a strategy has learnt, are in its past. Within a run the clock never goes back.
-fn clock_zero() -> Instant {
-    UNIX_EPOCH.elapsed().ok().and_then(|since| Instant::now().checked_sub(since)).unwrap_or_else(Instant::now)
-}
-
 // === impl Hall ===
 
 impl Hall {
     pub fn new(first: Generation) -> Arc<Self> {
         Arc::new(Self {
-            opened: clock_zero(),
+            opened: clock::zero(),
             current: watch::Sender::new(Arc::new(first)),
             seats: Mutex::default(),
             retired: Mutex::default(),

@@ -192,8 +192,13 @@ fn probes_that_stall_or_break_off_end_with_their_outcome_and_others_follow() {
     wait_until("the next one", || told(&lb) == 2);
     assert_eq!((ended(&lb, "timeout"), skipped(&lb, "outstanding")), (2.0, 0.0));
 
+    // More than a worker reads at one time.
+    let many = [b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(100), b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()].concat();
     for (answer, outcome, status) in [
-        (&b""[..], 3, 0),
+        (many.leak() as &[u8], 0, 204),
+        (b"", 3, 0),
+        // The probe did not ask for it.
+        (b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n", 3, 0),
         (b"SSH-2.0-x\r\n\r\n", 3, 0),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf", 3, 200),
         (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", 0, 204),

@@ -87,10 +87,17 @@ fn a_shadow_that_crashed_is_off_at_the_next_start_and_the_strategy_in_charge_is_
 
 #[test]
 fn a_worker_that_hangs_in_a_shadow_causes_no_rollback_of_the_strategy_in_charge() {
+    for way in ["spin", "start", "finish"] {
+        hang(way);
+    }
+}
+
+/// A worker hangs in a hook of the shadow: in its pick, or in the begin or the end of an attempt.
+fn hang(way: &str) {
     let home = Home::new();
     let lb =
-        home.start(&home.text("round_robin", "spin").replace("[[strategy.shadow]]", "[[pools.other.strategy.shadow]]"));
-    std::fs::write(lb.path("lb.toml"), home.text("least_connections", "spin")).unwrap();
+        home.start(&home.text("round_robin", way).replace("[[strategy.shadow]]", "[[pools.other.strategy.shadow]]"));
+    std::fs::write(lb.path("lb.toml"), home.text("least_connections", way)).unwrap();
     let reload = post(lb.admin, "/reload", "");
     assert_eq!(reload.status, 200, "{}", reload.body);
     let before = pool(&lb);
@@ -102,9 +109,13 @@ fn a_worker_that_hangs_in_a_shadow_causes_no_rollback_of_the_strategy_in_charge(
     (0..2).for_each(|_| serve(&lb));
     let _hangs = begin(&lb);
     let off = wait_for("the shadow to be switched off", || pool(&lb)["shadows"][0]["off"].as_str().map(str::to_owned));
-    assert!(off.contains("workers hang in it, "), "{off}");
+    assert!(off.contains("workers hang in it, "), "{way}: {off}");
     let status = get(lb.admin, "/status").json();
     let now = &status["pools"][0];
-    assert_eq!((&now["strategy"], &now["strategy_standing"]), (&json!("least_connections"), &json!("on_probation")));
-    assert_eq!((&status["stuck_workers"], &status["reload"]["rolled_back"]), (&json!(1), &json!([])));
+    assert_eq!(
+        (&now["strategy"], &now["strategy_standing"]),
+        (&json!("least_connections"), &json!("on_probation")),
+        "{way}"
+    );
+    assert_eq!((&status["stuck_workers"], &status["reload"]["rolled_back"]), (&json!(1), &json!([])), "{way}");
 }

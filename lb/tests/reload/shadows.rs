@@ -180,6 +180,48 @@ fn a_shadow_that_cannot_be_loaded_refuses_the_reload_with_its_key() {
 }
 
 #[test]
+fn a_start_goes_on_without_a_shadow_that_fails_its_trial_and_a_reload_refuses_it() {
+    let file = "refuses.so";
+    let of_file =
+        shaded(&format!("[[strategy.shadow]]\npath = {file:?}\nid = \"s\"\n") + &shadow("least_connections", ""));
+    let bench = Bench::start_with(&of_file, &[(file, &compiled("refuses_eligible.c", &[]))]);
+    bench.server();
+    let shadows = bench.status()["pools"][0]["shadows"].clone();
+    assert_eq!((&shadows[0]["id"], shadows.as_array().unwrap().len()), (&json!("least_connections"), 1), "{shadows}");
+    let said = bench.lb.printed("stderr");
+    assert!(said.contains("a shadow is left out, because its trial failed"), "{said}");
+    assert_eq!(bench.reload().status, 422, "the reload says what is wrong");
+}
+
+#[test]
+fn another_strategy_in_charge_does_not_begin_a_shadow_anew_that_was_switched_off() {
+    let moody = shadow("moody", "config = { every = 10, does = \"panic\" }\n");
+    let bench = Bench::start(&shaded(&moody));
+    begun(&bench, "moody");
+    wait_for("the shadow to be switched off", || {
+        send(bench.lb.proxy, "GET", "/home", &["x-mood: bad"], "");
+        status(&bench, "moody")["off"].as_str().map(str::to_owned)
+    });
+    let put = post(bench.lb.admin, "/reload", &json!({ "strategy": { "name": "least_connections" } }).to_string());
+    assert_eq!(put.status, 200, "{}", put.body);
+    assert_eq!(bench.strategy(), json!("least_connections"));
+    assert!(status(&bench, "moody")["off"].is_string(), "only a plain reload begins it anew");
+}
+
+#[test]
+fn a_shadow_that_decides_by_probes_is_warned_of() {
+    let path = lb_strategy_built::library("least_loaded_probed");
+    let bench = Bench::start(&named("round_robin"));
+    let probe = "[strategy.probe]\npath = \"/load\"\n";
+    let change = bench.change(&format!("{}{probe}[[strategy.shadow]]\npath = {path:?}\n", named("round_robin")));
+    let warnings = change["warnings"].to_string();
+    assert!(
+        warnings.contains("the shadow least_loaded_probed is least_loaded_probed, which decides by probes"),
+        "{warnings}"
+    );
+}
+
+#[test]
 fn a_shadow_that_fails_is_switched_off_and_the_strategy_in_charge_stays() {
     for (does, reason) in [
         ("panic", "it panicked in"),

@@ -1,6 +1,7 @@
 /* crashes_late.c: picks the first candidate, and crashes at a given request. It counts only requests with the header x-real, which a
  * trial does not send. Its options: {"way": "null" | "abort" | "overflow" | "spin" | "thread", "at": "1000"}. "null" writes to address 8,
- * "overflow" needs more stack than a thread has, "spin" does not return, and "thread" crashes in a thread of its own.
+ * "overflow" needs more stack than a thread has, "spin" does not return, and "thread" crashes in a thread of its own. With the ways
+ * "start" and "finish" the next begin or end of an attempt does not return.
  * Why it exists: such a plugin passes its trial and ends the process later. */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -9,7 +10,7 @@
 
 #include "sound.h"
 
-struct late { lb_strategy base; char way[16]; long at; atomic_long seen; };
+struct late { lb_strategy base; char way[16]; long at; atomic_long seen; atomic_int is_due; };
 
 /* The string after name and colon in the options, or "". The name has its quotes. */
 static void option(lb_str config, const char *name, char *value, size_t room) {
@@ -52,17 +53,34 @@ static void crash(const char *way) {
   }
   if (strcmp(way, "spin") == 0) for (volatile int on = 1; on;) {}
 }
+/* A call of a hook other than pick, with its name. */
+static void told(lb_strategy *strategy, const char *hook) {
+  struct late *late = (struct late *)strategy;
+  if (atomic_load(&late->is_due) && strcmp(late->way, hook) == 0) crash("spin");
+}
+static void on_start(lb_strategy *strategy, const lb_start *start) {
+  (void)start;
+  told(strategy, "start");
+}
+static void on_finish(lb_strategy *strategy, const lb_finish *finish) {
+  (void)finish;
+  told(strategy, "finish");
+}
 static lb_status late_pick(lb_strategy *strategy, const lb_picker *picker, const lb_backends *backends, const lb_request *request,
                            lb_pick *out) {
   static const lb_str real = TEXT("x-real");
   struct late *late = (struct late *)strategy;
   lb_str value;
   (void)picker;
-  if (request->header(request, real, 0, &value) && atomic_fetch_add(&late->seen, 1) + 1 == late->at) crash(late->way);
+  if (request->header(request, real, 0, &value) && atomic_fetch_add(&late->seen, 1) + 1 == late->at) {
+    atomic_store(&late->is_due, 1);
+    crash(late->way);
+  }
   if (lb_candidate_count(backends, request) == 0) return LB_NONE;
   out->index = lb_candidate(backends, request, 0);
   return LB_OK;
 }
 static const lb_strategy_table TABLE = {
-    SOUND, .name = TEXT("late"), .strategy_new = late_new, .strategy_free = late_free, .pick = late_pick};
+    SOUND, .flags = LB_F_WANTS_FINISH, .name = TEXT("late"), .strategy_new = late_new, .strategy_free = late_free,
+    .pick = late_pick, .on_start = on_start, .on_finish = on_finish};
 ENTRY(&TABLE)

@@ -41,6 +41,10 @@ fn probes_of_a_pick_are_sent_and_their_ends_arrive_whole(language: &'static str)
     stand.told_after(1);
     let report = stand.change(language, PROBE);
     assert_eq!(report["applied"], json!(["strategy.probe"]), "{report}");
+    // Without its path again, the running strategy gets no answers any more.
+    let warned = stand.change(language, "");
+    assert!(warned["warnings"].to_string().contains("set strategy.probe.path"), "{warned}");
+    stand.change(language, PROBE);
 
     let mut probed = stand.probed_after("1", 1);
     let [latency_ns, now_ns] = ["latency_ns", "now_ns"].map(|field| taken(&mut probed, field));
