@@ -182,8 +182,8 @@ fn a_shadow_that_cannot_be_loaded_refuses_the_reload_with_its_key() {
 #[test]
 fn a_start_goes_on_without_a_shadow_that_fails_its_trial_and_a_reload_refuses_it() {
     let file = "refuses.so";
-    let of_file =
-        shaded(&format!("[[strategy.shadow]]\npath = {file:?}\nid = \"s\"\n") + &shadow("least_connections", ""));
+    let failing = format!("[[strategy.shadow]]\npath = {file:?}\nid = \"s\"\n");
+    let of_file = shaded(&(failing + &shadow("least_connections", "")));
     let bench = Bench::start_with(&of_file, &[(file, &compiled("refuses_eligible.c", &[]))]);
     bench.server();
     let shadows = bench.status()["pools"][0]["shadows"].clone();
